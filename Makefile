@@ -1,0 +1,33 @@
+# `make run` starts a member, `make test` passes the tests; both set up what they need first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: run test lint pb clean
+
+run: $(VENV)/.run-ready
+	@$(BIN)/etcdtw $(ARGS)
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m twisted.trial -j2 tests
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Regenerates the protobuf modules from the .proto files beside them.
+pb: $(VENV)/.test-ready
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. etcdtw/pb/*.proto
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-ready: setup.py pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable . --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/.test-ready: setup.py pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --config-settings editable_mode=compat
+	@touch $@ $(VENV)/.run-ready
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp*

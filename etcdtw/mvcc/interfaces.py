@@ -1,0 +1,55 @@
+"""What the multi-version store asks of the thing that keeps its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zope.interface import Interface
+
+
+class IBackend(Interface):
+    """Ordered buckets of bytes, written in batches that end at log entry boundaries.
+
+    Every read sees every write made before it, committed or not. Bucket names are etcd's
+    (``key``, ``meta``, ``lease``, ``alarm``, ``auth``, ``authUsers``, ``authRoles``, ``members``,
+    ``members_removed``, ``cluster``). All calls come from the reactor thread.
+    """
+
+    def get(bucket: bytes, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    def put(bucket: bytes, key: bytes, value: bytes) -> None:
+        """Set a value."""
+
+    def delete(bucket: bytes, key: bytes) -> None:
+        """Remove a key; an absent one is fine."""
+
+    def scan(bucket: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with ``start <= key < end`` (``end`` None: to the last) in key order, as of this
+        moment: later writes to the bucket while the iterator is alive are not required to show
+        and must not break it."""
+
+    def end_entry(index: int, term: int) -> None:
+        """All changes since the last call belong to log entry ``index``; they, the consistent
+        index and the term become durable together (design: the backend's contract, 1)."""
+
+    def consistent_index() -> tuple[int, int]:
+        """Index and term of the last entry whose changes are visible; (0, 0) when new."""
+
+    def durable_index() -> int:
+        """Index up to which a restart finds everything; 0 for a backend that keeps nothing."""
+
+    def commit() -> None:
+        """Ask that everything up to the last ``end_entry`` becomes durable soon."""
+
+    def size() -> int:
+        """Bytes on disk, or what they would be."""
+
+    def size_in_use() -> int:
+        """``size`` minus what is free for reuse."""
+
+    def buckets() -> list[bytes]:
+        """Names of the buckets that exist, in order."""
+
+    def close() -> None:
+        """Release everything; nothing uncommitted is waited for."""
