@@ -53,9 +53,11 @@ class IFilesystem(Interface):
     Every method may raise OSError with errno and filename set.
     """
 
-    def open(path: str, *, create: bool = False, exclusive: bool = False) -> IFile:
-        """Open for reading and writing. ``create`` makes it if absent (mode 0600);
-        ``exclusive`` refuses an existing one."""
+    def open(
+        path: str, *, create: bool = False, exclusive: bool = False, mode: int = 0o600
+    ) -> IFile:
+        """Open for reading and writing. ``create`` makes it if absent, with ``mode`` less the
+        process's umask; ``exclusive`` refuses an existing one."""
 
     def open_readonly(path: str) -> IFile:
         """Open for reading only."""
@@ -77,6 +79,9 @@ class IFilesystem(Interface):
 
     def remove(path: str) -> None:
         """Remove a file."""
+
+    def rmdir(path: str) -> None:
+        """Remove an empty directory."""
 
     def sync_dir(path: str) -> None:
         """Make creations, renames and removals in this directory durable."""

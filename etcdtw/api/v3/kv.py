@@ -1,0 +1,115 @@
+"""The KV service: check, call, translate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.kv_checks import (
+    check_delete_range,
+    check_put,
+    check_range,
+    check_txn,
+    is_read_only_txn,
+    is_serializable_txn,
+)
+from etcdtw.api.v3.submit import Submitter
+from etcdtw.apply.kv import KvApplier
+from etcdtw.apply.quota import request_cost
+from etcdtw.errors import EtcdError
+from etcdtw.mvcc.compaction import Compaction
+from etcdtw.pb.rpc_pb2 import (
+    CompactionRequest,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+from etcdtw.replica.replica import Replica
+from etcdtw.rpc import Router, UnaryCall
+
+
+class KvService:
+    """``etcdserverpb.KV`` over the replica (writes, read index) and the applier (reads)."""
+
+    def __init__(
+        self, replica: Replica, applier: KvApplier, submitter: Submitter, max_txn_ops: int
+    ) -> None:
+        self._replica = replica
+        self._applier = applier
+        self._submitter = submitter
+        self._max_txn_ops = max_txn_ops
+
+    def register(self, router: Router) -> None:
+        for name, handler in (
+            ("Range", self.range),
+            ("Put", self.put),
+            ("DeleteRange", self.delete_range),
+            ("Txn", self.txn),
+            ("Compact", self.compact),
+        ):
+            router.add_unary(f"/etcdserverpb.KV/{name}", handler)
+
+    def range(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(RangeRequest, body)
+        check_range(request)
+        if request.serializable or self._replica.reads_are_local:
+            call.reply(self._applier.range(request))
+        else:
+            self._read(call, lambda: self._applier.range(request))
+
+    def put(self, call: UnaryCall, body: bytes) -> None:
+        request, raw = canonical(PutRequest, body)
+        check_put(request)
+        self._submitter.submit(
+            "put", request, raw, self._submitter.answer(call), request_cost("put", request)
+        )
+
+    def delete_range(self, call: UnaryCall, body: bytes) -> None:
+        request, raw = canonical(DeleteRangeRequest, body)
+        check_delete_range(request)
+        self._submitter.submit("delete_range", request, raw, self._submitter.answer(call))
+
+    def txn(self, call: UnaryCall, body: bytes) -> None:
+        request, raw = canonical(TxnRequest, body)
+        check_txn(request, self._max_txn_ops)
+        if is_read_only_txn(request):
+            if is_serializable_txn(request):
+                call.reply(self._applier.txn(request))
+            else:
+                self._read(call, lambda: self._applier.txn(request))
+            return
+        self._submitter.submit(
+            "txn", request, raw, self._submitter.answer(call), request_cost("txn", request)
+        )
+
+    def compact(self, call: UnaryCall, body: bytes) -> None:
+        """With ``physical`` the answer waits until the records are gone from the backend."""
+        request, raw = canonical(CompactionRequest, body)
+        answer = self._submitter.answer(call)
+
+        def done(result: object) -> None:
+            if isinstance(result, EtcdError):
+                answer(result)
+                return
+            assert isinstance(result, tuple), f"not a compaction's result: {result!r}"
+            response: bytes = result[0]
+            job: Compaction = result[1]
+            if request.physical:
+                job.on_done.append(lambda: call.reply(response))
+            else:
+                call.reply(response)
+
+        self._submitter.submit("compaction", request, raw, done)
+
+    def _read(self, call: UnaryCall, respond: Callable[[], bytes]) -> None:
+        def ready(error: EtcdError | None) -> None:
+            if error is not None:
+                call.fail(error)
+                return
+            try:
+                call.reply(respond())
+            except EtcdError as refused:
+                call.fail(refused)
+
+        self._replica.read(ready)

@@ -1,0 +1,99 @@
+"""From a checked client request to an entry of the log, and from its result to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
+from etcdtw.replica.proposal import Proposal
+from etcdtw.replica.replica import Replica
+from etcdtw.rpc import UnaryCall
+
+_HEADER_FIELD = InternalRaftRequest.DESCRIPTOR.fields_by_name["header"].number
+_HEADER_TAG = b"\xa2\x06"
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+_TAGS = {
+    field.name: (_varint(field.number << 3 | 2), field.number < _HEADER_FIELD)
+    for field in InternalRaftRequest.DESCRIPTOR.fields
+    if field.message_type is not None and field.name != "header"
+}
+
+
+def entry_data(kind: str, raw: bytes, request_id: int) -> bytes:
+    """The bytes of an InternalRaftRequest that holds ``raw`` as its member ``kind`` and a header
+    with the id; fields ascend, as every etcd encoder writes them."""
+    tag, before_header = _TAGS[kind]
+    body = tag + _varint(len(raw)) + raw
+    header_body = b"\x08" + _varint(request_id)
+    header = _HEADER_TAG + bytes((len(header_body),)) + header_body
+    return body + header if before_header else header + body
+
+
+class Quota(Protocol):
+    """Says whether a request of this cost would go over the space quota."""
+
+    def exceeded_by(self, cost: int) -> bool: ...
+
+
+class Submitter:
+    """Puts requests into the log: numbered, within the size limit and, where they take space,
+    within the quota."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        quota: Quota,
+        max_request_bytes: int,
+        raise_no_space: Callable[[], None],
+    ) -> None:
+        self._replica = replica
+        self._quota = quota
+        self._max_request_bytes = max_request_bytes
+        self._raise_no_space = raise_no_space
+
+    def submit(
+        self,
+        kind: str,
+        request: object,
+        raw: bytes,
+        done: Callable[[object], None],
+        cost: int = 0,
+    ) -> None:
+        """Propose ``raw``, the canonical bytes of ``request``; ``done`` gets the apply result or
+        an :class:`EtcdError`.
+
+        Raises RequestTooLarge, and NoSpace after having the alarm raised.
+        """
+        replica = self._replica
+        data = entry_data(kind, raw, replica.ids.next())
+        if len(data) > self._max_request_bytes:
+            raise RequestTooLarge
+        if cost and self._quota.exceeded_by(cost):
+            self._raise_no_space()
+            raise NoSpace
+        replica.propose(Proposal(data, kind, request, done))
+
+    def answer(self, call: UnaryCall) -> Callable[[object], None]:
+        """A ``done`` that hands the result to a unary call."""
+        reply = call.reply
+
+        def done(result: object) -> None:
+            if isinstance(result, bytes):
+                reply(result)
+            else:
+                assert isinstance(result, EtcdError), f"no answer in {result!r}"
+                call.fail(result)
+
+        return done

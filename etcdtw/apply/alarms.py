@@ -1,0 +1,57 @@
+"""Raised alarms: which member reports which trouble, kept in the ``alarm`` bucket."""
+
+from __future__ import annotations
+
+from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.pb.rpc_pb2 import CORRUPT, NONE, NOSPACE, AlarmMember, AlarmRequest
+
+_BUCKET = b"alarm"
+_KNOWN = (NOSPACE, CORRUPT)
+
+
+class Alarms:
+    """The alarms of the cluster. An alarm is identified by member and type."""
+
+    def __init__(self, backend: IBackend) -> None:
+        self._backend = backend
+        self._raised: dict[tuple[int, int], AlarmMember] = {}
+        for key, _ in backend.scan(_BUCKET, b"", None):
+            member = AlarmMember.FromString(key)
+            self._raised[member.memberID, member.alarm] = member
+
+    @property
+    def no_space(self) -> bool:
+        return any(alarm == NOSPACE for _, alarm in self._raised)
+
+    @property
+    def corrupt(self) -> bool:
+        return any(alarm == CORRUPT for _, alarm in self._raised)
+
+    def get(self, alarm: int = NONE) -> list[AlarmMember]:
+        """Raised alarms of one type, or all of them for ``NONE``, by member id."""
+        return [
+            member
+            for (_, raised), member in sorted(self._raised.items())
+            if alarm in (NONE, raised)
+        ]
+
+    def apply(self, request: AlarmRequest) -> list[AlarmMember]:
+        """Carry out a replicated alarm request; the alarms that it concerns.
+
+        Activating one that is already raised, or clearing one that is not, answers with nothing
+        new, as etcd does.
+        """
+        if request.action == AlarmRequest.GET:
+            return self.get(request.alarm)
+        identity = (request.memberID, request.alarm)
+        member = AlarmMember(memberID=request.memberID, alarm=request.alarm)
+        if request.action == AlarmRequest.ACTIVATE:
+            if request.alarm == NONE or identity in self._raised:
+                return []
+            self._raised[identity] = member
+            self._backend.put(_BUCKET, member.SerializeToString(), b"")
+            return [member]
+        if request.action == AlarmRequest.DEACTIVATE and self._raised.pop(identity, None):
+            self._backend.delete(_BUCKET, member.SerializeToString())
+            return [member]
+        return []

@@ -1,0 +1,102 @@
+"""The durable side of a replica: the WAL, its in-memory tail, and where a sync runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from etcdtw.raft import MemoryLog
+from etcdtw.raft.messages import Entry, HardState
+from etcdtw.storage.interfaces import IWorker
+from etcdtw.storage.wal import Wal
+
+CATCH_UP_ENTRIES = 5000
+"""Entries kept in memory behind the applied index, for followers that lag (etcd's default)."""
+
+_SPIKE_SECONDS = 0.004
+
+
+class DurableLog:
+    """Appends to the WAL and its in-memory tail, and syncs.
+
+    A sync blocks. While the last ones were short (moving average below ``inline_seconds``) it runs
+    right here, which is quickest for a lone writer and for batches alike; on a slow disk it runs
+    on the worker so that the reactor stays free. A reactor that is kept busy starves a thread,
+    which is why the thread is the exception.
+    """
+
+    def __init__(
+        self, wal: Wal, tail: MemoryLog, worker: IWorker, inline_seconds: float = 0.001
+    ) -> None:
+        self.wal = wal
+        self.tail = tail
+        self._worker = worker
+        self._inline_seconds = inline_seconds
+        self._average_seconds = 0.0
+        self._held: HardState | None = None
+        self._preparing = False
+
+    def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
+        """Hand both to the WAL; True when a sync must follow before anybody may rely on them.
+
+        A state in which only the commit index moved needs no sync (it is learnt again), so it is
+        held back and travels with the next append.
+        """
+        if hard_state is None:
+            hard_state = self._held
+        elif not entries and self._only_commit_moved(hard_state):
+            self._held = hard_state
+            self.tail.set_hard_state(hard_state)
+            return False
+        self._held = None
+        if hard_state is not None:
+            self.tail.set_hard_state(hard_state)
+        must_sync = self.wal.append(hard_state, entries)
+        if entries:
+            self.tail.append(entries)
+        if self.wal.wants_next_segment and not self._preparing:
+            self._preparing = True
+            self._worker.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
+        return must_sync
+
+    def sync(self, done: Callable[[], None], failed: Callable[[BaseException], None]) -> bool:
+        """Make appended data durable. True: it is, now. False: ``done`` or ``failed`` follows."""
+        if self._average_seconds < self._inline_seconds:
+            self._timed_sync()
+            return True
+        self._worker.run(self._timed_sync, lambda _: done(), failed)
+        return False
+
+    def flush(self) -> None:
+        """Write a held-back commit index; called now and then and before the end."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.wal.append(held, [])
+
+    def compact(self, applied: int) -> None:
+        """Forget entries in memory that are far behind the applied index."""
+        if applied - self.tail.first_index() >= 2 * CATCH_UP_ENTRIES:
+            self.tail.compact(applied - CATCH_UP_ENTRIES)
+
+    def close(self) -> None:
+        self.flush()
+        self.wal.sync()
+        self.wal.close()
+
+    def _only_commit_moved(self, hard_state: HardState) -> bool:
+        before, _ = self.tail.initial_state()
+        return hard_state.term == before.term and hard_state.vote == before.vote
+
+    def _timed_sync(self) -> None:
+        begin = time.monotonic()
+        self.wal.sync()
+        # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
+        seconds = min(time.monotonic() - begin, _SPIKE_SECONDS)
+        self._average_seconds += (seconds - self._average_seconds) / 8
+
+    def _prepared(self, _: object) -> None:
+        self._preparing = False
+
+    def _not_prepared(self, error: BaseException) -> None:
+        """The next cut makes its own segment and meets the same error where it can be told."""
+        self._preparing = False

@@ -1,0 +1,103 @@
+"""Requests on their way through the log, and those who wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from etcdtw.errors import EtcdError, TimedOut
+from etcdtw.raft import ProposalDropped, RaftNode
+from etcdtw.raft.messages import ConfChange
+
+
+class Proposal:
+    """One request that this member puts into the log, and who waits for its result.
+
+    ``data`` are the entry's bytes; they hold the request id, so they are unique and serve as the
+    key under which the waiter is found again when the entry is applied. ``kind`` and ``request``
+    are the decoded form, which spares decoding ``data`` again. ``done`` is called once, with the
+    result of the apply or an :class:`EtcdError`.
+    """
+
+    __slots__ = ("data", "deadline", "done", "kind", "request")
+
+    def __init__(
+        self,
+        data: bytes,
+        kind: str,
+        request: object,
+        done: Callable[[object], None],
+    ) -> None:
+        self.data = data
+        self.kind = kind
+        self.request = request
+        self.done = done
+        self.deadline = 0.0
+
+
+class ConfChangeProposal(Proposal):
+    """A membership change on its way through the log; etcd gives it no timeout of its own."""
+
+    __slots__ = ()
+
+    request: ConfChange
+
+
+class ProposalQueue:
+    """Proposals not yet handed to Raft, and proposals that wait to be applied.
+
+    Both are kept in the order in which they came, and all have the same time limit, so the oldest
+    are always in front.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._new: list[Proposal] = []
+        self.waiting: dict[bytes, Proposal] = {}
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def add(self, proposal: Proposal, now: float) -> None:
+        proposal.deadline = now + self._timeout
+        self._new.append(proposal)
+        self.waiting[proposal.data] = proposal
+
+    def hand_over(self, node: RaftNode) -> None:
+        """Give everything new to Raft as one batch; without a leader it stays here."""
+        batch, self._new = self._new, []
+        start = 0
+        try:
+            for position, proposal in enumerate(batch):
+                if isinstance(proposal, ConfChangeProposal):
+                    if start < position:
+                        node.propose_batch([each.data for each in batch[start:position]])
+                    start = position
+                    node.propose_conf_change(proposal.data, proposal.request)
+                    start = position + 1
+            if start < len(batch):
+                node.propose_batch([each.data for each in batch[start:]])
+        except ProposalDropped:
+            self._new = batch[start:] + self._new
+
+    def has_new(self) -> bool:
+        return bool(self._new)
+
+    def expire(self, now: float) -> None:
+        """Answer those that waited too long. Whether they take effect later is unknown."""
+        late = []
+        for proposal in self.waiting.values():
+            if proposal.deadline > now:
+                break
+            late.append(proposal)
+        if late:
+            self._drop(late, TimedOut)
+
+    def fail_all(self, error: type[EtcdError]) -> None:
+        self._drop(list(self.waiting.values()), error)
+
+    def _drop(self, proposals: list[Proposal], error: type[EtcdError]) -> None:
+        gone = {id(each) for each in proposals}
+        self._new = [each for each in self._new if id(each) not in gone]
+        for proposal in proposals:
+            del self.waiting[proposal.data]
+            proposal.done(error())

@@ -1,0 +1,322 @@
+"""The driver: Raft, the log on disk, the peers and the state machine on one reactor.
+
+Duties, in this order, of every turn (Raft paper section 5; etcd-raft's contract):
+
+1. Persist before release: entries, term and vote are durable before an acknowledgement or a vote
+   that depends on them leaves. Only a leader's appends may overtake its own disk.
+2. Apply in log order, each entry once.
+3. Never call into the core from a callback of the core: callers queue and wake the driver.
+4. A failed sync is fatal: what the disk holds is unknown from then on.
+5. A snapshot is installed before later entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from etcdtw.errors import Stopped, TooManyRequests
+from etcdtw.ids import RequestIds
+from etcdtw.raft import ProposalDropped, RaftNode, Ready, StateType
+from etcdtw.raft.codec import decode_conf_change
+from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
+from etcdtw.replica.durable import DurableLog
+from etcdtw.replica.interfaces import IPeerTransport, IStateMachine
+from etcdtw.replica.proposal import Proposal, ProposalQueue
+from etcdtw.replica.reads import ReadQueue, Waiter
+
+APPLY_BACKLOG_MAX = 5000
+"""Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
+
+
+@dataclass(frozen=True)
+class ReplicaSettings:
+    """``heartbeat_seconds`` is the length of a tick; a turn longer than ``turn_seconds`` pauses
+    to let the reactor serve others; requests wait at most ``request_seconds``."""
+
+    heartbeat_seconds: float = 0.1
+    request_seconds: float = 7.0
+    turn_seconds: float = 0.02
+
+
+class Replica:
+    """One member's share of the replicated log. All calls on the reactor thread.
+
+    ``on_turn_end`` callables run after each turn that did work; ``on_leader_change`` callables
+    get the leader's id (0: none); ``on_leading`` ones run once per term that this member leads,
+    when its first own entry is applied; ``on_fatal`` gets the error that ends the member.
+    """
+
+    def __init__(
+        self,
+        node: RaftNode,
+        durable: DurableLog,
+        machine: IStateMachine,
+        transport: IPeerTransport,
+        clock: IReactorTime,
+        ids: RequestIds,
+        settings: ReplicaSettings,
+    ) -> None:
+        self.node = node
+        self.ids = ids
+        self._durable = durable
+        self._machine = machine
+        self._transport = transport
+        self._clock = clock
+        self._settings = settings
+        self._proposals = ProposalQueue(settings.request_seconds)
+        self._reads = ReadQueue(ids, settings.request_seconds)
+        self._turn: IDelayedCall | None = None
+        self._tick: IDelayedCall | None = None
+        self._unsynced: Ready | None = None
+        self._stopped = False
+        self.reads_are_local = False
+        """A linearizable read may run at once: the only voter leads, and has applied all."""
+        self.on_turn_end: list[Callable[[], None]] = []
+        self.on_leader_change: list[Callable[[int], None]] = []
+        self.on_leading: list[Callable[[], None]] = []
+        self.on_fatal: list[Callable[[BaseException], None]] = []
+        self._alone = False
+        self._lead = NO_NODE
+        self._led_term = 0
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick, and to apply what an earlier run committed."""
+        self._transport.attach(self)
+        self._note_configuration(self.node.conf_state())
+        self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
+        self.wake()
+
+    def stop(self) -> None:
+        """Stop ticking, refuse whoever waits, make the log durable and close it."""
+        if not self._stopped:
+            self._halt()
+            self._durable.close()
+
+    # --- requests ------------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> int:
+        """The leader's id, 0 when none is known."""
+        return self.node.lead
+
+    @property
+    def is_leader(self) -> bool:
+        return self.node.state == StateType.LEADER
+
+    @property
+    def applied_index(self) -> int:
+        return self._machine.applied_index
+
+    def propose(self, proposal: Proposal) -> None:
+        """Put a request into the log; its ``done`` is called once, never from within this call
+        except to refuse it."""
+        if self._stopped:
+            proposal.done(Stopped())
+            return
+        if self.node.committed > self._machine.applied_index + APPLY_BACKLOG_MAX:
+            proposal.done(TooManyRequests())
+            return
+        self._proposals.add(proposal, self._clock.seconds())
+        if self._turn is None:
+            self.wake()
+
+    def read(self, waiter: Waiter) -> None:
+        """Call ``waiter`` with None once a linearizable read may run here, or with an error."""
+        if self._stopped:
+            waiter(Stopped())
+        elif self.reads_are_local:
+            waiter(None)
+        else:
+            self._reads.add(waiter, self._clock.seconds())
+            self.wake()
+
+    def transfer_leader(self, to: int) -> None:
+        self.node.transfer_leader(to)
+        self.wake()
+
+    # --- from the peers ------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """A message from a peer. A forwarded proposal that cannot be taken is dropped, as on the
+        wire; its proposer times out or retries."""
+        if self._stopped:
+            return
+        try:
+            self.node.step(message)
+        except ProposalDropped:
+            pass
+        self.wake()
+
+    def peer_unreachable(self, member_id: int) -> None:
+        if not self._stopped:
+            self.node.report_unreachable(member_id)
+
+    def snapshot_sent(self, member_id: int, ok: bool) -> None:
+        if not self._stopped:
+            self.node.report_snapshot(member_id, ok)
+            self.wake()
+
+    # --- the turn ------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a turn after the reactor has read what is there to read, so that all of it shares
+        one write, one sync and one answer per connection."""
+        if self._turn is None and not self._stopped:
+            self._turn = self._clock.callLater(0, self._drive)
+
+    def _on_tick(self) -> None:
+        self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
+        now = self._clock.seconds()
+        self.node.tick()
+        self._proposals.expire(now)
+        self._reads.expire(now)
+        self._durable.flush()
+        self.wake()
+
+    def _drive(self) -> None:
+        self._turn = None
+        try:
+            self._run_turn()
+        except Exception as error:  # the one place where the member ends by its own fault
+            self._fatal(error)
+
+    def _run_turn(self) -> None:
+        node = self.node
+        now = self._clock.seconds()
+        turn_ends = now + self._settings.turn_seconds
+        if self._proposals.has_new():
+            self._proposals.hand_over(node)
+        self._reads.hand_over(node, now)
+        while not self._stopped and node.has_ready():
+            ready = node.take_ready()
+            if ready.soft_state is not None:
+                self._note_leader()
+            if ready.messages:
+                self._transport.send(ready.messages)
+            if ready.snapshot is not None:
+                self._machine.restore(ready.snapshot)
+                self._note_configuration(ready.snapshot.conf_state)
+            self._persist(ready)
+            if ready.committed:
+                self._apply(ready.committed)
+            if ready.read_states:
+                self._reads.answered(ready.read_states)
+            if self._clock.seconds() > turn_ends:
+                self.wake()
+                break
+        applied = self._machine.applied_index
+        if self._alone and node.lead == NO_NODE and applied == node.committed:
+            self._lead_at_once()
+        self._reads.release(applied)
+        if self._reads.wants_turn():
+            self.wake()
+        self.reads_are_local = (
+            self._alone and self._led_term == node.term and applied >= node.committed
+        )
+        self._durable.compact(applied)
+        for each in self.on_turn_end:
+            each()
+
+    def _lead_at_once(self) -> None:
+        """A lone voter has nobody to wait for, so it skips the election timeout."""
+        if self.node.state == StateType.FOLLOWER:
+            self.node.campaign()
+            self.wake()
+
+    def _persist(self, ready: Ready) -> None:
+        if ready.hard_state is None and not ready.entries and ready.snapshot is None:
+            assert not ready.after_persist, "an acknowledgement that waits for nothing"
+            return
+        if self._durable.append(ready.hard_state, ready.entries):
+            self._unsynced = ready
+            if not self._durable.sync(self._synced, self._fatal):
+                return
+            self._unsynced = None
+        self._persisted(ready)
+
+    def _synced(self) -> None:
+        if self._stopped:
+            return
+        ready, self._unsynced = self._unsynced, None
+        assert ready is not None, "a sync ended that nobody waits for"
+        self._persisted(ready)
+        self.wake()
+
+    def _persisted(self, ready: Ready) -> None:
+        if ready.after_persist:
+            self._transport.send(ready.after_persist)
+        self.node.persisted(ready)
+
+    def _apply(self, entries: list[Entry]) -> None:
+        machine = self._machine
+        waiting = self._proposals.waiting
+        for entry in entries:
+            if entry.type == EntryType.NORMAL:
+                if entry.data:
+                    proposal = waiting.pop(entry.data, None)
+                    result = machine.apply(entry, proposal)
+                    if proposal is not None:
+                        proposal.done(result)
+                else:
+                    machine.apply(entry, None)
+                    self._note_own_term(entry)
+            else:
+                self._apply_conf_change(entry)
+        self.node.applied_to(entries[-1].index)
+
+    def _apply_conf_change(self, entry: Entry) -> None:
+        assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"
+        change = decode_conf_change(entry.data or b"")
+        refused = self._machine.check_conf_change(change)
+        effective = change if refused is None else change._replace(node_id=NO_NODE)
+        conf_state = self.node.apply_conf_change(effective)
+        result = self._machine.apply_conf_change(entry, change, conf_state, refused)
+        self._note_configuration(conf_state)
+        proposal = self._proposals.waiting.pop(entry.data or b"", None)
+        if proposal is not None:
+            proposal.done(result)
+
+    # --- what others want to know --------------------------------------------------------------
+
+    def _note_configuration(self, conf_state: ConfState) -> None:
+        self._alone = conf_state.voters == (self.node.id,)
+
+    def _note_leader(self) -> None:
+        if not self.is_leader:
+            self._led_term = 0
+        if self.node.lead == self._lead:
+            return
+        self._lead = self.node.lead
+        if self._lead != NO_NODE:
+            self._reads.leader_changed()
+        for each in self.on_leader_change:
+            each(self._lead)
+
+    def _note_own_term(self, entry: Entry) -> None:
+        if self.is_leader and entry.term == self.node.term:
+            self._led_term = entry.term
+            for each in self.on_leading:
+                each()
+
+    def _fatal(self, error: BaseException) -> None:
+        """The disk or the state can no longer be trusted: acknowledge nothing more."""
+        if self._stopped:
+            return
+        self._halt()
+        for each in self.on_fatal:
+            each(error)
+
+    def _halt(self) -> None:
+        self._stopped = True
+        self.reads_are_local = False
+        for call in (self._turn, self._tick):
+            if call is not None and call.active():
+                call.cancel()
+        self._transport.stop()
+        self._proposals.fail_all(Stopped)
+        self._reads.fail_all(Stopped)

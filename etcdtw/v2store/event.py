@@ -1,0 +1,55 @@
+"""What happened to one node: the answer to a request and the news for watchers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from etcdtw.v2store.gojson import quote
+from etcdtw.v2store.node import NodeView
+
+GET: Final = "get"
+CREATE: Final = "create"
+SET: Final = "set"
+UPDATE: Final = "update"
+DELETE: Final = "delete"
+COMPARE_AND_SWAP: Final = "compareAndSwap"
+COMPARE_AND_DELETE: Final = "compareAndDelete"
+EXPIRE: Final = "expire"
+
+
+@dataclass(slots=True)
+class Event:
+    """An action on a node. Events are shared with the history: nobody changes one.
+
+    ``store_index`` is the tree's index for the ``X-Etcd-Index`` header. A refresh is kept in the
+    history but no watcher hears of it.
+    """
+
+    action: str
+    node: NodeView
+    previous: NodeView | None = None
+    refresh: bool = False
+    store_index: int = 0
+
+    @property
+    def index(self) -> int:
+        """The tree's index at which it happened."""
+        return self.node.modified
+
+    @property
+    def created(self) -> bool:
+        """Whether the node did not exist before (HTTP answers 201)."""
+        return self.action == CREATE or (self.action == SET and self.previous is None)
+
+    def without_prefix(self, length: int) -> Event:
+        """A copy with the first ``length`` characters of every key cut off."""
+        previous = self.previous and self.previous.without_prefix(length)
+        return replace(self, node=self.node.without_prefix(length), previous=previous)
+
+    def json(self) -> str:
+        """One JSON object, without a newline."""
+        text = f'{{"action":{quote(self.action)},"node":{self.node.json()}'
+        if self.previous is not None:
+            text += f',"prevNode":{self.previous.json()}'
+        return text + (',"refresh":true}' if self.refresh else "}")

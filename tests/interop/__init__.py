@@ -1,0 +1,1 @@
+"""Tests that hold a member against real etcd and against foreign clients."""

@@ -1,0 +1,1 @@
+"""Tests that start real processes and look at them from outside."""

