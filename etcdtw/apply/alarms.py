@@ -51,7 +51,8 @@ class Alarms:
             self._raised[identity] = member
             self._backend.put(_BUCKET, member.SerializeToString(), b"")
             return [member]
-        if request.action == AlarmRequest.DEACTIVATE and self._raised.pop(identity, None):
+        if request.action == AlarmRequest.DEACTIVATE and identity in self._raised:
+            del self._raised[identity]
             self._backend.delete(_BUCKET, member.SerializeToString())
             return [member]
         return []

@@ -1,20 +1,32 @@
-"""What the replica asks of its neighbours: peers to talk to and a state to keep."""
+"""What the replica asks of those who carry its messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import Interface, implementer
 
-from etcdtw.raft.messages import ConfChange, ConfState, Entry, Message, Snapshot
+from etcdtw.raft.messages import Message
+
+
+class PeerReceiver(Protocol):
+    """Who gets what comes from peers."""
+
+    def receive(self, message: Message) -> None: ...
+
+    def peer_unreachable(self, member_id: int) -> None: ...
+
+    def snapshot_sent(self, member_id: int, ok: bool) -> None: ...
 
 
 class IPeerTransport(Interface):
     """Carries Raft messages to peers and back; may lose, delay and reorder them."""
 
-    def attach(receiver: object) -> None:
-        """Deliver to ``receiver`` (a :class:`etcdtw.replica.replica.Replica`): its ``receive``
-        for each message that arrives, its ``peer_unreachable`` when a peer cannot be reached."""
+    def attach(receiver: PeerReceiver) -> None:
+        """Deliver to ``receiver``: its ``receive`` for each message that arrives, its
+        ``peer_unreachable`` when a peer cannot be reached, its ``snapshot_sent`` when a snapshot
+        has arrived or will not."""
 
     def send(messages: Sequence[Message]) -> None:
         """Try to deliver each message to the peer it is addressed to. Never blocks or raises; an
@@ -33,37 +45,11 @@ class IPeerTransport(Interface):
         """Close everything."""
 
 
-class IStateMachine(Interface):
-    """The replicated state. Every call is on the reactor thread, in log order."""
-
-    applied_index = Attribute("Index of the last entry that was applied; an int.")
-
-    def apply(entry: Entry, proposal: object | None) -> object:
-        """Apply a normal entry. ``proposal`` is what this member proposed it with, or None when
-        it came from elsewhere. The result goes to whoever waits; an ``EtcdError`` is returned,
-        not raised, because an apply error is data."""
-
-    def check_conf_change(change: ConfChange) -> Exception | None:
-        """Why a committed membership change must have no effect, or None when it may."""
-
-    def apply_conf_change(
-        entry: Entry, change: ConfChange, conf_state: ConfState, refused: Exception | None
-    ) -> object:
-        """Record a membership change that Raft has taken over (``refused`` None) or the fact
-        that it has no effect; the result goes to whoever waits."""
-
-    def snapshot(conf_state: ConfState, term: int) -> Snapshot:
-        """The state as of ``applied_index``."""
-
-    def restore(snapshot: Snapshot) -> None:
-        """Replace the state by a received snapshot."""
-
-
 @implementer(IPeerTransport)
 class NoPeers:
     """The transport of a member that is alone."""
 
-    def attach(self, receiver: object) -> None:
+    def attach(self, receiver: PeerReceiver) -> None:
         pass
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from etcdtw.errors import EtcdError, TimedOut
 from etcdtw.raft import ProposalDropped, RaftNode
@@ -24,7 +25,7 @@ class Proposal:
         self,
         data: bytes,
         kind: str,
-        request: object,
+        request: Any,
         done: Callable[[object], None],
     ) -> None:
         self.data = data

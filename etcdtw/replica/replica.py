@@ -22,8 +22,9 @@ from etcdtw.ids import RequestIds
 from etcdtw.raft import ProposalDropped, RaftNode, Ready, StateType
 from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
+from etcdtw.raft.state_machine import IStateMachine
 from etcdtw.replica.durable import DurableLog
-from etcdtw.replica.interfaces import IPeerTransport, IStateMachine
+from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue
 from etcdtw.replica.reads import ReadQueue, Waiter
 
@@ -45,8 +46,9 @@ class Replica:
     """One member's share of the replicated log. All calls on the reactor thread.
 
     ``on_turn_end`` callables run after each turn that did work; ``on_leader_change`` callables
-    get the leader's id (0: none); ``on_leading`` ones run once per term that this member leads,
-    when its first own entry is applied; ``on_fatal`` gets the error that ends the member.
+    get the leader's id (0: none), ``on_term`` ones a new term; ``on_leading`` ones run once per
+    term that this member leads, when its first own entry is applied, ``on_following`` ones when it
+    leads no more; ``on_fatal`` gets the error that ends the member.
     """
 
     def __init__(
@@ -76,10 +78,13 @@ class Replica:
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.on_turn_end: list[Callable[[], None]] = []
         self.on_leader_change: list[Callable[[int], None]] = []
+        self.on_term: list[Callable[[int], None]] = []
         self.on_leading: list[Callable[[], None]] = []
+        self.on_following: list[Callable[[], None]] = []
         self.on_fatal: list[Callable[[BaseException], None]] = []
         self._alone = False
         self._lead = NO_NODE
+        self._term = 0
         self._led_term = 0
 
     # --- life ----------------------------------------------------------------------------------
@@ -110,7 +115,8 @@ class Replica:
 
     @property
     def applied_index(self) -> int:
-        return self._machine.applied_index
+        applied: int = self._machine.applied_index
+        return applied
 
     def propose(self, proposal: Proposal) -> None:
         """Put a request into the log; its ``done`` is called once, never from within this call
@@ -194,6 +200,8 @@ class Replica:
         self._reads.hand_over(node, now)
         while not self._stopped and node.has_ready():
             ready = node.take_ready()
+            if node.term != self._term:
+                self._note_term()
             if ready.soft_state is not None:
                 self._note_leader()
             if ready.messages:
@@ -286,9 +294,16 @@ class Replica:
     def _note_configuration(self, conf_state: ConfState) -> None:
         self._alone = conf_state.voters == (self.node.id,)
 
+    def _note_term(self) -> None:
+        self._term = self.node.term
+        for each in self.on_term:
+            each(self._term)
+
     def _note_leader(self) -> None:
-        if not self.is_leader:
+        if not self.is_leader and self._led_term:
             self._led_term = 0
+            for stop in self.on_following:
+                stop()
         if self.node.lead == self._lead:
             return
         self._lead = self.node.lead

@@ -43,9 +43,11 @@ class Event:
         return self.action == CREATE or (self.action == SET and self.previous is None)
 
     def without_prefix(self, length: int) -> Event:
-        """A copy with the first ``length`` characters of every key cut off."""
+        """A copy for clients: the first ``length`` characters of every key are cut off, and
+        ``refresh``, which clients never see, is dropped."""
         previous = self.previous and self.previous.without_prefix(length)
-        return replace(self, node=self.node.without_prefix(length), previous=previous)
+        node = self.node.without_prefix(length)
+        return replace(self, node=node, previous=previous, refresh=False)
 
     def json(self) -> str:
         """One JSON object, without a newline."""

@@ -57,5 +57,4 @@ def parse_time(text: str) -> int:
 def seconds_left(expiration: int, now: int) -> int:
     """Whole seconds from ``now`` to ``expiration``, rounded up; negative ones are rounded
     towards zero, as etcd's arithmetic does."""
-    left = expiration - now
-    return -(-left // _SECOND) if left > 0 else -(-left // _SECOND)
+    return -((now - expiration) // _SECOND)

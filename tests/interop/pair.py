@@ -7,7 +7,6 @@ their names.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -25,14 +24,18 @@ COMMAND_SECONDS = 20.0
 VOLATILE = [
     (re.compile(r'"ts":"[^"]*"'), '"ts":TIME'),
     (re.compile(r"0x[0-9a-f]+"), "POINTER"),
-    (re.compile(r"took = [0-9.]+[µmn]?s"), "took = TIME"),
-    (re.compile(r'"took":"[^"]*"'), '"took":TIME'),
-    (re.compile(r'"Took" : "[^"]*"'), '"Took" : TIME'),
+    (re.compile(r"\b[0-9.]+[µmn]?s\b"), "TIME"),
     (re.compile(r"remaining\(\d+s\)"), "remaining(TIME)"),
     (re.compile(r'"ttl":\d+'), '"ttl":TIME'),
     (re.compile(r'"TTL" : \d+'), '"TTL" : TIME'),
     (re.compile(r'"(dbSize|dbSizeInUse|raftIndex|raftAppliedIndex)":\d+'), r'"\1":NUMBER'),
     (re.compile(r'"(DBSize|DBSizeInUse|RaftIndex|RaftAppliedIndex)" : \d+'), r'"\1" : NUMBER'),
+    (re.compile(r" {2,}"), " "),
+    (re.compile(r"-{3,}"), "---"),
+    (re.compile(r"[0-9.]+ [kM]?B"), "SIZE"),
+    # Raft index and applied index after the term: "true, false, 2, 7, 7," and the table's row.
+    (re.compile(r"((?:true|false), \d+), \d+, \d+,"), r"\1, INDEX, INDEX,"),
+    (re.compile(r"((?:true|false) \| \d+) \| \d+ \| \d+ \|"), r"\1 | INDEX | INDEX |"),
 ]
 
 
@@ -88,7 +91,9 @@ class Side:
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        stdout, stderr = (out.decode(errors="backslashreplace") for out in (done.stdout, done.stderr))
+        stdout, stderr = (
+            out.decode(errors="backslashreplace") for out in (done.stdout, done.stderr)
+        )
         if step.learn:
             found = re.search(step.learn, stdout)
             if found is not None:
@@ -109,8 +114,8 @@ class Side:
     def watch(self, line: str, stdin: str, then: Callable[[Side], None], until: str) -> str:
         """Output of a watch command up to the text ``until``; ``then`` runs beside it.
 
-        ``then`` starts once the command has printed its first line if there is standard input
-        (let that be a progress request), else at once.
+        With standard input (let it end in a progress request) ``then`` starts after the answer
+        to that request, else at once.
         """
         process = subprocess.Popen(
             self.argv(line),
@@ -123,24 +128,20 @@ class Side:
         try:
             with ThreadPoolExecutor(1) as reader:
 
-                def read(done: Callable[[], bool]) -> None:
-                    while not done():
+                def read_to(text: str) -> None:
+                    while not (lines and text in lines[-1]):
                         raw = process.stdout.readline()
+                        lines.append(raw.decode(errors="backslashreplace") or "-- ended")
                         if not raw:
-                            lines.append("-- ended")
                             return
-                        lines.append(raw.decode(errors="backslashreplace"))
 
                 process.stdin.write(stdin.encode())
                 process.stdin.flush()
                 try:
                     if stdin:
-                        reader.submit(read, lambda: bool(lines)).result(COMMAND_SECONDS)
+                        reader.submit(read_to, "progress notify").result(COMMAND_SECONDS)
                     then(self)
-                    ended = reader.submit(
-                        read, lambda: bool(lines) and (until in lines[-1] or "-- ended" in lines[-1])
-                    )
-                    ended.result(COMMAND_SECONDS)
+                    reader.submit(read_to, until).result(COMMAND_SECONDS)
                 except TimeoutError:
                     lines.append(f"-- {until!r} never came")
                 finally:
@@ -200,8 +201,3 @@ def difference(line: str, real: str, ours: str) -> str:
 
 def indented(label: str, text: str) -> str:
     return "\n".join(f"  {label} | {line}" for line in text.splitlines())
-
-
-def as_document(text: str) -> Any:
-    """The first JSON document of an output (etcdctl prints one per line)."""
-    return json.loads(text.splitlines()[0])

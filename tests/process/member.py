@@ -192,6 +192,11 @@ class Member:
                 self._log.close()
         return code
 
+    def wipe(self) -> None:
+        """Forget everything: the next start is the first one."""
+        assert not self.running, "stop the member first"
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
     def output(self, last_bytes: int = 4000) -> str:
         """The end of what the process wrote to stdout and stderr, over all starts."""
         return self._output.read_bytes()[-last_bytes:].decode(errors="replace")

@@ -1,0 +1,70 @@
+"""Closed-loop load with one fixed body, by nghttp2's ``h2load``."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from benchmarks.samples import Sample
+from tests.process.member import Member
+
+
+class LoadFailed(Exception):
+    """The load generator or a check of its result says that requests went wrong."""
+
+
+def run(
+    member: Member,
+    path: str,
+    body: bytes,
+    *,
+    connections: int,
+    streams: int,
+    requests: int,
+    answer_bytes_min: int = 0,
+) -> Sample:
+    """Send ``requests`` times the same gRPC body; every answer must be HTTP 200.
+
+    A gRPC error is HTTP 200 as well: callers check the store, and ``answer_bytes_min`` makes
+    sure that the answers carried at least that many bytes of messages on average.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        body_file, log_file = Path(folder, "body"), Path(folder, "log")
+        body_file.write_bytes(body)
+        cpu_before = member.cpu_seconds()
+        done = subprocess.run(
+            [
+                "h2load",
+                f"--requests={requests}",
+                f"--clients={connections}",
+                f"--max-concurrent-streams={streams}",
+                f"--log-file={log_file}",
+                "--header=content-type: application/grpc",
+                "--header=te: trailers",
+                f"--data={body_file}",
+                f"http://{member.endpoint}{path}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        cpu_seconds = member.cpu_seconds() - cpu_before
+        rows = [line.split("\t") for line in log_file.read_text().splitlines()]
+    succeeded = sum(status == "200" for _, status, _ in rows)
+    if done.returncode or succeeded != requests:
+        raise LoadFailed(f"{succeeded} of {requests} succeeded\n{done.stdout}{done.stderr}")
+    answer_bytes = _answer_bytes(done.stdout)
+    if answer_bytes < answer_bytes_min * requests:
+        raise LoadFailed(f"{answer_bytes} bytes of answers, too few for {requests} requests")
+    begins = [int(start) for start, _, _ in rows]
+    latencies = [int(duration) for _, _, duration in rows]
+    ends = (start + duration for start, duration in zip(begins, latencies, strict=True))
+    return Sample.of_latencies((max(ends) - min(begins)) / 1e6, latencies, cpu_seconds)
+
+
+def _answer_bytes(report: str) -> int:
+    """Bytes of DATA in h2load's line ``traffic: ... (N) total, ... (N) headers, ... (N) data``."""
+    line = next(line for line in report.splitlines() if line.startswith("traffic:"))
+    return int(line.rpartition("(")[2].partition(")")[0])

@@ -1,0 +1,137 @@
+"""The Maintenance service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.submit import Submitter
+from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.header import HeaderSource
+from etcdtw.errors import BadLeaderTransferee, EtcdError, NoLeader, NotLeader, Unimplemented
+from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.store import Store
+from etcdtw.pb.rpc_pb2 import (
+    AlarmRequest,
+    AlarmResponse,
+    AlarmType,
+    HashKVRequest,
+    HashKVResponse,
+    HashRequest,
+    HashResponse,
+    MoveLeaderRequest,
+    StatusRequest,
+    StatusResponse,
+)
+from etcdtw.replica.replica import Replica
+from etcdtw.replica.slices import Slices
+from etcdtw.rpc import Router, UnaryCall
+from etcdtw.version import ETCD_VERSION
+
+_PREFIX = "/etcdserverpb.Maintenance/"
+
+
+class MaintenanceService:
+    """``etcdserverpb.Maintenance``; hashes are computed in slices at a fixed revision."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        store: Store,
+        backend: IBackend,
+        alarms: Alarms,
+        submitter: Submitter,
+        slices: Slices,
+        header: HeaderSource,
+    ) -> None:
+        self._replica = replica
+        self._store = store
+        self._backend = backend
+        self._alarms = alarms
+        self._submitter = submitter
+        self._slices = slices
+        self._header = header
+
+    def register(self, router: Router) -> None:
+        router.add_unary(_PREFIX + "Status", self.status)
+        router.add_unary(_PREFIX + "Alarm", self.alarm)
+        router.add_unary(_PREFIX + "Hash", self.hash)
+        router.add_unary(_PREFIX + "HashKV", self.hash_kv)
+        router.add_unary(_PREFIX + "MoveLeader", self.move_leader)
+        for name in ("Defragment", "Snapshot", "Downgrade"):
+            router.add_unary(_PREFIX + name, _not_here(name))
+
+    def status(self, call: UnaryCall, body: bytes) -> None:
+        canonical(StatusRequest, body)
+        node = self._replica.node
+        response = StatusResponse(
+            version=ETCD_VERSION,
+            dbSize=self._backend.size(),
+            dbSizeInUse=self._backend.size_in_use(),
+            leader=node.lead,
+            raftIndex=node.committed,
+            raftTerm=node.term,
+            raftAppliedIndex=self._replica.applied_index,
+            isLearner=node.is_learner,
+        )
+        if not node.lead:
+            response.errors.append(str(NoLeader()))
+        for each in self._alarms.get():
+            # The text of a Go protobuf message, trailing blank included.
+            response.errors.append(f"memberID:{each.memberID} alarm:{AlarmType.Name(each.alarm)} ")
+        call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+
+    def alarm(self, call: UnaryCall, body: bytes) -> None:
+        request, raw = canonical(AlarmRequest, body)
+        if request.action == AlarmRequest.GET:
+            self._answer_alarms(call, AlarmResponse(alarms=self._alarms.get(request.alarm)))
+            return
+
+        def done(result: object) -> None:
+            if isinstance(result, EtcdError):
+                call.fail(result)
+            else:
+                assert isinstance(result, list), f"not alarms: {result!r}"
+                self._answer_alarms(call, AlarmResponse(alarms=result))
+
+        self._submitter.submit("alarm", request, raw, done)
+
+    def _answer_alarms(self, call: UnaryCall, response: AlarmResponse) -> None:
+        call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+
+    def hash(self, call: UnaryCall, body: bytes) -> None:
+        canonical(HashRequest, body)
+        job = self._store.hash_all()
+
+        def done() -> None:
+            response = HashResponse(hash=job.hash)
+            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+
+        self._slices.run(job.step, done)
+
+    def hash_kv(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(HashKVRequest, body)
+        job = self._store.hash_kv(request.revision)
+
+        def done() -> None:
+            response = HashKVResponse(hash=job.hash, compact_revision=job.compact_revision)
+            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+
+        self._slices.run(job.step, done)
+
+    def move_leader(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(MoveLeaderRequest, body)
+        if not self._replica.is_leader:
+            raise NotLeader
+        if request.targetID not in self._replica.node.conf_state().voters:
+            raise BadLeaderTransferee
+        if request.targetID != self._replica.node.id:
+            self._replica.transfer_leader(request.targetID)
+        call.reply(self._header.encode(self._store.revision))
+
+
+def _not_here(name: str) -> Callable[[UnaryCall, bytes], None]:
+    def refuse(call: UnaryCall, body: bytes) -> None:
+        raise Unimplemented(f"etcdserver: {name} is not available in this build")
+
+    return refuse

@@ -1,0 +1,339 @@
+"""The Watch service: many watches on one stream, each with its id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from etcdtw.api.v3.canonical import canonical
+from etcdtw.errors import EtcdError, NoLeader
+from etcdtw.mvcc.watch import Place, Watcher, WatchHub
+from etcdtw.mvcc.watch_events import EventBatch
+from etcdtw.mvcc.watch_index import Interest
+from etcdtw.pb.rpc_pb2 import WatchCreateRequest, WatchRequest, WatchResponse
+from etcdtw.rpc import Router, StreamCall
+
+EMPTY_RANGE = "mvcc: watcher range is empty"
+DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
+# A progress answer to a request concerns all watches of the stream.
+ALL_WATCHES = -1
+_FRAGMENT = b"\x38\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """``response_bytes_max`` is where a response to a fragmenting watch is cut;
+    ``blocked_*_max``: what a stream takes while its client does not read, before its watches
+    have to wait; ``sync_budget``: changes and deliveries per turn of catching up."""
+
+    progress_seconds: float = 600.0
+    response_bytes_max: int = 1_572_864 + 524_288
+    blocked_responses_max: int = 128
+    blocked_bytes_max: int = 4 << 20
+    sync_budget: int = 2000
+
+
+class HeaderSource(Protocol):
+    def encode(self, revision: int) -> bytes:
+        """The tagged ResponseHeader of an answer."""
+
+
+class Dice(Protocol):
+    def random(self) -> float:
+        """0 <= x < 1."""
+
+
+class WatchService:
+    """``etcdserverpb.Watch``, and the driver that lets watchers catch up.
+
+    ``may_watch`` says why the caller must not see these keys, None if he may. ``has_leader``
+    and ``leader_lost`` serve clients that sent ``hasleader: true``.
+    """
+
+    def __init__(
+        self,
+        hub: WatchHub,
+        header: HeaderSource,
+        clock: IReactorTime,
+        dice: Dice,
+        settings: WatchSettings | None = None,
+        *,
+        may_watch: Callable[[StreamCall, Interest], EtcdError | None] = lambda call, keys: None,
+        has_leader: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.hub = hub
+        self.header = header
+        self.clock = clock
+        self.settings = settings or WatchSettings()
+        self.may_watch = may_watch
+        self.streams: dict[WatchStream, None] = {}
+        self.progress_wanted: dict[WatchStream, None] = {}
+        self._dice = dice
+        self._has_leader = has_leader
+        self._syncing: IDelayedCall | None = None
+        hub.on_work = self.sync_soon
+
+    def register(self, router: Router) -> None:
+        router.add_stream("/etcdserverpb.Watch/Watch", self.watch)
+
+    def watch(self, call: StreamCall) -> None:
+        if _requires_leader(call) and not self._has_leader():
+            call.finish(NoLeader())
+            return
+        self.streams[WatchStream(self, call)] = None
+
+    def leader_lost(self) -> None:
+        """There was no leader for three election timeouts."""
+        for stream in [each for each in self.streams if _requires_leader(each.call)]:
+            stream.end(NoLeader())
+
+    def stop(self) -> None:
+        """End every watch; the streams' connections are closed by whoever owns them."""
+        for stream in list(self.streams):
+            stream.release()
+        if self._syncing is not None:
+            self._syncing.cancel()
+            self._syncing = None
+
+    def sync_soon(self) -> None:
+        if self._syncing is None:
+            self._syncing = self.clock.callLater(0, self._sync)
+
+    def progress_delay(self) -> float:
+        """Seconds to the next notification, a little different each time so that streams which
+        began together do not stay together."""
+        return self.settings.progress_seconds * (1 + self._dice.random() / 10)
+
+    def _sync(self) -> None:
+        self._syncing = None
+        if self.hub.sync_some(self.settings.sync_budget):
+            self.sync_soon()
+        for stream in list(self.progress_wanted):
+            stream.answer_progress()
+
+
+class WatchStream:
+    """One stream and its watches; the subscriber that the hub asks whether it is ready."""
+
+    def __init__(self, service: WatchService, call: StreamCall) -> None:
+        self.call = call
+        self.ready = True
+        self._service = service
+        self._hub = service.hub
+        self._header = service.header
+        self._settings = service.settings
+        self._watches: dict[int, StreamWatcher] = {}
+        self._next_id = 0
+        self._blocked_responses = 0
+        self._blocked_bytes = 0
+        self._notifying: IDelayedCall | None = None
+        call.on_message = self._message
+        call.on_cancel = self.release
+        call.on_writable = self._writable
+        # A client that has no more to ask may still want to hear.
+        call.on_half_close = lambda: None
+
+    def end(self, error: EtcdError | None) -> None:
+        self.release()
+        self.call.finish(error)
+
+    def release(self) -> None:
+        """Nobody listens any more."""
+        for watch in self._watches.values():
+            self._hub.cancel(watch)
+        self._watches.clear()
+        self._service.streams.pop(self, None)
+        self._service.progress_wanted.pop(self, None)
+        if self._notifying is not None:
+            self._notifying.cancel()
+            self._notifying = None
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _message(self, body: bytes) -> None:
+        try:
+            request, _ = canonical(WatchRequest, body)
+        except EtcdError as error:
+            self.end(error)
+            return
+        kind = request.WhichOneof("request_union")
+        if kind == "create_request":
+            self._create(request.create_request)
+        elif kind == "cancel_request":
+            self._cancel(request.cancel_request.watch_id)
+        elif kind == "progress_request":
+            self._service.progress_wanted[self] = None
+            self.answer_progress()
+
+    def _create(self, request: WatchCreateRequest) -> None:
+        interest = _interest(request)
+        denied = self._service.may_watch(self.call, interest)
+        if denied is not None:
+            reason = f"rpc error: code = {_go_name(denied)} desc = {denied}"
+            self._answer(WatchResponse(created=True, canceled=True, cancel_reason=reason))
+            return
+        refused = self._refusal(interest, request.watch_id)
+        if refused is not None:
+            self._answer(
+                WatchResponse(watch_id=-1, created=True, canceled=True, cancel_reason=refused)
+            )
+            return
+        watch_id = request.watch_id or self._free_id()
+        watch = self._watches[watch_id] = StreamWatcher(interest, self, watch_id, request)
+        self._answer(WatchResponse(watch_id=watch_id, created=True))
+        self._hub.add(watch, request.start_revision)
+        if request.progress_notify and self._notifying is None:
+            self._notify_later()
+
+    def _refusal(self, interest: Interest, watch_id: int) -> str | None:
+        if interest.end and interest.end <= interest.key:
+            return EMPTY_RANGE
+        return DUPLICATE_ID if watch_id and watch_id in self._watches else None
+
+    def _free_id(self) -> int:
+        while self._next_id in self._watches:
+            self._next_id += 1
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _cancel(self, watch_id: int) -> None:
+        watch = self._watches.pop(watch_id, None)
+        if watch is None:
+            return
+        self._hub.cancel(watch)
+        self._answer(WatchResponse(watch_id=watch_id, canceled=True))
+        if self in self._service.progress_wanted:
+            self._service.sync_soon()
+
+    # --- progress -----------------------------------------------------------------------------
+
+    def answer_progress(self) -> None:
+        """Answer a progress request as soon as no watch of the stream lacks older events."""
+        if all(each.is_up_to_date for each in self._watches.values()):
+            self._service.progress_wanted.pop(self, None)
+            self._answer(WatchResponse(watch_id=ALL_WATCHES))
+
+    def _notify_later(self) -> None:
+        delay = self._service.progress_delay()
+        self._notifying = self._service.clock.callLater(delay, self._notify)
+
+    def _notify(self) -> None:
+        self._notifying = None
+        wanting = [each for each in self._watches.values() if each.progress_notify]
+        for watch in wanting:
+            if watch.quiet and watch.place is Place.SYNCED and self.ready:
+                self._send(self._header.encode(self._hub.revision) + watch.id_field)
+            watch.quiet = True
+        if wanting:
+            self._notify_later()
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def send_events(self, id_field: bytes, batch: EventBatch, fragment: bool) -> None:
+        header = batch.header
+        if header is None:
+            header = batch.header = self._header.encode(batch.revision)
+        if fragment and len(batch.body) > self._settings.response_bytes_max:
+            self._send_fragments(header + id_field, batch)
+        else:
+            self._send(header + id_field, batch.body)
+
+    def _send_fragments(self, head: bytes, batch: EventBatch) -> None:
+        room = self._settings.response_bytes_max - len(head) - len(_FRAGMENT)
+        part: list[bytes] = []
+        size = 0
+        for event in batch.events:
+            if part and size + len(event) >= room:
+                self._send(head + _FRAGMENT, b"".join(part))
+                part = []
+                size = 0
+            part.append(event)
+            size += len(event)
+        self._send(head, b"".join(part))
+
+    def watch_compacted(self, watch_id: int, revision: int) -> None:
+        # Without a revision in the header, as etcd sends it. The id stays taken until the client
+        # cancels it.
+        answer = WatchResponse(watch_id=watch_id, canceled=True, compact_revision=revision)
+        self._send(self._header.encode(0) + answer.SerializeToString())
+
+    def _answer(self, response: WatchResponse) -> None:
+        self._send(self._header.encode(self._hub.revision) + response.SerializeToString())
+
+    def _send(self, head: bytes, body: bytes = b"") -> None:
+        call = self.call
+        if body:
+            call.send_shared(head, body)
+        else:
+            call.send(head)
+        if not call.writable:
+            settings = self._settings
+            self._blocked_responses += 1
+            self._blocked_bytes += len(head) + len(body)
+            if (
+                self._blocked_responses >= settings.blocked_responses_max
+                or self._blocked_bytes >= settings.blocked_bytes_max
+            ):
+                self.ready = False
+
+    def _writable(self) -> None:
+        self._blocked_responses = self._blocked_bytes = 0
+        if not self.ready:
+            self.ready = True
+            self._hub.resume(self)
+
+
+class StreamWatcher(Watcher):
+    """One watch of a stream. ``quiet``: no event was sent since the last progress round."""
+
+    __slots__ = ("fragment", "id_field", "progress_notify", "quiet", "stream", "watch_id")
+
+    def __init__(
+        self, interest: Interest, stream: WatchStream, watch_id: int, request: WatchCreateRequest
+    ) -> None:
+        super().__init__(interest, stream)
+        self.stream = stream
+        self.watch_id = watch_id
+        self.id_field = WatchResponse(watch_id=watch_id).SerializeToString()
+        self.fragment = request.fragment
+        self.progress_notify = request.progress_notify
+        self.quiet = True
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it got everything so far, or will never get anything more."""
+        return self.place is Place.SYNCED or self.place is Place.CLOSED
+
+    def deliver(self, batch: EventBatch) -> None:
+        self.quiet = False
+        self.stream.send_events(self.id_field, batch, self.fragment)
+
+    def compacted(self, revision: int) -> None:
+        self.stream.watch_compacted(self.watch_id, revision)
+
+
+def _interest(request: WatchCreateRequest) -> Interest:
+    # On the wire an empty key means the first one, an end of one zero byte means no end.
+    end: bytes | None = request.range_end or None
+    if end == b"\x00":
+        end = b""
+    filters = request.filters
+    return Interest(
+        request.key or b"\x00",
+        end,
+        no_put=WatchCreateRequest.NOPUT in filters,
+        no_delete=WatchCreateRequest.NODELETE in filters,
+        prev_kv=request.prev_kv,
+    )
+
+
+def _requires_leader(call: StreamCall) -> bool:
+    return bool(call.metadata.get("hasleader") == "true")
+
+
+def _go_name(error: EtcdError) -> str:
+    """The status code as grpc-go prints it: ``PermissionDenied``."""
+    return error.code.name.title().replace("_", "")

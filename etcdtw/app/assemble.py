@@ -1,0 +1,195 @@
+"""The one place where constructors meet: a member from settings, clock, disk, worker and dice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from etcdtw.api.v3.cluster import ClusterService
+from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
+from etcdtw.api.v3.kv import KvService
+from etcdtw.api.v3.lease import LeaseExpirer, LeaseService
+from etcdtw.api.v3.maintenance import MaintenanceService
+from etcdtw.api.v3.submit import Submitter
+from etcdtw.api.v3.watch import WatchService, WatchSettings
+from etcdtw.app.parts import Dice, OpenedLog, consensus
+from etcdtw.app.settings import MemberSettings
+from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.applier import Applier
+from etcdtw.apply.header import HeaderSource
+from etcdtw.apply.kv import KvApplier
+from etcdtw.apply.quota import Quota
+from etcdtw.ids import RequestIds
+from etcdtw.lease.apply import LeaseApplier
+from etcdtw.lease.lessor import Lessor, ttl_seconds_min
+from etcdtw.membership import Members
+from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.store import Store
+from etcdtw.mvcc.watch import WatchHub
+from etcdtw.pb.rpc_pb2 import NOSPACE, AlarmRequest
+from etcdtw.raft import RaftConfig
+from etcdtw.replica.durable import DurableLog
+from etcdtw.replica.interfaces import IPeerTransport
+from etcdtw.replica.replica import Replica, ReplicaSettings
+from etcdtw.replica.slices import Slices
+from etcdtw.rpc import Router
+from etcdtw.storage.interfaces import IWorker
+from etcdtw.v2store import V2Store
+
+RECEIVE_MARGIN_BYTES = 512 * 1024
+"""What a gRPC message may have beyond the largest request (etcd's allowance)."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """A member without its sockets: what serves requests, and what must be started and stopped."""
+
+    settings: MemberSettings
+    member_id: int
+    cluster_id: int
+    replica: Replica
+    store: Store
+    members: Members
+    alarms: Alarms
+    router: Router
+    slices: Slices
+    watches: WatchService
+    expirer: LeaseExpirer
+    compactor: RevisionCompactor | PeriodicCompactor | None
+
+    def start(self) -> None:
+        self.replica.start()
+        self.expirer.start()
+        if self.compactor is not None:
+            self.compactor.start()
+
+    def stop(self) -> None:
+        """Stop in the opposite order: nothing new is proposed once the replica has stopped."""
+        if self.compactor is not None:
+            self.compactor.stop()
+        self.expirer.stop()
+        self.watches.stop()
+        self.slices.stop()
+        self.replica.stop()
+
+
+def assemble_core(
+    settings: MemberSettings,
+    opened: OpenedLog,
+    backend: IBackend,
+    transport: IPeerTransport,
+    clock: IReactorTime,
+    worker: IWorker,
+    dice: Dice,
+    wall_seconds: Callable[[], float],
+) -> Core:
+    """Put a member together; nothing runs before ``start``.
+
+    ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
+    goes by ``clock``.
+    """
+    heartbeat_seconds = settings.heartbeat_interval / 1000
+    election_ticks = settings.election_timeout // settings.heartbeat_interval
+    header = HeaderSource(opened.cluster_id, opened.member_id)
+    slices = Slices(clock)
+
+    lessor = Lessor(
+        backend,
+        ttl_seconds_min(election_ticks, heartbeat_seconds),
+        persist_checkpoints=settings.experimental_enable_lease_checkpoint_persist,
+    )
+    store = Store(backend, lessor)
+    v2store = V2Store(lambda: int(wall_seconds() * 1e9))
+    members = Members(v2store, backend)
+    alarms = Alarms(backend)
+    quota = Quota(backend.size, settings.quota_backend_bytes)
+    kv = KvApplier(store, lessor, header)
+    leases = LeaseApplier(lessor, store, header, clock.seconds)
+    applier = Applier(backend, kv, leases, v2store, members, alarms, quota)
+    applier.on_compaction.append(lambda job: slices.run(job.step))
+    for unfinished in store.compactions:
+        slices.run(unfinished.step)
+
+    ids = RequestIds(opened.member_id, int(wall_seconds() * 1000))
+    node = consensus(
+        opened,
+        RaftConfig(id=opened.member_id, election_ticks=election_ticks, pre_vote=settings.pre_vote),
+        dice,
+    )
+    replica = Replica(
+        node,
+        DurableLog(opened.wal, opened.tail, worker),
+        applier,
+        transport,
+        clock,
+        ids,
+        ReplicaSettings(
+            heartbeat_seconds=heartbeat_seconds,
+            request_seconds=5.0 + 2 * settings.election_timeout / 1000,
+        ),
+    )
+    replica.on_term.append(lambda term: setattr(header, "term", term))
+    replica.on_leading.append(
+        lambda: lessor.promote(settings.election_timeout / 1000, clock.seconds())
+    )
+    replica.on_following.append(lessor.demote)
+
+    def raise_no_space() -> None:
+        request = AlarmRequest(
+            action=AlarmRequest.ACTIVATE, memberID=opened.member_id, alarm=NOSPACE
+        )
+        submitter.submit("alarm", request, request.SerializeToString(), lambda result: None)
+
+    submitter = Submitter(replica, quota, settings.max_request_bytes, raise_no_space)
+    applier.on_over_quota.append(raise_no_space)
+    router = Router()
+    KvService(replica, kv, submitter, settings.max_txn_ops).register(router)
+    ClusterService(replica, members, header).register(router)
+    MaintenanceService(replica, store, backend, alarms, submitter, slices, header).register(router)
+    hub = WatchHub(store)
+    watches = WatchService(
+        hub,
+        header,
+        clock,
+        dice,
+        WatchSettings(
+            progress_seconds=settings.experimental_watch_progress_notify_interval,
+            response_bytes_max=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
+        ),
+        has_leader=lambda: replica.leader != 0,
+    )
+    watches.register(router)
+    LeaseService(submitter, lessor, header, lambda: store.revision, clock, ids.next).register(
+        router
+    )
+    return Core(
+        settings=settings,
+        member_id=opened.member_id,
+        cluster_id=opened.cluster_id,
+        replica=replica,
+        store=store,
+        members=members,
+        alarms=alarms,
+        router=router,
+        slices=slices,
+        watches=watches,
+        expirer=LeaseExpirer(clock, lessor, submitter),
+        compactor=_compactor(settings, clock, store, submitter, replica),
+    )
+
+
+def _compactor(
+    settings: MemberSettings,
+    clock: IReactorTime,
+    store: Store,
+    submitter: Submitter,
+    replica: Replica,
+) -> RevisionCompactor | PeriodicCompactor | None:
+    retention = settings.auto_compaction_retention
+    if not retention:
+        return None
+    if settings.auto_compaction_mode == "revision":
+        return RevisionCompactor(clock, store, submitter, lambda: replica.is_leader, int(retention))
+    return PeriodicCompactor(clock, store, submitter, lambda: replica.is_leader, retention)

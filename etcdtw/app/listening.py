@@ -1,0 +1,106 @@
+"""Sockets that a member listens on: all of them, or none."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from etcdtw.config.urls import URL, parse_url, split_host_port
+from etcdtw.errors import ConfigError
+
+_BACKLOG = 1024
+
+
+class Gate(ServerFactory):
+    """Stands at a bound port until the member behind it is ready: connections wait in the
+    kernel's queue and are accepted by the real factory afterwards."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.factory: Any = None
+        self._ports: list[Any] = []
+
+    def hold(self, port: Any) -> None:
+        port.stopReading()
+        self._ports.append(port)
+
+    def open(self, factory: Any) -> None:
+        self.factory = factory
+        factory.doStart()
+        for port in self._ports:
+            port.startReading()
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        assert self.factory is not None, "a connection was accepted before the member was ready"
+        built = self.factory.buildProtocol(addr)
+        assert built is None or isinstance(built, Protocol), f"not a protocol: {built!r}"
+        return built
+
+
+def listen_all(
+    reactor: Any, gates: Sequence[tuple[str, Iterable[str], Gate]]
+) -> list[IListeningPort]:
+    """Bind every URL of every ``(flag, urls, gate)`` and hold it at its gate.
+
+    Raises ConfigError with etcd's sentence, and leaves nothing bound, when one cannot be.
+    """
+    ports: list[IListeningPort] = []
+    try:
+        for flag, urls, gate in gates:
+            for url in urls:
+                port = _listen(reactor, flag, url, gate)
+                ports.append(port)
+                gate.hold(port)
+    except ConfigError:
+        for port in ports:
+            port.stopListening()
+        raise
+    return ports
+
+
+def _listen(reactor: Any, flag: str, text: str, gate: Gate) -> IListeningPort:
+    url = parse_url(text)
+    if url.scheme in ("unix", "unixs"):
+        return _listen_unix(reactor, flag, url, gate)
+    host, port = split_host_port(url.host)
+    try:
+        bound: IListeningPort = reactor.listenTCP(
+            int(port), gate, backlog=_BACKLOG, interface=_address(flag, host)
+        )
+    except CannotListenError as error:
+        raise ConfigError(flag, text, f"listen tcp {url.host}: bind: {_reason(error)}") from error
+    return bound
+
+
+def _listen_unix(reactor: Any, flag: str, url: URL, gate: Gate) -> IListeningPort:
+    path = url.host + url.path
+    try:
+        bound: IListeningPort = reactor.listenUNIX(path, gate, backlog=_BACKLOG, mode=0o600)
+    except CannotListenError as error:
+        raise ConfigError(flag, str(url), f"listen unix {path}: bind: {_reason(error)}") from error
+    return bound
+
+
+def _address(flag: str, host: str) -> str:
+    """The address to bind for a host: names are resolved, as the clustering guide's commands
+    expect, IPv4 first as Go does."""
+    host = host.strip("[]")
+    if host in ("", "0.0.0.0"):
+        return ""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(flag, host, f"listen tcp: lookup {host}: {error.strerror}") from error
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
+    return str(found[0][4][0])
+
+
+def _reason(error: CannotListenError) -> str:
+    strerror = getattr(error.socketError, "strerror", None) or str(error.socketError)
+    return strerror[:1].lower() + strerror[1:]

@@ -1,0 +1,142 @@
+"""The console command ``etcdtw``: etcd's command line, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from twisted.logger import Logger, globalLogBeginner
+
+from etcdtw.app.fatal import Fatal
+from etcdtw.app.greeting import greeting
+from etcdtw.app.notify import notify_ready
+from etcdtw.app.preflight import bootstrap_factories, has_log, preflight
+from etcdtw.app.refusals import START_ERRORS, problems_of, tell
+from etcdtw.app.settings import MemberSettings
+from etcdtw.app.starting import Assemble, StartingMember, find_assemble
+from etcdtw.config.help import USAGE, help_text, version_text
+from etcdtw.config.load import Loaded, Wanted, load
+from etcdtw.config.problems import ConfigProblems
+from etcdtw.observe.logging import log_observers
+
+OTHER_COMMANDS = ("gateway", "grpc-proxy", "ctl")
+_SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
+_log = Logger()
+
+
+def main() -> NoReturn:
+    """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
+    sys.exit(run(sys.argv[1:], os.environ, find_assemble))
+
+
+def run(words: Sequence[str], variables: Mapping[str, str], assemble: Any = find_assemble) -> int:
+    """Start a member and stay until it ends; the exit code. ``assemble`` finds its maker."""
+    if words and words[0] in OTHER_COMMANDS:
+        sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
+        return 1
+    try:
+        loaded = load(words, variables, os.getcwd(), read_text)
+        if isinstance(loaded, Wanted):
+            sys.stdout.write(text_of(loaded))
+            return 0
+        _start_logging(loaded, words)
+        preflight(loaded, bootstrap_factories())
+        newcomer = not words and (sys.stderr.isatty() or "MAKELEVEL" in variables)
+        return _run_member(loaded.settings, assemble(), newcomer)
+    except START_ERRORS as error:
+        return refuse(problems_of(error))
+
+
+def read_text(path: str) -> str:
+    """A file's text."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def text_of(wanted: Wanted) -> str:
+    """What ``--help`` and ``--version`` print."""
+    return version_text() if wanted.text == "version" else USAGE + help_text()
+
+
+def refuse(refused: ConfigProblems) -> int:
+    """Tell on stderr why there is no start; the exit code."""
+    stream = sys.__stderr__ or sys.stderr
+    tell(refused, stream.write, time.time())
+    stream.flush()
+    return refused.exit_code
+
+
+def say_notices(loaded: Loaded) -> None:
+    """Log what the operator should know about the configuration."""
+    for notice in loaded.notices:
+        _log.warn(notice.message.replace("{", "{{").replace("}", "}}"), **notice.fields)
+
+
+def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
+    settings = loaded.settings
+    observers = log_observers(settings.log_outputs, settings.log_level)
+    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
+    _log.info("Running: ", args=[sys.argv[0], *words])
+    say_notices(loaded)
+    if has_log(settings):
+        _log.info("server has already been initialized", data_dir=settings.data_dir)
+
+
+def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) -> int:
+    from twisted.internet import reactor
+
+    fatal = Fatal(reactor)
+    on_ready: list[Callable[[], object]] = [notify_ready]
+    if newcomer:
+        on_ready.append(lambda: sys.stderr.write(greeting(settings)))
+    member = StartingMember(settings, reactor, bootstrap_factories(), fatal, assemble, on_ready)
+    stop = _StopBySignal(reactor)
+    member.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", member.stopService)
+    reactor.callWhenRunning(stop.install)
+    reactor.run()
+    if fatal.reason is not None:
+        return 1
+    if stop.signal_number is not None:
+        die_of(stop.signal_number)
+    return 0
+
+
+class _StopBySignal:
+    """The first SIGINT or SIGTERM stops the services, the second ends the process at once."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.signal_number: int | None = None
+
+    def install(self) -> None:
+        for number in _SIGNAL_NAMES:
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            die_of(number)
+        self.signal_number = number
+        self._reactor.callFromThread(self._stop)
+
+    def _stop(self) -> None:
+        assert self.signal_number is not None, "stopped without a signal"
+        name = _SIGNAL_NAMES[signal.Signals(self.signal_number)]
+        _log.info("received signal; shutting down", signal=name)
+        self._reactor.stop()
+
+
+def die_of(signal_number: int) -> None:
+    """End as the signal's default action would: a shell sees 143 for SIGTERM.
+
+    Returns only as process 1 of a container, which the signal does not end.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal_number, signal.SIG_DFL)
+    os.kill(os.getpid(), signal_number)

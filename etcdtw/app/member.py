@@ -1,0 +1,257 @@
+"""A member as a Twisted service: it listens, starts, publishes itself, serves and stops."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.web.server import Site
+
+from etcdtw.api.http.resources import Health, Members, Root, Version
+from etcdtw.api.http.views import MemberCluster, MemberHealth
+from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
+from etcdtw.app.listening import Gate, listen_all
+from etcdtw.app.parts import OpenedLog, found_log, reopen_log
+from etcdtw.app.publish import Announcement
+from etcdtw.app.settings import MemberSettings
+from etcdtw.app.tuning import freeze_loaded, tune_process
+from etcdtw.bootstrap.interfaces import ClusterPlan
+from etcdtw.ids import format_id
+from etcdtw.membership import publish_request, version_request
+from etcdtw.membership.member import Member as ClusterMember
+from etcdtw.replica.interfaces import NoPeers
+from etcdtw.rpc import ClientPortFactory, ServerSettings
+from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.storage.datadir import DataDir
+from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.worker import ThreadWorker
+from etcdtw.version import CLUSTER_VERSION
+
+PURGE_SECONDS = 30.0
+
+log = Logger(namespace="etcdtw.member")
+
+
+class Member(Service):
+    """One etcd member on a reactor. ``plan`` is the cluster to found, None to go on with the log
+    of an earlier run.
+
+    ``startService`` raises ConfigError, StorageError or OSError, and leaves nothing bound or
+    held, when the member cannot start. ``on_ready`` callables run when it serves clients,
+    ``on_fatal`` ones get the error that ended it.
+    """
+
+    def __init__(
+        self,
+        settings: MemberSettings,
+        reactor: Any,
+        plan: ClusterPlan | None,
+        fs: IFilesystem | None = None,
+    ) -> None:
+        self.settings = settings
+        self._plan = plan
+        self.core: Core | None = None
+        self.on_ready: list[Callable[[], object]] = []
+        self.on_fatal: list[Callable[[BaseException], object]] = []
+        self._reactor = reactor
+        self._fs = fs or OsFilesystem(sync=not settings.unsafe_no_fsync)
+        self._data_dir = DataDir(self._fs, settings.data_dir, settings.wal_dir or None)
+        self._ports: list[IListeningPort] = []
+        self._client_gate = Gate()
+        self._peer_gate = Gate()
+        self._client_factory: ClientPortFactory | None = None
+        self._worker: ThreadWorker | None = None
+        self._announcements: list[Announcement] = []
+        self._purging: Any = None
+
+    # --- starting ------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        settings = self.settings
+        self._ports = listen_all(
+            self._reactor,
+            [
+                ("listen-peer-urls", settings.listen_peer_urls, self._peer_gate),
+                ("listen-client-urls", settings.listen_client_urls, self._client_gate),
+            ],
+        )
+        try:
+            self._start_core()
+        except BaseException:
+            for port in self._ports:
+                port.stopListening()
+            self._data_dir.unlock()
+            raise
+        self.running = True
+
+    def _start_core(self) -> None:
+        for warning in self._data_dir.contents().warnings:
+            log.warn("{warning}", warning=warning)
+        self._data_dir.create()
+        self._data_dir.lock()
+        self._data_dir.remove_scratch()
+        opened = self._open_log()
+        self._worker = ThreadWorker(self._reactor, "etcdtw-disk")
+        dice = random.SystemRandom()
+        core = assemble_core(
+            self.settings,
+            opened,
+            MemoryBackend(),
+            NoPeers(),
+            self._reactor,
+            self._worker,
+            dice,
+            time.time,
+        )
+        self.core = core
+        self._client_factory = self._client_side(core)
+        self._peer_gate.open(self._peer_side(core))
+        core.replica.on_turn_end.append(self._client_factory.flusher.flush)
+        core.replica.on_leader_change.append(self._leader_known)
+        core.replica.on_leading.append(self._set_version)
+        core.replica.on_fatal.append(self._ended)
+        core.start()
+        self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
+
+    def _open_log(self) -> OpenedLog:
+        directory = self._data_dir.wal_dir
+        if self._plan is None:
+            opened = reopen_log(self._fs, directory)
+        else:
+            opened = found_log(self._fs, directory, self._plan)
+        log.info(
+            "starting local member",
+            name=self.settings.name,
+            local_member_id=format_id(opened.member_id),
+            cluster_id=format_id(opened.cluster_id),
+        )
+        return opened
+
+    def _client_side(self, core: Core) -> ClientPortFactory:
+        settings = self.settings
+        cluster = MemberCluster(core.cluster_id, core.members)
+        routes = {
+            b"/health": Health(MemberHealth(core.replica, core.alarms)),
+            b"/version": Version(cluster),
+        }
+        site = Site(Root(routes, cors=True), reactor=self._reactor)
+        site.noisy = False
+        return ClientPortFactory(
+            core.router,
+            site,
+            ServerSettings(
+                max_receive_bytes=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
+                max_concurrent_streams=settings.max_concurrent_streams,
+                keepalive_min_time=settings.grpc_keepalive_min_time,
+                keepalive_interval=settings.grpc_keepalive_interval,
+                keepalive_timeout=settings.grpc_keepalive_timeout,
+            ),
+            self._reactor,
+        )
+
+    def _peer_side(self, core: Core) -> Site:
+        cluster = MemberCluster(core.cluster_id, core.members)
+        routes = {b"/version": Version(cluster), b"/members": Members(cluster)}
+        site = Site(Root(routes, cors=False), reactor=self._reactor)
+        site.noisy = False
+        return site
+
+    # --- becoming ready ------------------------------------------------------------------------
+
+    def _leader_known(self, leader: int) -> None:
+        """Publish name and client URLs with the first leader after every start."""
+        if leader and not self._announcements:
+            core = self._running_core()
+            own = ClusterMember(
+                core.member_id, (), self.settings.name, self.settings.advertise_client_urls
+            )
+            self._announce(
+                lambda number: publish_request(number, own.path, own.attributes_json()),
+                self._published,
+            )
+
+    def _published(self) -> None:
+        core = self._running_core()
+        log.info(
+            "published local member to cluster through raft",
+            local_member_id=format_id(core.member_id),
+            local_member_attributes=json.dumps(
+                {"name": self.settings.name, "client-urls": self.settings.advertise_client_urls}
+            ),
+            cluster_id=format_id(core.cluster_id),
+        )
+        assert self._client_factory is not None, "published before the client port was made"
+        self._client_gate.open(self._client_factory)
+        log.info("ready to serve client requests")
+        for each in self.on_ready:
+            each()
+
+    def _set_version(self) -> None:
+        """A leader decides the cluster version; alone, that is its own."""
+        core = self._running_core()
+        if core.members.version != CLUSTER_VERSION:
+            self._announce(lambda number: version_request(number, CLUSTER_VERSION), lambda: None)
+
+    def _announce(self, request: Callable[[int], Any], done: Callable[[], None]) -> None:
+        announcement = Announcement(self._running_core().replica, self._reactor, request, done)
+        self._announcements.append(announcement)
+        announcement.start()
+
+    def _running_core(self) -> Core:
+        assert self.core is not None, "the member is not running"
+        return self.core
+
+    # --- running -------------------------------------------------------------------------------
+
+    def _purge(self) -> None:
+        """Old segments and snapshots go; what is still needed is locked and stays."""
+        self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
+        for path in self._data_dir.purge(self.settings.max_wals, self.settings.max_snapshots):
+            log.info("purged file", path=path)
+
+    def _ended(self, error: BaseException) -> None:
+        log.critical("member failed: {error}", error=str(error))
+        for each in self.on_fatal:
+            each(error)
+
+    # --- stopping ------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nothing new, let calls under way end, then close the log."""
+        self.running = False
+        waiting: list[Deferred[Any]] = []
+        for port in self._ports:
+            closing = port.stopListening()
+            if closing is not None:
+                waiting.append(closing)
+        for each in self._announcements:
+            each.stop()
+        if self._purging is not None and self._purging.active():
+            self._purging.cancel()
+        if self._client_factory is not None:
+            waiting.append(self._client_factory.stop())
+        return DeferredList(waiting).addCallback(self._close)
+
+    def _close(self, _: object) -> None:
+        if self.core is not None:
+            self.core.stop()
+            self.core = None
+        if self._worker is not None:
+            self._worker.stop()
+        self._data_dir.unlock()
+
+
+def assemble_member(settings: MemberSettings, reactor: Any, plan: ClusterPlan | None) -> Member:
+    """A member for production, where the whole process is its own."""
+    tune_process()
+    member = Member(settings, reactor, plan)
+    member.on_ready.append(freeze_loaded)
+    return member

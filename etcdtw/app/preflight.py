@@ -1,0 +1,102 @@
+"""Checks of a start that need no network and leave nothing open, so that they can run before a
+daemon forks: what is refused here has touched neither a socket nor the data directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+
+from etcdtw.app.settings import MemberSettings
+from etcdtw.bootstrap.factories import BUILT_IN, choose_factory
+from etcdtw.bootstrap.interfaces import (
+    BootstrapSettings,
+    ClusterPlan,
+    IBootstrapFactory,
+    ReactorView,
+)
+from etcdtw.bootstrap.static import check_assembly
+from etcdtw.config.load import Loaded
+from etcdtw.config.problems import ConfigProblems, Stage
+from etcdtw.errors import ConfigError
+
+
+def preflight(loaded: Loaded, factories: Sequence[IBootstrapFactory]) -> None:
+    """Raise :class:`ConfigProblems` with all that would stop the start later.
+
+    Membership comes before certificates and missing features, as the clustering guide has it. A
+    member that has a log already does not look at its bootstrap flags.
+    """
+    settings = loaded.settings
+    problems = [*data_dir_problems(settings)]
+    if not has_log(settings):
+        problems += loaded.bootstrap_problems or _plan_problems(settings, factories)
+    problems += loaded.start_problems
+    if problems:
+        raise ConfigProblems(Stage.START, problems)
+
+
+def has_log(settings: MemberSettings) -> bool:
+    """Whether the member was started before: a write-ahead log is there."""
+    try:
+        return any(name.endswith(".wal") for name in os.listdir(settings.wal_path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def data_dir_problems(settings: MemberSettings) -> list[ConfigError]:
+    """A data directory that is something else, in etcd's words."""
+    path = settings.data_dir
+    if os.path.exists(path) and not os.path.isdir(path):
+        reason = f"failed to list data directory: readdirent {path}: not a directory"
+        return [ConfigError("data-dir", "file system", reason)]
+    return []
+
+
+def bootstrap_factories() -> list[IBootstrapFactory]:
+    """The built-in bootstrap providers and those of other installed packages."""
+    others = [each for each in getPlugins(IBootstrapFactory) if each not in BUILT_IN]
+    return [*BUILT_IN, *others]
+
+
+async def make_plan(
+    settings: BootstrapSettings, factories: Sequence[IBootstrapFactory], reactor: ReactorView
+) -> ClusterPlan:
+    """The plan of the provider that is asked for; a plan we cannot carry out is refused."""
+    plan = await choose_factory(settings, factories).provider(reactor).plan(settings)
+    check_assembly(plan)
+    return plan
+
+
+def _plan_problems(
+    settings: MemberSettings, factories: Sequence[IBootstrapFactory]
+) -> tuple[ConfigError, ...]:
+    """What a provider finds wrong before it needs its first answer from anybody."""
+    outcome: list[ClusterPlan | Failure] = []
+    plan = Deferred.fromCoroutine(make_plan(settings.bootstrap(), factories, _Offline()))
+    plan.addBoth(outcome.append)
+    if not outcome:
+        plan.cancel()
+        return ()
+    found = outcome[0]
+    if isinstance(found, Failure):
+        if isinstance(found.value, ConfigError):
+            return (found.value,)
+        found.raiseException()
+    return ()
+
+
+class _Offline:
+    """A reactor on which nothing ever happens."""
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> None:
+        return None
+
+    def resolve(self, name: str, timeout: Sequence[int] = ()) -> Deferred[str]:
+        return Deferred()

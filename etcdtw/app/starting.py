@@ -1,0 +1,109 @@
+"""The service that becomes a member: plans the cluster, assembles the member, starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from etcdtw.app.fatal import Fatal
+from etcdtw.app.notify import notify_ready
+from etcdtw.app.preflight import has_log, make_plan
+from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
+from etcdtw.app.settings import MemberSettings
+from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
+
+
+class RunnableMember(Protocol):
+    """What is started here: ``etcdtw.app.member.Member`` or a stand-in."""
+
+    on_ready: list[Callable[[], object]]
+    """Called when it serves clients."""
+    on_fatal: list[Callable[[BaseException], object]]
+    """Called with the error that ends it."""
+
+    def startService(self) -> object: ...
+
+    def stopService(self) -> Deferred[None] | None: ...
+
+
+# Settings, reactor, and the cluster to found or join: None where a log says already which it is.
+Assemble = Callable[[MemberSettings, Any, ClusterPlan | None], RunnableMember]
+
+
+class StartingMember(Service):
+    """Starts a member, at once if the cluster can be planned without asking anybody.
+
+    ``startService`` raises what kept the member from starting; what happens after it has returned
+    goes to ``fatal``. ``on_ready`` is called when the member serves clients.
+    """
+
+    def __init__(
+        self,
+        settings: MemberSettings,
+        reactor: Any,
+        factories: Sequence[IBootstrapFactory],
+        fatal: Fatal,
+        assemble: Assemble,
+        on_ready: Sequence[Callable[[], object]] = (notify_ready,),
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._factories = factories
+        self._fatal = fatal
+        self._assemble = assemble
+        self._on_ready = on_ready
+        self._member: RunnableMember | None = None
+        self._starting: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        failed: list[Failure] = []
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(failed.append)
+        if failed:
+            failed[0].raiseException()
+        self._starting.addCallback(lambda _: self._check_late(failed))
+
+    async def _start(self) -> None:
+        settings = self._settings
+        plan = None
+        if not has_log(settings):
+            plan = await make_plan(settings.bootstrap(), self._factories, self._reactor)
+            own = next(member for member in plan.members if member.id == plan.member_id)
+            # The plan's spelling of the own URLs counts: the ids were made of it.
+            settings = replace(settings, initial_advertise_peer_urls=own.peer_urls)
+        if not self.running:
+            return
+        member = self._assemble(settings, self._reactor, plan)
+        member.on_ready.extend(self._on_ready)
+        member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
+        self._member = member
+        member.startService()
+
+    def _check_late(self, failed: list[Failure]) -> None:
+        if not failed or not self.running:
+            return
+        error = failed[0].value
+        if not isinstance(error, START_ERRORS):
+            failed[0].raiseException()
+        self._fatal(sentence(problems_of(error)))
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._member is None:
+            return None
+        return self._member.stopService()
+
+
+def find_assemble() -> Assemble:
+    """``assemble_member``, imported late: it brings the whole program with it."""
+    assemble: Assemble = import_module("etcdtw.app.member").assemble_member
+    return assemble

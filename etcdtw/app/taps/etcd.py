@@ -1,0 +1,85 @@
+"""``twistd etcd``: a member under Twisted's own daemon, with etcd's command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import globalLogPublisher
+from twisted.python import usage
+
+from etcdtw.app.fatal import Fatal
+from etcdtw.app.main import read_text, refuse, say_notices, text_of
+from etcdtw.app.preflight import bootstrap_factories, preflight
+from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
+from etcdtw.app.settings import MemberSettings
+from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
+from etcdtw.config.load import Loaded, Wanted, load
+from etcdtw.observe.logging import log_observers
+
+
+class Options(usage.Options):
+    """Keeps the words for our own parser: etcd's forms are not those of ``usage.Options``."""
+
+    synopsis = "[etcd's flags]"
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.words: tuple[str, ...] = ()
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        self.words = tuple(options or ())
+
+
+def makeService(options: Options) -> IService:
+    """A service that starts the member; a configuration that cannot work ends the process here,
+    before a daemon has forked, with etcd's exit code."""
+    try:
+        loaded = load(options.words, os.environ, os.getcwd(), read_text)
+        if isinstance(loaded, Wanted):
+            sys.stdout.write(text_of(loaded))
+            raise SystemExit(0)
+        preflight(loaded, bootstrap_factories())
+    except START_ERRORS as error:
+        raise SystemExit(refuse(problems_of(error))) from None
+    from twisted.internet import reactor
+
+    twistd = getattr(options, "parent", None) or {}
+    daemon = not twistd.get("nodaemon", True)
+    if daemon and "default" in loaded.settings.log_outputs:
+        log_file = twistd.get("logfile") or "twistd.log"
+        path = os.path.join(twistd.get("rundir") or ".", log_file)
+        sys.stderr.write(f"log: {os.path.abspath(path)}\n")
+    return DaemonMember(loaded, reactor, daemon)
+
+
+class DaemonMember(StartingMember):
+    """A member whose refused start is told in the way that ``twistd`` can pass on."""
+
+    def __init__(self, loaded: Loaded, reactor: Any, daemon: bool) -> None:
+        super().__init__(loaded.settings, reactor, bootstrap_factories(), Fatal(reactor), _assemble)
+        self._loaded = loaded
+        self._daemon = daemon
+
+    def startService(self) -> None:
+        # "default" is twistd's own log, which is running already.
+        outputs = [each for each in self._loaded.settings.log_outputs if each != "default"]
+        try:
+            for observer in log_observers(outputs, self._loaded.settings.log_level):
+                globalLogPublisher.addObserver(observer)
+            say_notices(self._loaded)
+            super().startService()
+        except START_ERRORS as error:
+            problems = problems_of(error)
+            code = refuse(problems)
+            if self._daemon:
+                # The first 100 bytes reach the terminal; the parent then exits with 1.
+                raise RuntimeError(sentence(problems)) from None
+            raise SystemExit(code) from None
+
+
+def _assemble(settings: MemberSettings, reactor: Any) -> RunnableMember:
+    return find_assemble()(settings, reactor)

@@ -1,0 +1,168 @@
+"""The state machine: one method per kind of log entry, in log order, the same on every member.
+
+No decision here may depend on anything local (file size, clock, connections, flags). Over quota a
+write is applied all the same and only its caller is told; refusals come from the replicated alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zope.interface import implementer
+
+from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.kv import KvApplier
+from etcdtw.apply.quota import Quota, request_cost
+from etcdtw.apply.requests import V2, decode_request
+from etcdtw.errors import Corrupt, CorruptError, EtcdError, NoSpace
+from etcdtw.lease.apply import LeaseApplier
+from etcdtw.membership import Members, apply_v2_request, conf_state_json
+from etcdtw.mvcc.compaction import Compaction
+from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.pb.rpc_pb2 import CompactionRequest
+from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
+from etcdtw.raft.state_machine import IStateMachine, Proposed
+from etcdtw.v2store import V2Error, V2Store, save
+
+_TAKES_SPACE = frozenset({"put", "txn", "lease_grant"})
+_REFUSED_WHEN_CORRUPT = _TAKES_SPACE | {"delete_range", "lease_revoke", "compaction", "range"}
+
+Handler = Callable[[Any], object]
+
+
+@implementer(IStateMachine)
+class Applier:
+    """Applies committed entries to the store, the leases, the alarms and the membership."""
+
+    def __init__(
+        self,
+        backend: IBackend,
+        kv: KvApplier,
+        leases: LeaseApplier,
+        v2store: V2Store,
+        members: Members,
+        alarms: Alarms,
+        quota: Quota,
+    ) -> None:
+        self._backend = backend
+        self._v2store = v2store
+        self._members = members
+        self._alarms = alarms
+        self._quota = quota
+        self._kv = kv
+        self._handlers: dict[str, Handler] = {
+            "range": kv.range,
+            "put": kv.put,
+            "delete_range": kv.delete_range,
+            "txn": kv.txn,
+            "compaction": self._compaction,
+            "lease_grant": leases.grant,
+            "lease_revoke": leases.revoke,
+            "lease_checkpoint": leases.checkpoint,
+            "alarm": self._alarm,
+        }
+        self._open_handlers = dict(self._handlers)
+        self.applied_index = 0
+        self.on_over_quota: list[Callable[[], None]] = []
+        self.on_compaction: list[Callable[[Compaction], None]] = []
+        self._consistent_index, _ = backend.consistent_index()
+        self._note_alarms()
+
+    def apply(self, entry: Entry, proposed: Proposed | None) -> object:
+        index = entry.index
+        self.applied_index = index
+        if not entry.data:
+            result = None
+        elif proposed is not None:
+            result = self._dispatch(proposed.kind, proposed.request, index)
+        else:
+            kind, request = decode_request(entry.data, index)
+            result = self._dispatch(kind, request, index)
+        if index > self._consistent_index:
+            self._backend.end_entry(index, entry.term)
+        return result
+
+    def _dispatch(self, kind: str, request: Any, index: int) -> object:
+        is_new = index > self._consistent_index
+        try:
+            if kind == V2:
+                return apply_v2_request(self._v2store, self._members, request, is_new)
+            if not is_new:
+                return None  # the backend holds this entry's changes already
+            handler = self._open_handlers.get(kind)
+            if handler is None:
+                raise CorruptError(f"log entry {index} holds {kind}, which this build cannot apply")
+            result = handler(request)
+        except (EtcdError, V2Error) as refused:
+            return refused
+        if kind in _TAKES_SPACE and self._quota.exceeded_by(request_cost(kind, request)):
+            for each in self.on_over_quota:
+                each()
+            return NoSpace()
+        return result
+
+    def _compaction(self, request: CompactionRequest) -> tuple[bytes, Compaction]:
+        """The revisions are gone for readers at once, their records over the next turns."""
+        result = self._kv.compaction(request)
+        for each in self.on_compaction:
+            each(result[1])
+        return result
+
+    # --- alarms --------------------------------------------------------------------------------
+
+    def _alarm(self, request: Any) -> object:
+        changed = self._alarms.apply(request)
+        self._note_alarms()
+        return changed
+
+    def _note_alarms(self) -> None:
+        """Raised alarms close handlers, on all members at the same entry."""
+        self._open_handlers = dict(self._handlers)
+        if self._alarms.no_space:
+            for kind in _TAKES_SPACE:
+                self._open_handlers[kind] = _without_space(kind, self._handlers[kind])
+        if self._alarms.corrupt:
+            for kind in _REFUSED_WHEN_CORRUPT:
+                self._open_handlers[kind] = _refuse_corrupt
+
+    # --- membership ----------------------------------------------------------------------------
+
+    def check_conf_change(self, change: ConfChange) -> Exception | None:
+        return self._members.check(change)
+
+    def apply_conf_change(
+        self, entry: Entry, change: ConfChange, conf_state: ConfState, refused: Exception | None
+    ) -> object:
+        self.applied_index = entry.index
+        is_new = entry.index > self._consistent_index
+        if refused is None:
+            self._members.apply(change, to_backend=is_new)
+            if is_new:
+                self._backend.put(b"meta", b"confState", conf_state_json(conf_state).encode())
+        if is_new:
+            self._backend.end_entry(entry.index, entry.term)
+        return refused
+
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
+        return Snapshot(self.applied_index, term, conf_state, save(self._v2store))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        raise CorruptError("a snapshot from another member cannot be installed by this build")
+
+
+def _without_space(kind: str, handler: Handler) -> Handler:
+    """While NOSPACE is raised only what takes no space goes through."""
+
+    def refuse_or_apply(request: Any) -> object:
+        if request_cost(kind, request) > 0:
+            raise NoSpace
+        return handler(request)
+
+    return refuse_or_apply
+
+
+def _refuse_corrupt(request: Any) -> object:
+    raise Corrupt

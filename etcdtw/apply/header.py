@@ -1,0 +1,49 @@
+"""The header that every v3 response begins with."""
+
+from __future__ import annotations
+
+from etcdtw.mvcc.varint import varint
+
+
+class HeaderSource:
+    """Knows cluster, member and term; given a revision it makes response headers.
+
+    Whoever follows the term sets ``term``.
+    """
+
+    __slots__ = ("_encoded", "_identity", "_revision", "_term", "cluster_id", "member_id")
+
+    def __init__(self, cluster_id: int, member_id: int, term: int = 0) -> None:
+        self.cluster_id = cluster_id
+        self.member_id = member_id
+        self._identity = _field(b"\x08", cluster_id) + _field(b"\x10", member_id)
+        self._term = term
+        self._revision = -1
+        self._encoded = b""
+
+    @property
+    def term(self) -> int:
+        return self._term
+
+    @term.setter
+    def term(self, term: int) -> None:
+        self._term = term
+        self._revision = -1
+
+    def encode(self, revision: int) -> bytes:
+        """Field 1 of a response, tag and length included; revision 0 is left out."""
+        if revision != self._revision:
+            body = self._identity + _field(b"\x18", revision) + _field(b"\x20", self._term)
+            self._encoded = b"\x0a" + varint(len(body)) + body
+            self._revision = revision
+        return self._encoded
+
+
+def revision_header(revision: int) -> bytes:
+    """The header of a response inside a transaction's response: the revision alone."""
+    body = _field(b"\x18", revision)
+    return b"\x0a" + varint(len(body)) + body
+
+
+def _field(tag: bytes, value: int) -> bytes:
+    return tag + varint(value) if value else b""

@@ -1,0 +1,55 @@
+"""Put and DeleteRange as steps of a write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from etcdtw.errors import KeyNotFound, LeaseNotFound
+from etcdtw.mvcc.keyvalue import parse_record, unchunk
+from etcdtw.mvcc.store import Store, WriteTxn
+from etcdtw.mvcc.varint import varint
+from etcdtw.pb.rpc_pb2 import DeleteRangeRequest, PutRequest
+
+Header = Callable[[int], bytes]
+
+
+class Leases(Protocol):
+    """What KV requests need to know of the lessor."""
+
+    def exists(self, lease_id: int, /) -> bool: ...
+
+
+def check_put(store: Store, leases: Leases, request: PutRequest) -> None:
+    """Whether a put can be carried out now: ``KeyNotFound`` for an ignore flag without a key to
+    take from, ``LeaseNotFound``."""
+    if (request.ignore_value or request.ignore_lease) and request.key not in store.index.current:
+        raise KeyNotFound
+    if request.lease and not leases.exists(request.lease):
+        raise LeaseNotFound
+
+
+def put_response(store: Store, txn: WriteTxn, request: PutRequest, header: Header) -> bytes:
+    """Carry out a put that ``check_put`` let pass; the body of its PutResponse."""
+    key, value, lease = request.key, request.value, request.lease
+    before: bytes | None = None
+    if request.ignore_value or request.ignore_lease or request.prev_kv:
+        before = store.current_chunk(key)
+        if before is not None:
+            if request.ignore_value:
+                value = parse_record(unchunk(before)).value
+            if request.ignore_lease:
+                lease = parse_record(unchunk(before)).lease
+    txn.put(key, value, lease)
+    response = header(txn.revision)
+    return response + before if request.prev_kv and before is not None else response
+
+
+def delete_range_response(txn: WriteTxn, request: DeleteRangeRequest, header: Header) -> bytes:
+    """Carry out a deletion; the body of its DeleteRangeResponse."""
+    key, end = request.key, request.range_end
+    # A chunk's record stands behind the tag of field 2; here it is field 3.
+    prev = [b"\x1a" + chunk[1:] for chunk in txn.range(key, end).chunks] if request.prev_kv else []
+    deleted = len(txn.delete_range(key, end))
+    count = b"\x10" + varint(deleted) if deleted else b""
+    return b"".join((header(txn.revision), count, *prev))

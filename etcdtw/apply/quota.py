@@ -1,0 +1,39 @@
+"""The space quota: what a request costs, and whether it still fits (etcd's rules)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from etcdtw.pb.rpc_pb2 import RequestOp
+
+DEFAULT_QUOTA_BYTES = 2 * 1024 * 1024 * 1024
+_PUT_OVERHEAD = 256
+_LEASE_COST = 64
+
+
+class Quota:
+    """Compares the backend's size with ``limit_bytes``: 0 means the default, negative none."""
+
+    def __init__(self, size: Callable[[], int], limit_bytes: int) -> None:
+        self._size = size
+        self._limit = limit_bytes or DEFAULT_QUOTA_BYTES
+
+    def exceeded_by(self, cost: int) -> bool:
+        """Whether a request of this cost does not fit any more; what costs nothing always does."""
+        return cost > 0 and self._limit > 0 and self._size() + cost >= self._limit
+
+
+def request_cost(kind: str, request: Any) -> int:
+    """Bytes that a request counts for against the quota."""
+    if kind == "put":
+        return _PUT_OVERHEAD + len(request.key) + len(request.value)
+    if kind == "txn":
+        return max(_puts_cost(request.success), _puts_cost(request.failure))
+    return _LEASE_COST if kind == "lease_grant" else 0
+
+
+def _puts_cost(operations: Iterable[RequestOp]) -> int:
+    return sum(
+        request_cost("put", each.request_put) for each in operations if each.HasField("request_put")
+    )

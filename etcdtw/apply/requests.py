@@ -1,0 +1,31 @@
+"""What a normal log entry holds: an InternalRaftRequest or, for the v2 tree, a bare Request."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError, Message
+
+from etcdtw.errors import CorruptError
+from etcdtw.pb.etcdserver_pb2 import Request
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
+
+V2 = "v2"
+
+
+def decode_request(data: bytes, index: int) -> tuple[str, Message]:
+    """The kind (the field's name in InternalRaftRequest) and the request of entry ``index``.
+
+    etcd tries the v3 form first and falls back to the v2 one; a v2 method never parses as the
+    message that has its place in the v3 form. Raises CorruptError for anything else: no member
+    may guess what such an entry means.
+    """
+    try:
+        internal = InternalRaftRequest.FromString(data)
+    except DecodeError:
+        try:
+            return V2, Request.FromString(data)
+        except DecodeError as error:
+            raise CorruptError(f"log entry {index} holds no request: {error}") from error
+    for field, value in internal.ListFields():
+        if field.message_type is not None and field.name != "header":
+            return field.name, value
+    raise CorruptError(f"log entry {index} holds no request that this build knows")

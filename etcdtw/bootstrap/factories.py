@@ -1,0 +1,87 @@
+"""Choosing the one bootstrap provider that a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from etcdtw.bootstrap.interfaces import (
+    BootstrapSettings,
+    IBootstrapFactory,
+    IBootstrapProvider,
+    ReactorView,
+)
+from etcdtw.bootstrap.refusal import BootstrapError
+
+
+@implementer(IPlugin, IBootstrapFactory)
+@dataclass(frozen=True, slots=True)
+class BootstrapFactory:
+    """A factory for a plugin drop-in: names and dotted paths only.
+
+    ``claims_path`` names a function from settings to truth, ``provider_path`` a class or function
+    from a reactor to a provider; both are imported when first used.
+    """
+
+    name: str
+    help: str
+    flags: tuple[str, ...]
+    claims_path: str
+    provider_path: str
+
+    def claims(self, settings: BootstrapSettings) -> bool:
+        function = cast(Callable[[BootstrapSettings], bool], _named(self.claims_path))
+        return function(settings)
+
+    def provider(self, reactor: ReactorView) -> IBootstrapProvider:
+        make = cast(Callable[[ReactorView], IBootstrapProvider], _named(self.provider_path))
+        return make(reactor)
+
+
+def _named(path: str) -> object:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def claims_static(settings: BootstrapSettings) -> bool:
+    """Whether the members are given by ``--initial-cluster``."""
+    return not (settings.discovery or settings.discovery_srv)
+
+
+STATIC = BootstrapFactory(
+    "static",
+    "all members are listed in --initial-cluster",
+    ("initial-cluster", "initial-cluster-state", "initial-cluster-token"),
+    "etcdtw.bootstrap.factories.claims_static",
+    "etcdtw.bootstrap.static.StaticProvider",
+)
+BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC,)
+"""Known without a search: an installation that hides plugin files must still start."""
+
+
+def choose_factory(
+    settings: BootstrapSettings, factories: Sequence[IBootstrapFactory]
+) -> IBootstrapFactory:
+    """The only factory that claims these settings.
+
+    None or several is a :class:`BootstrapError` that lists the candidates.
+    """
+    claimants = [each for each in factories if each.claims(settings)]
+    if len(claimants) == 1:
+        return claimants[0]
+    candidates = ", ".join(
+        f"{each.name} ({', '.join('--' + flag for flag in each.flags)})"
+        for each in claimants or factories
+    )
+    how_many = "more than one way" if claimants else "no way"
+    raise BootstrapError(
+        "initial-cluster",
+        f"{how_many} to find the cluster fits the configuration: {candidates or 'none is known'}",
+        code="ETW-BOOT-CHOICE",
+        hint="exactly one way must be asked for",
+    )

@@ -1,0 +1,89 @@
+"""How a member learns which cluster it founds or joins: the contract of bootstrap providers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapSettings:
+    """What providers may know; the fields have the meaning of etcd's flags of that name.
+
+    ``peer_urls`` are this member's own advertised peer URLs. ``initial_cluster`` holds one pair of
+    name and sorted peer URLs per member, and is empty when the flag is cleared by another kind of
+    bootstrap.
+    """
+
+    name: str
+    peer_urls: tuple[str, ...]
+    initial_cluster: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    initial_cluster_state: str = "new"
+    initial_cluster_token: str = "etcd-cluster"
+    discovery: str = ""
+    discovery_srv: str = ""
+    discovery_srv_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMember:
+    """One member of the cluster as it is at the start."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """The cluster that a member starts into.
+
+    ``members`` are ordered by id, as etcd writes them into the first log entries. ``new`` tells
+    founding a cluster (the log begins with its members) from joining one (the log begins empty).
+    """
+
+    cluster_id: int
+    member_id: int
+    members: tuple[PlannedMember, ...]
+    token: str
+    new: bool
+
+
+class ReactorView(Protocol):
+    """What providers need of a reactor: time, and the address of a host name."""
+
+    def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any: ...
+
+    def seconds(self) -> float: ...
+
+    def resolve(self, name: str, timeout: Sequence[int] = ...) -> Deferred[str]: ...
+
+
+class IBootstrapProvider(Interface):
+    """One way to find the cluster."""
+
+    def plan(settings: BootstrapSettings) -> Deferred[ClusterPlan]:
+        """Find out the cluster.
+
+        The Deferred fails with :class:`etcdtw.errors.ConfigError` when it cannot be founded or
+        joined as configured. It may take as long as other members or a discovery service need;
+        cancelling it gives up. Nothing is written before it has fired.
+        """
+
+
+class IBootstrapFactory(Interface):
+    """A provider that can be chosen: found through ``twisted.plugin``, light to import."""
+
+    name = Attribute("str: how it is called in error messages and docs")
+    help = Attribute("str: one line for people who choose")
+    flags = Attribute("tuple[str, ...]: names of the flags that it reads")
+
+    def claims(settings: BootstrapSettings) -> bool:
+        """Whether these settings ask for this provider. Exactly one factory must say yes."""
+
+    def provider(reactor: ReactorView) -> IBootstrapProvider:
+        """A provider that works on this reactor."""

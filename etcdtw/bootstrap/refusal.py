@@ -1,0 +1,22 @@
+"""Why a cluster cannot be founded or joined, for scripts, for people and for support."""
+
+from __future__ import annotations
+
+from etcdtw.errors import ConfigError
+
+
+class BootstrapError(ConfigError):
+    """A refusal of a bootstrap provider.
+
+    ``reason`` is the sentence of today's etcd. ``sentence`` is what the last line on stderr says:
+    the one of etcd's clustering guide where it has one. ``code`` never changes once released;
+    ``hint`` says what was compared and what to change.
+    """
+
+    def __init__(
+        self, flag: str, reason: str, *, code: str, sentence: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(flag, "bootstrap", reason)
+        self.sentence = sentence or reason
+        self.code = code
+        self.hint = hint

@@ -1,0 +1,169 @@
+"""Founding a cluster from ``--initial-cluster``: all members are known before the start.
+
+The checks and their order are etcd's: the own name is listed, the advertised peer URLs are the
+listed ones (by address where the texts differ), no URL is listed twice. Member ids come from the
+URLs and the token, so that every member computes the same cluster without talking to the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from etcdtw.bootstrap.addresses import Addresses, compare_by_address
+from etcdtw.bootstrap.interfaces import (
+    BootstrapSettings,
+    ClusterPlan,
+    IBootstrapProvider,
+    PlannedMember,
+    ReactorView,
+)
+from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.ids import cluster_id, member_id
+
+SEVERAL_MEMBERS = "clusters of several members are not available in this build yet"
+
+Members = Sequence[tuple[str, tuple[str, ...]]]
+
+
+@implementer(IBootstrapProvider)
+class StaticProvider:
+    """Plans from the settings alone; asks the DNS only where names are compared."""
+
+    def __init__(self, reactor: ReactorView) -> None:
+        self._reactor = reactor
+
+    def plan(self, settings: BootstrapSettings) -> Deferred[ClusterPlan]:
+        return Deferred.fromCoroutine(self._plan(settings))
+
+    async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        check_listed(settings)
+        difference = await self._addresses_differ(settings)
+        if difference:
+            raise differing_urls(settings, difference)
+        check_unique(settings)
+        check_state(settings)
+        return static_plan(settings)
+
+    async def _addresses_differ(self, settings: BootstrapSettings) -> str:
+        ours, listed = settings.peer_urls, listed_urls(settings)
+        if sorted(ours) == sorted(listed):
+            return ""
+        return await compare_by_address(Addresses(self._reactor), ours, listed)
+
+
+def static_plan(settings: BootstrapSettings) -> ClusterPlan:
+    """The plan of settings that passed the checks."""
+    token = settings.initial_cluster_token
+    members = [
+        PlannedMember(member_id(urls, token), name, urls) for name, urls in settings.initial_cluster
+    ]
+    members.sort(key=lambda member: member.id)
+    own = next(member for member in members if member.name == settings.name)
+    return ClusterPlan(
+        cluster_id=cluster_id(member.id for member in members),
+        member_id=own.id,
+        members=tuple(members),
+        token=token,
+        new=settings.initial_cluster_state == "new",
+    )
+
+
+def check_listed(settings: BootstrapSettings) -> None:
+    """The own name must be one of the listed ones."""
+    names = [name for name, _ in settings.initial_cluster]
+    if settings.name in names:
+        return
+    listed = ", ".join(names) or "nobody"
+    own_urls = set(settings.peer_urls)
+    owner = next((name for name, urls in settings.initial_cluster if own_urls & set(urls)), None)
+    hint = f"--name is {settings.name!r}, --initial-cluster lists {listed}"
+    if owner is not None:
+        hint += f"; the own peer URL is listed as {owner!r}: use --name {owner}"
+    raise BootstrapError(
+        "initial-cluster",
+        f'couldn\'t find local name "{settings.name}" in the initial cluster configuration',
+        code="ETW-BOOT-NAME",
+        sentence=f"etcd: {settings.name} not listed in the initial cluster config",
+        hint=hint,
+    )
+
+
+def check_state(settings: BootstrapSettings) -> None:
+    """Joining needs another member to ask."""
+    if settings.initial_cluster_state == "new" or len(settings.initial_cluster) > 1:
+        return
+    raise BootstrapError(
+        "initial-cluster-state",
+        "cannot fetch cluster info from peer urls: "
+        "could not retrieve cluster information from the given URLs",
+        code="ETW-BOOT-JOIN",
+        hint="--initial-cluster lists nobody else; --initial-cluster-state new founds a cluster",
+    )
+
+
+def check_unique(settings: BootstrapSettings) -> None:
+    """No URL may be listed twice."""
+    counts = Counter(url for _, urls in settings.initial_cluster for url in urls)
+    twice = [url for url, count in counts.items() if count > 1]
+    if not twice:
+        return
+    raise BootstrapError(
+        "initial-cluster",
+        f"initial cluster {members_text(settings.initial_cluster)} has duplicate url",
+        code="ETW-BOOT-DUPLICATE",
+        hint=f"listed more than once: {', '.join(twice)}",
+    )
+
+
+def check_assembly(plan: ClusterPlan) -> None:
+    """Refuse what the plan asks for and this build cannot do."""
+    if len(plan.members) > 1:
+        raise BootstrapError("initial-cluster", SEVERAL_MEMBERS, code="ETW-BOOT-SEVERAL")
+
+
+def listed_urls(settings: BootstrapSettings) -> tuple[str, ...]:
+    """The URLs that the list gives to this member."""
+    return dict(settings.initial_cluster).get(settings.name, ())
+
+
+def differing_urls(settings: BootstrapSettings, difference: str) -> BootstrapError:
+    """The refusal when advertised URLs are not the listed ones, from either side."""
+    own, listed = settings.peer_urls, listed_urls(settings)
+    unadvertised = [f"{settings.name}={url}" for url in listed if url not in own]
+    unlisted = [url for url in own if url not in listed]
+    own_text, cluster_text = ",".join(own), members_text([(settings.name, own)])
+    if unadvertised:
+        reason = (
+            f"--initial-cluster has {','.join(unadvertised)} but missing from "
+            f"--initial-advertise-peer-urls={own_text} ({difference})"
+        )
+    elif unlisted:
+        reason = (
+            f"--initial-advertise-peer-urls has {','.join(unlisted)} but missing from "
+            f"--initial-cluster={cluster_text}"
+        )
+    else:
+        reason = f"failed to resolve {own_text} to match --initial-cluster={cluster_text}"
+    hint = f"advertised: {own_text}; listed for {settings.name!r}: {','.join(listed)}"
+    schemes = {url.partition(":")[0] for url in own}, {url.partition(":")[0] for url in listed}
+    if schemes[0] != schemes[1]:
+        hint += f"; the schemes differ: {'/'.join(schemes[0])} and {'/'.join(schemes[1])}"
+    return BootstrapError(
+        "initial-advertise-peer-urls",
+        reason,
+        code="ETW-BOOT-URLS",
+        sentence=(
+            f"etcd: error setting up initial cluster: {settings.name} has different "
+            "advertised URLs in the cluster and advertised peer URLs list"
+        ),
+        hint=hint,
+    )
+
+
+def members_text(members: Members) -> str:
+    """``name=url`` pairs by name, as etcd prints a cluster."""
+    return ",".join(f"{name}={url}" for name, urls in sorted(members) for url in urls)

@@ -1,0 +1,146 @@
+"""The kinds of flag values: how each is read from text and from a configuration file.
+
+A kind's ``parse`` takes text and raises ``ValueError`` with etcd's words; ``from_file`` takes what
+YAML gave, checked against the type that etcd's file structure has at that key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from etcdtw.config import gotext
+from etcdtw.config.urls import parse_url_list
+
+FlagValue = str | bool | int | float | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class FileTypeError(ValueError):
+    """YAML gave another type than the key has; the text completes ``json: cannot unmarshal``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value; ``word`` stands for the value in generated documentation."""
+
+    word: str
+    parse: Callable[[str], FlagValue]
+    from_file: Callable[[object], FlagValue]
+    is_switch: bool = False
+    """Whether the flag may stand alone, without a value."""
+
+
+def file_type(value: object) -> str:
+    """What Go's JSON decoder calls this value when it does not fit."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "number"
+    if isinstance(value, float):
+        return f"number {value}"
+    if isinstance(value, dict):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    return "string"
+
+
+def _file_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise FileTypeError(f"{file_type(value)} into {{field}} of type string")
+    return value
+
+
+def _file_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise FileTypeError(f"{file_type(value)} into {{field}} of type bool")
+    return value
+
+
+def _file_list(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise FileTypeError(f"{file_type(value)} into {{field}} of type []string")
+    return [_file_text(each) for each in value]
+
+
+def _text_in_file(parse: Callable[[str], FlagValue]) -> Callable[[object], FlagValue]:
+    return lambda value: parse(_file_text(value))
+
+
+def _integer(go_type: str, low: int, high: int) -> Kind:
+    def from_file(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise FileTypeError(f"{file_type(value)} into {{field}} of type {go_type}")
+        if not low <= value <= high:
+            raise FileTypeError(f"number {value} into {{field}} of type {go_type}")
+        return value
+
+    return Kind("integer", lambda text: gotext.parse_integer(text, low, high), from_file)
+
+
+def _duration(text: str) -> float:
+    try:
+        return gotext.parse_duration(text) / 1e9
+    except ValueError:
+        raise ValueError(gotext.PARSE_ERROR) from None
+
+
+def _file_duration(value: object) -> float:
+    """A file holds nanoseconds: etcd decodes a plain Go duration there."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FileTypeError(f"{file_type(value)} into {{field}} of type time.Duration")
+    return value / 1e9
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return parse_url_list(text.split(",")) if text else ()
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return ("*",) if text in ("", "*") else parse_url_list(text.split(","))
+
+
+def _unique_words(text: str) -> tuple[str, ...]:
+    return tuple(sorted(set(text.split(",")))) if text else ()
+
+
+def _host_names(text: str) -> tuple[str, ...]:
+    return _unique_words(text) or ("*",)
+
+
+def one_of(*words: str, quotes_value: bool = False) -> Kind:
+    """One of a few words. ``quotes_value``: the refusal repeats the word, as some of etcd's do."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(
+                f"invalid value {gotext.quote(text)}" if quotes_value else "invalid value"
+            )
+        return text
+
+    return Kind("|".join(words), parse, _text_in_file(parse))
+
+
+TEXT = Kind("text", str, _file_text)
+# A relative path is taken from the directory of the start, even if a daemon leaves it.
+PATH = Kind("path", str, _file_text)
+SWITCH = Kind("true|false", gotext.parse_bool, _file_bool, is_switch=True)
+UINT = _integer("uint", 0, (1 << 64) - 1)
+UINT64 = _integer("uint64", 0, (1 << 64) - 1)
+UINT32 = _integer("uint32", 0, (1 << 32) - 1)
+INT = _integer("int", -(1 << 63), (1 << 63) - 1)
+INT64 = _integer("int64", -(1 << 63), (1 << 63) - 1)
+DURATION = Kind("duration", _duration, _file_duration)
+URLS = Kind("URL[,URL]", _urls, _text_in_file(_urls))
+ORIGINS = Kind("*|URL[,URL]", _origins, _text_in_file(_origins))
+HOST_NAMES = Kind("*|host[,host]", _host_names, _text_in_file(_host_names))
+LOG_OUTPUTS = Kind(
+    "target[,target]", _unique_words, lambda value: tuple(sorted(set(_file_list(value))))
+)
+WORDS = Kind(
+    "word[,word]",
+    lambda text: tuple(text.split(",")) if text else (),
+    lambda value: tuple(_file_list(value)),
+)
+# Checked when the whole configuration is known, since etcd reports a bad one as a start error.
+INITIAL_CLUSTER = Kind("name=URL[,name=URL]", str, _file_text)

@@ -1,0 +1,269 @@
+"""Checks of a whole configuration, in etcd's order and words; all that fail are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from etcdtw.config.flags import DEFAULT_INITIAL_CLUSTER, FLAGS, Feature
+from etcdtw.config.gotext import parse_duration, parse_integer, quote
+from etcdtw.config.problems import Notice
+from etcdtw.config.urls import host_of, is_ip_address, is_loopback, parse_url
+from etcdtw.config.values import Values
+from etcdtw.errors import ConfigError
+
+ELECTION_TIMEOUT_MAX = 50_000
+"""Milliseconds."""
+REQUEST_BYTES_WARNED = 10 * 1024 * 1024
+LOG_LEVELS = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
+UNAVAILABLE = "is not available in this build yet"
+
+_URL_FLAGS = (
+    "listen-peer-urls",
+    "listen-client-urls",
+    "listen-client-http-urls",
+    "listen-metrics-urls",
+    "initial-advertise-peer-urls",
+    "advertise-client-urls",
+)
+
+
+class Checked:
+    """Typed looks at values, and problems that know where a value came from."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def text(self, name: str) -> str:
+        value = self.values[name].value
+        assert isinstance(value, str), f"{name} is no text"
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.values[name].value
+        assert isinstance(value, int | float), f"{name} is no number"
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.values[name].value
+        assert isinstance(value, tuple), f"{name} is no list"
+        return tuple(str(each) for each in value)
+
+    def is_set(self, name: str) -> bool:
+        return self.values[name].is_set
+
+    def problem(self, name: str, reason: str, exit_code: int = 1) -> ConfigError:
+        return ConfigError(name, self.values[name].source, reason, exit_code)
+
+
+def verify(found: Checked, *, from_file: bool) -> Iterator[ConfigError]:
+    """What etcd refuses before it starts anything (its "failed to verify flags")."""
+    yield from _logging_problems(found)
+    yield from _url_problems(found)
+    yield from _bootstrap_problems(found)
+    yield from _timing_problems(found)
+    if (
+        not from_file
+        and found.is_set("listen-client-urls")
+        and not found.is_set("advertise-client-urls")
+    ):
+        yield found.problem(
+            "advertise-client-urls",
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        )
+    mode = found.text("auto-compaction-mode")
+    if mode not in ("", "periodic", "revision"):
+        yield found.problem("auto-compaction-mode", f"unknown auto-compaction-mode {quote(mode)}")
+    checkpoint = "experimental-enable-lease-checkpoint"
+    if found.number(f"{checkpoint}-persist") and not found.number(checkpoint):
+        yield found.problem(
+            f"{checkpoint}-persist", f"setting {checkpoint}-persist requires {checkpoint}"
+        )
+    hash_check = "experimental-compact-hash-check-time"
+    if found.number(hash_check) <= 0:
+        yield found.problem(hash_check, f"--{hash_check} must be >0 (set to 0s)")
+
+
+def _logging_problems(found: Checked) -> Iterator[ConfigError]:
+    logger = found.text("logger")
+    if logger != "zap":
+        yield found.problem("logger", f"unknown logger option {quote(logger)}")
+    outputs = found.texts("log-outputs")
+    if "default" in outputs and len(outputs) > 1:
+        yield found.problem("log-outputs", 'multi logoutput for "default" is not supported yet')
+    level = found.text("log-level")
+    if level and level.lower() not in LOG_LEVELS:
+        # etcd dies of a panic here, hence the text and the code.
+        yield found.problem("log-level", f"panic: unrecognized level: {quote(level)}", 2)
+
+
+def _url_problems(found: Checked) -> Iterator[ConfigError]:
+    strict = found.number("strict-bind")
+    for name in ("listen-peer-urls", "listen-client-urls", "listen-metrics-urls"):
+        for url in found.texts(name):
+            host = host_of(url)
+            if url.startswith("unix") or host == "localhost" or is_ip_address(host):
+                continue
+            if strict or not host:
+                yield found.problem(name, f"expected IP in URL for binding ({url})")
+    for name in ("initial-advertise-peer-urls", "advertise-client-urls"):
+        for url in found.texts(name):
+            if not host_of(url):
+                given = quote(",".join(found.texts(name)))
+                yield found.problem(
+                    name, f'--{name} {given} must be "host:port" (unexpected empty host ({url}))'
+                )
+
+
+def _bootstrap_problems(found: Checked) -> Iterator[ConfigError]:
+    ways = [
+        name
+        for name in ("initial-cluster", "discovery", "discovery-srv")
+        if found.text(name) and found.is_set(name)
+    ]
+    if len(ways) > 1:
+        yield found.problem(
+            ways[1],
+            "multiple discovery or bootstrap flags are set. "
+            'Choose one of "initial-cluster", "discovery" or "discovery-srv"',
+        )
+
+
+def _timing_problems(found: Checked) -> Iterator[ConfigError]:
+    heartbeat, election = found.number("heartbeat-interval"), found.number("election-timeout")
+    if heartbeat == 0:
+        yield found.problem("heartbeat-interval", "--heartbeat-interval must be >0 (set to 0ms)")
+    if election == 0:
+        yield found.problem("election-timeout", "--election-timeout must be >0 (set to 0ms)")
+    elif 5 * heartbeat > election:
+        yield found.problem(
+            "election-timeout",
+            f"--election-timeout[{election}ms] should be at least as 5 times as "
+            f"--heartbeat-interval[{heartbeat}ms]",
+        )
+    elif election > ELECTION_TIMEOUT_MAX:
+        yield found.problem(
+            "election-timeout",
+            f"--election-timeout[{election}ms] is too long, and should be set less than "
+            f"{ELECTION_TIMEOUT_MAX}ms",
+        )
+
+
+def start_problems(found: Checked) -> Iterator[ConfigError]:
+    """What etcd refuses while it starts, and what this build cannot do yet."""
+    yield from _tls_problems(found)
+    try:
+        compaction_retention(
+            found.text("auto-compaction-mode"), found.text("auto-compaction-retention")
+        )
+    except ValueError as problem:
+        yield found.problem("auto-compaction-retention", str(problem))
+    kind, _, options = found.text("auth-token").partition(",")
+    if kind not in ("simple", "jwt") or (kind == "jwt" and "sign-method=" not in options):
+        yield found.problem("auth-token", "auth: invalid auth options")
+    if found.number("enable-v2") and found.text("v2-deprecation") != "not-yet":
+        phase = found.text("v2-deprecation")
+        yield found.problem(
+            "enable-v2", f"--enable-v2 and --v2-deprecation={phase} are mutually exclusive"
+        )
+    for name, flag in FLAGS.items():
+        if flag.feature is Feature.REFUSED and _differs(found, name):
+            yield found.problem(name, f"--{name} {UNAVAILABLE}")
+
+
+def _tls_problems(found: Checked) -> Iterator[ConfigError]:
+    for url in found.texts("listen-peer-urls"):
+        if _is_secure(url) and not _has_certificate(found, "peer-"):
+            yield found.problem(
+                "listen-peer-urls",
+                f"cannot listen on TLS for {parse_url(url).host}: "
+                "KeyFile and CertFile are not presented",
+            )
+    for url in found.texts("listen-client-urls"):
+        if _is_secure(url) and not _has_certificate(found, ""):
+            yield found.problem(
+                "listen-client-urls",
+                "TLS key/cert (--cert-file, --key-file) must be provided for client url "
+                f"{url} with HTTPS scheme",
+            )
+    for name in _URL_FLAGS:
+        secure = [url for url in found.texts(name) if _is_secure(url)]
+        if secure:
+            yield found.problem(name, f"--{name} {','.join(secure)}: TLS {UNAVAILABLE}")
+
+
+def _is_secure(url: str) -> bool:
+    return url.startswith(("https:", "unixs:"))
+
+
+def _has_certificate(found: Checked, prefix: str) -> bool:
+    files = found.text(f"{prefix}cert-file") and found.text(f"{prefix}key-file")
+    return bool(files) or bool(found.number(f"{prefix}auto-tls"))
+
+
+def _differs(found: Checked, name: str) -> bool:
+    flag = FLAGS[name]
+    return found.values[name].value != flag.kind.parse(flag.default)
+
+
+def notices(found: Checked) -> Iterator[Notice]:
+    """What works, but perhaps not as the operator thinks."""
+    for name, flag in FLAGS.items():
+        if flag.feature is Feature.LATER and _differs(found, name):
+            yield Notice(
+                "flag is accepted but has no effect in this build yet",
+                {"flag": name, "source": found.values[name].source},
+            )
+    for listen, advertise in (
+        ("listen-client-urls", "advertise-client-urls"),
+        ("listen-peer-urls", "initial-advertise-peer-urls"),
+    ):
+        local = [url for url in found.texts(advertise) if is_loopback(host_of(url))]
+        if local and not all(is_loopback(host_of(url)) for url in found.texts(listen)):
+            yield Notice(
+                "advertised URL can only be reached from this machine",
+                {"flag": advertise, "urls": ",".join(local)},
+            )
+    if found.number("max-request-bytes") > REQUEST_BYTES_WARNED:
+        yield Notice(
+            "exceeded recommended request limit",
+            {"max-request-bytes": str(found.number("max-request-bytes"))},
+        )
+    if not found.text("data-dir"):
+        yield Notice(
+            "'data-dir' was empty; using default", {"data-dir": f"{found.text('name')}.etcd"}
+        )
+
+
+def compaction_retention(mode: str, text: str) -> float:
+    """Seconds to keep in periodic mode, revisions to keep in revision mode.
+
+    A duration in revision mode is taken as its nanoseconds, as etcd does.
+    """
+    try:
+        count = parse_integer(text, 0, (1 << 63) - 1)
+    except ValueError:
+        try:
+            nanoseconds = parse_duration(text)
+        except ValueError as problem:
+            raise ValueError(f"error parsing CompactionRetention: {problem}") from None
+        return nanoseconds if mode == "revision" else nanoseconds / 1e9
+    return count if mode == "revision" else count * 3600.0
+
+
+def initial_cluster_text(found: Checked) -> str:
+    """The list of members after etcd's two rules about its default.
+
+    The default names the member ``default``: another name takes its place, with the advertised
+    URLs. Another way to bootstrap clears it.
+    """
+    text = found.text("initial-cluster")
+    other_way = any(
+        found.text(name) for name in ("discovery", "discovery-srv", "discovery-srv-name")
+    )
+    if other_way and not found.is_set("initial-cluster"):
+        return ""
+    name = found.text("name")
+    if text == DEFAULT_INITIAL_CLUSTER and name != "default":
+        urls = found.texts("initial-advertise-peer-urls")
+        return ",".join(f"{name or 'default'}={url}" for url in urls)
+    return text

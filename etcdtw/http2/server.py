@@ -1,0 +1,387 @@
+"""The server's side of a connection, with the short way for whole unary requests and answers."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Protocol
+
+from etcdtw.errors import ProtocolError
+
+from . import limits
+from .connection import Connection, ConnectionEvents
+from .frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    HEADER_BYTES,
+    HEADERS,
+    PREFACE,
+    STREAM_ID_MAX,
+    ErrorCode,
+    Setting,
+    StreamError,
+    frame_header,
+    goaway_frame,
+    settings_frame,
+    window_update_frame,
+)
+from .header_table import Field
+from .limits import CONNECTION_WINDOW_BYTES, FRAME_BYTES
+from .message import Headers, request_headers, trailers
+from .sending import Stream
+
+_NO_STREAM = STREAM_ID_MAX + 1
+_LENGTH_PREFIX_BYTES = 5  # of a message inside DATA: a flag and a 32-bit length
+_SHORT_ANSWER_BYTES_MAX = 0xFFFF  # what the short way's length field holds
+
+
+class ServerEvents(ConnectionEvents, Protocol):
+    """What a server's connection tells its shell."""
+
+    def request_received(
+        self, stream_id: int, headers: Headers, varying: str | None, body: bytes
+    ) -> None:
+        """A request that came whole: one HEADERS frame and one DATA frame.
+
+        ``varying`` is the value of the field that was named as varying, if it was there."""
+
+    def headers_received(
+        self, stream_id: int, headers: Headers, varying: str | None, ended: bool
+    ) -> None:
+        """A request begins; ``ended`` if it has no body."""
+
+
+class ServerConnection(Connection):
+    """The server's end. ``varying_field`` names the one request field whose value changes from
+    request to request: it is kept out of ``Headers``, so that those can be shared.
+
+    ``ok_headers`` and ``ok_trailers`` frame every answer made by ``send_answer``."""
+
+    def __init__(
+        self,
+        events: ServerEvents,
+        *,
+        varying_field: str,
+        ok_headers: tuple[Field, ...],
+        ok_trailers: tuple[Field, ...],
+        concurrent_streams_max: int = limits.OPEN_STREAMS_MAX,
+    ) -> None:
+        indexed = frozenset(ok_headers + ok_trailers)
+        super().__init__(events, indexed.__contains__)
+        self._events = events
+        self._varying_field = varying_field
+        self._ok_headers = ok_headers
+        self._ok_trailers = ok_trailers
+        self._streams_max = min(concurrent_streams_max, limits.OPEN_STREAMS_MAX)
+        self._preface_left = PREFACE
+        self._draining = False
+        # Requests come the short way from streams above this one; _NO_STREAM shuts it.
+        self._short_way_above = _NO_STREAM
+        self._block_cache: dict[bytes, tuple[Headers, str | None]] = {}
+        self._shapes: dict[tuple[Field, ...], Headers] = {}
+        # The short way of answers: largest DATA that may take it (-1: shut), and its constants.
+        self._short_answer_bytes = -1
+        self._answer_start = Struct("")
+        self._headers_start = self._headers_rest = b""
+        self._trailers_frame = Struct("")
+        self._trailers_start = self._trailers_block = b""
+        self._opened = 0
+        self._resets_this_second = 0
+        self._ended_before_second = 0
+        self._reset_total = 0
+        self._out.append(
+            settings_frame(
+                {
+                    Setting.MAX_CONCURRENT_STREAMS: self._streams_max,
+                    Setting.INITIAL_WINDOW_SIZE: limits.STREAM_WINDOW_BYTES,
+                    Setting.MAX_HEADER_LIST_SIZE: limits.HEADER_LIST_BYTES_MAX,
+                }
+            )
+        )
+        self._out.append(window_update_frame(0, CONNECTION_WINDOW_BYTES - 65_535))
+
+    # --- What the shell calls -----------------------------------------------------------------
+
+    def send_answer(self, stream_id: int, body: bytes) -> None:
+        """A whole successful answer: headers, ``body`` as one length-prefixed message, trailers."""
+        size = len(body) + _LENGTH_PREFIX_BYTES
+        if (
+            size <= self._short_answer_bytes
+            and size <= self._send_window
+            and self._streams.get(stream_id, self) is None
+        ):
+            del self._streams[stream_id]
+            self._send_window -= size
+            self._out += (
+                self._answer_start.pack(
+                    self._headers_start,
+                    stream_id,
+                    self._headers_rest,
+                    size,
+                    0,
+                    stream_id,
+                    0,
+                    size - _LENGTH_PREFIX_BYTES,
+                ),
+                body,
+                self._trailers_frame.pack(self._trailers_start, stream_id, self._trailers_block),
+            )
+            self.sent_content = True
+            return
+        self.send_headers(stream_id, self._ok_headers)
+        prefix = b"\0" + len(body).to_bytes(4, "big")
+        self.send_data(stream_id, (prefix, body), size)
+        self.send_trailers(stream_id, self._ok_trailers)
+        if self._short_answer_bytes < 0 and stream_id not in self._streams:
+            self._open_short_answers()
+
+    def announce_drain(self) -> None:
+        """Ask the peer to open no more streams; those under way are still taken."""
+        if not self._draining and not self.failed:
+            self._out.append(goaway_frame(STREAM_ID_MAX, ErrorCode.NO_ERROR, b""))
+
+    def drain(self, debug: bytes = b"") -> None:
+        """Take no new streams: GOAWAY with the last one that is served. Later ones are ignored,
+        which tells the peer that they were not processed."""
+        if not self._draining and not self.failed:
+            self._draining = True
+            self._short_way_above = _NO_STREAM
+            self._out.append(goaway_frame(self._highest_stream, ErrorCode.NO_ERROR, debug))
+
+    # --- Reading ------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> int:
+        at = 0
+        end = len(data)
+        if self._preface_left:
+            at = min(len(self._preface_left), end)
+            if data[:at] != self._preface_left[:at]:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "connection preface is wrong")
+            self._preface_left = self._preface_left[at:]
+        unpack = FRAME_HEADER.unpack_from
+        cache = self._block_cache
+        streams = self._streams
+        request_received = self._events.request_received
+        while end - at >= HEADER_BYTES:
+            high, low, kind, flags, stream_id = unpack(data, at)
+            start = at + HEADER_BYTES
+            stop = start + low
+            if high or low > FRAME_BYTES:
+                raise ProtocolError(
+                    ErrorCode.FRAME_SIZE_ERROR, f"frame of {high << 16 | low} bytes"
+                )
+            if stop > end:
+                break
+            # The short way: a new request as HEADERS and the one DATA frame that ends it.
+            body_start = stop + HEADER_BYTES
+            if (
+                kind == HEADERS
+                and flags == END_HEADERS
+                and body_start <= end
+                and self._short_way_above < stream_id <= STREAM_ID_MAX
+                and stream_id & 1
+            ):
+                high, size, kind, flags, data_stream_id = unpack(data, stop)
+                body_stop = body_start + size
+                if (
+                    data_stream_id == stream_id
+                    and kind == DATA
+                    and flags == END_STREAM
+                    and not high
+                    and size <= FRAME_BYTES
+                    and body_stop <= end
+                    and len(streams) < self._streams_max
+                ):
+                    block = data[start:stop]
+                    known = cache.get(block)
+                    if known is None:
+                        known = self._short_headers(stream_id, block)
+                    at = body_stop
+                    self._receive_left -= size
+                    if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+                        self._count_received(0)
+                    self._short_way_above = self._highest_stream = stream_id
+                    self._opened += 1
+                    if known is None:
+                        continue
+                    headers, varying = known
+                    if headers.content_length >= 0 and headers.content_length != size:
+                        self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+                        continue
+                    streams[stream_id] = None
+                    request_received(stream_id, headers, varying, data[body_start:body_stop])
+                    continue
+                kind = HEADERS
+                flags = END_HEADERS
+            self._frame(kind, flags, stream_id & STREAM_ID_MAX, data[start:stop])
+            at = stop
+            if self.failed:
+                return end
+        return at
+
+    def _refuse(self, stream_id: int, code: int) -> None:
+        """Reset a request that never began."""
+        self._queue_reset(stream_id, code)
+        self._owe_ack()
+        self._count_reset()
+
+    def _short_headers(self, stream_id: int, block: bytes) -> tuple[Headers, str | None] | None:
+        """The headers of a block that the cache does not know; None if they end the stream."""
+        try:
+            return self._request_headers(block)
+        except StreamError as error:
+            self._refuse(stream_id, error.wire_code)
+            return None
+
+    def _request_headers(self, block: bytes) -> tuple[Headers, str | None]:
+        decoder = self._decoder
+        before = decoder.changes
+        fields = decoder.decode(block)
+        stable = decoder.changes == before
+        if not stable:
+            # Indexes mean something else now, in every remembered block.
+            self._block_cache.clear()
+        varying = None
+        name = self._varying_field
+        for at in range(len(fields) - 1, -1, -1):
+            if fields[at][0] == name:
+                varying = fields.pop(at)[1]
+                break
+        shape = tuple(fields)
+        headers = self._shapes.get(shape)
+        if headers is None:
+            headers = request_headers(fields)
+            if len(self._shapes) >= limits.SHAPE_CACHE_ENTRIES:
+                self._shapes.clear()
+            self._shapes[shape] = headers
+        known = headers, varying
+        if stable and len(block) <= limits.BLOCK_CACHE_BLOCK_BYTES:
+            if len(self._block_cache) >= limits.BLOCK_CACHE_ENTRIES:
+                self._block_cache.clear()
+            self._block_cache[block] = known
+        return known
+
+    def _header_block(
+        self, stream_id: int, block: bytes, ended: bool, self_dependent: bool
+    ) -> None:
+        if stream_id & 1 and stream_id > self._highest_stream:
+            self._request_begins(stream_id, block, ended, self_dependent)
+            return
+        if stream_id in self._streams:
+            fields = self._decode_apart(block)
+            stream = self._streams[stream_id]
+            if stream is None or not stream.remote_open:
+                raise StreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+            if not ended:
+                raise StreamError(ErrorCode.PROTOCOL_ERROR, "trailers do not end the stream")
+            checked = trailers(fields)
+            self._remote_end(stream_id, stream)
+            self._events.trailers_received(stream_id, checked)
+        elif stream_id in self._own_resets:
+            self._count_idle()
+            self._decode_apart(block)
+        elif stream_id & 1:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, f"HEADERS on closed stream {stream_id}")
+        else:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"client opens stream {stream_id}")
+
+    def _request_begins(
+        self, stream_id: int, block: bytes, ended: bool, self_dependent: bool
+    ) -> None:
+        self._highest_stream = stream_id
+        if self._draining:
+            self._count_idle()
+            self._decode_apart(block)
+            self._remember_reset(stream_id)
+            return
+        self._short_way_above = stream_id
+        self._opened += 1
+        known = self._block_cache.get(block) or self._request_headers(block)
+        headers, varying = known
+        if len(self._streams) >= self._streams_max:
+            self._count_idle()
+            self._reset_total += 1
+            self._queue_reset(stream_id, ErrorCode.REFUSED_STREAM)
+            self._owe_ack()
+            return
+        if self_dependent:
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "stream depends on itself")
+        if ended and headers.content_length > 0:
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "content-length without content")
+        self._streams[stream_id] = (
+            None
+            if ended
+            else Stream(self._peer_window, remote_open=True, content_length=headers.content_length)
+        )
+        self._events.headers_received(stream_id, headers, varying, ended)
+
+    def _decode_apart(self, block: bytes) -> list[Field]:
+        """Decode a block that is no request, keeping the caches true."""
+        before = self._decoder.changes
+        fields = self._decoder.decode(block)
+        if self._decoder.changes != before:
+            self._block_cache.clear()
+        return fields
+
+    # --- Bounds -------------------------------------------------------------------------------
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not flags & END_HEADERS:
+            self._short_way_above = _NO_STREAM  # until the block is complete
+        super()._headers(flags, stream_id, payload)
+
+    def _end_block(self) -> None:
+        if not self._draining:
+            self._short_way_above = self._highest_stream
+        super()._end_block()
+
+    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        first = not self.settings_received
+        super()._settings(flags, stream_id, payload)
+        if first and not self._draining:
+            self._short_way_above = self._highest_stream
+
+    def _begin_second(self) -> None:
+        self._resets_this_second = 0
+        self._ended_before_second = self._ended_streams()
+
+    def _ended_streams(self) -> int:
+        """How many streams ended by an answer so far."""
+        return self._opened - len(self._streams) - self._reset_total
+
+    def _count_reset(self) -> None:
+        self._new_second()
+        self._reset_total += 1
+        self._resets_this_second += 1
+        answered = self._ended_streams() - self._ended_before_second
+        if self._resets_this_second - answered > limits.CLIENT_RESETS_PER_SECOND_MAX:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are reset")
+
+    # --- Sending ------------------------------------------------------------------------------
+
+    def _local_end(self, stream_id: int, stream: Stream) -> None:
+        """A complete answer ends the stream, whether or not the request did (RFC 9113 8.1)."""
+        self._forget(stream_id)
+        if stream.remote_open:
+            self._queue_reset(stream_id, ErrorCode.NO_ERROR)
+
+    def _peer_limits_changed(self) -> None:
+        self._short_answer_bytes = -1
+
+    def _open_short_answers(self) -> None:
+        """After one answer went the long way its header fields are in the peer's table, if ever:
+        from now on the blocks are constants."""
+        head = self._encoder.encode(self._ok_headers)
+        tail = self._encoder.encode(self._ok_trailers)
+        # Struct: HEADERS' header around the stream id, its block with the high byte of DATA's
+        # length, then the rest of DATA's header and the message's prefix.
+        self._headers_start = frame_header(len(head), HEADERS, END_HEADERS, 0)[:5]
+        self._headers_rest = head + b"\0"
+        self._answer_start = Struct(f">5sI{len(head) + 1}sHHIBI")
+        self._trailers_start = frame_header(len(tail), HEADERS, END_HEADERS | END_STREAM, 0)[:5]
+        self._trailers_block = tail
+        self._trailers_frame = Struct(f">5sI{len(tail)}s")
+        self._short_answer_bytes = min(
+            self._peer_window, self._peer_frame_bytes, _SHORT_ANSWER_BYTES_MAX
+        )

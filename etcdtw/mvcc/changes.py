@@ -1,0 +1,17 @@
+"""What one sub revision did to one key."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Change(NamedTuple):
+    """``kv`` is the stored record; for a deletion a record of key and mod_revision, as events
+    carry it. ``prev`` is the record before this revision: None if there was none, or if it is
+    compacted. ``create`` says that the key did not exist before."""
+
+    key: bytes
+    kv: bytes
+    is_delete: bool
+    prev: bytes | None
+    create: bool

@@ -1,0 +1,55 @@
+"""Chunks of current pairs kept in memory, within a bound."""
+
+from __future__ import annotations
+
+# What an entry costs besides its bytes: a dict slot and a bytes object.
+_ENTRY_BYTES = 120
+
+
+class RecentChunks:
+    """The chunk of a key's newest revision, for the keys used last.
+
+    Two generations: ``young`` takes what is written or read; when it holds half of the bound, it
+    becomes the old one and the old one is forgotten. The hot path reads ``young`` directly and
+    calls ``find`` on a miss.
+    """
+
+    __slots__ = ("_half", "_old", "_used", "young")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._half = bytes_max // 2
+        self._used = 0
+        self._old: dict[bytes, bytes] = {}
+        self.young: dict[bytes, bytes] = {}
+
+    def find(self, key: bytes) -> bytes | None:
+        chunk = self.young.get(key)
+        if chunk is None:
+            chunk = self._old.get(key)
+            if chunk is not None:
+                self.keep(key, chunk)
+        return chunk
+
+    def keep(self, key: bytes, chunk: bytes) -> None:
+        """Note the chunk of a key that ``young`` does not hold."""
+        self._used += len(key) + len(chunk) + _ENTRY_BYTES
+        if self._used > self._half:
+            self._old = self.young
+            self.young = {}
+            self._used = len(key) + len(chunk) + _ENTRY_BYTES
+        self.young[key] = chunk
+
+    def replace(self, key: bytes, chunk: bytes) -> None:
+        """Note a newer chunk of a key."""
+        known = self.young.get(key)
+        if known is None:
+            self.keep(key, chunk)
+        else:
+            self._used += len(chunk) - len(known)
+            self.young[key] = chunk
+
+    def forget(self, key: bytes) -> None:
+        known = self.young.pop(key, None)
+        if known is not None:
+            self._used -= len(key) + len(known) + _ENTRY_BYTES
+        self._old.pop(key, None)

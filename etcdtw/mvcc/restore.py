@@ -1,0 +1,107 @@
+"""Restore: the index and the current revision from what the backend holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from etcdtw.mvcc.compaction import finished_revision, scheduled_revision
+from etcdtw.mvcc.keyvalue import parse_record, to_chunk
+from etcdtw.mvcc.revision import MAIN_SHIFT, TOMBSTONE, parse_backend_key
+
+if TYPE_CHECKING:
+    from etcdtw.mvcc.store import Store
+
+STEP_RECORDS = 1000
+# Sorting a key costs this much less than taking in a record.
+_SORTED_PER_RECORD = 8
+
+
+class Restore:
+    """Walks bucket ``key`` once, then sorts the keys that exist, all in steps.
+
+    The current revision is stored nowhere: it is the largest of the newest record's, that of the
+    last finished and that of the last scheduled compaction. A scheduled compaction that did not
+    finish is in the store's ``compactions`` afterwards.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.done = False
+        self._store = store
+        self._records = store.backend.scan(b"key", b"", None)
+        self._lease_of: dict[bytes, int] = {}
+        self._newest = 0
+        self._unsorted: Iterator[bytes] | None = None
+        self._runs: list[list[bytes]] = []
+        self._sorted: Iterator[bytes] | None = None
+
+    def step(self, records_max: int = STEP_RECORDS) -> bool:
+        """Take in up to so many records; True when the store can be used."""
+        if self.done:
+            return True
+        if self._unsorted is None:
+            if self._read(records_max):
+                self._unsorted = iter(list(self._store.index.current))
+        elif self._sorted is None:
+            run = sorted(islice(self._unsorted, records_max * _SORTED_PER_RECORD))
+            self._runs.append(run)
+            if len(run) < records_max * _SORTED_PER_RECORD:
+                self._sorted = merge(*self._runs) if len(self._runs) > 1 else iter(run)
+        else:
+            ordered = list(islice(self._sorted, records_max))
+            self._store.index.load_ordered(ordered)
+            if len(ordered) < records_max:
+                self._finish()
+        return self.done
+
+    def _read(self, records_max: int) -> bool:
+        """Take in records; True at the end of the bucket."""
+        index = self._store.index
+        current = index.current
+        lease_of = self._lease_of
+        recent = self._store.recent
+        taken = 0
+        for raw_key, record in islice(self._records, records_max):
+            taken += 1
+            self._newest = revision = parse_backend_key(raw_key)
+            parsed = parse_record(record)
+            key = parsed.key
+            before = current.get(key)
+            if revision & TOMBSTONE:
+                lease_of.pop(key, None)
+                if before is None:
+                    self._store.orphans.append(revision)
+                else:
+                    index.remember(key, current.pop(key))
+                    index.remember(key, revision)
+                    recent.forget(key)
+                continue
+            if before is not None:
+                index.remember(key, before)
+            current[key] = revision
+            recent.replace(key, to_chunk(record))
+            lease = parsed.lease
+            if lease:
+                lease_of[key] = lease
+            elif lease_of:
+                lease_of.pop(key, None)
+        return taken < records_max
+
+    def _finish(self) -> None:
+        store = self._store
+        store.index.end_load()
+        for key, lease in self._lease_of.items():
+            if store.leases is not None:
+                if not store.leases.exists(lease):
+                    continue
+                store.leases.attach(lease, key)
+            store.lease_of[key] = lease
+        finished = finished_revision(store)
+        scheduled = scheduled_revision(store)
+        store.compacted = max(finished, scheduled)
+        store.revision = max(1, self._newest >> MAIN_SHIFT, store.compacted)
+        if scheduled > finished:
+            store.start_compaction(scheduled)
+        self.done = True

@@ -1,0 +1,433 @@
+"""The multi-version store: keys, their values at every revision since the last compaction.
+
+Everything here runs inside one reactor turn, so a write transaction changes the store in place
+and nobody can look in between. Records go to the backend as they are made; the newest chunk of
+each key also stays in memory within a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Protocol
+
+from etcdtw.errors import Compacted, FutureRevision
+from etcdtw.mvcc.changes import Change
+from etcdtw.mvcc.compaction import SCHEDULED, Compaction
+from etcdtw.mvcc.hash import HashAll, HashKV
+from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.keyindex import KeyIndex
+from etcdtw.mvcc.keyvalue import (
+    encode_head,
+    encode_rest,
+    encode_tombstone,
+    parse_record,
+    successor,
+    to_chunk,
+    unchunk,
+)
+from etcdtw.mvcc.recent import RecentChunks
+from etcdtw.mvcc.restore import Restore
+from etcdtw.mvcc.revision import (
+    MAIN_SHIFT,
+    TOMBSTONE,
+    after,
+    backend_key,
+    packed,
+    parse_backend_key,
+    revision_key,
+    tombstone_key,
+)
+from etcdtw.mvcc.varint import varint
+
+KEY_BUCKET = b"key"
+META_BUCKET = b"meta"
+RECENT_BYTES_MAX = 256 << 20
+_ALL_AT_ONCE = 1 << 32
+
+
+class KeyLeases(Protocol):
+    """What the store needs of the lessor: to tell it which keys hang on which lease."""
+
+    def exists(self, lease_id: int, /) -> bool: ...
+
+    def attach(self, lease_id: int, key: bytes, /) -> None: ...
+
+    def detach(self, lease_id: int, key: bytes, /) -> None: ...
+
+
+class RangeResult:
+    """``chunks``: pairs in key order, tagged as RangeResponse holds them; ``count``: keys in the
+    whole range, whatever the limit; ``revision``: the store's current one."""
+
+    __slots__ = ("chunks", "count", "revision")
+
+    def __init__(self, chunks: list[bytes], count: int, revision: int) -> None:
+        self.chunks = chunks
+        self.count = count
+        self.revision = revision
+
+    @property
+    def pairs(self) -> list[bytes]:
+        """The stored KeyValue records."""
+        return [unchunk(chunk) for chunk in self.chunks]
+
+
+class Store:
+    """Keys over a backend. A new store is at revision 1; the first write makes revision 2.
+
+    ``on_change`` is called at the end of every transaction that changed something, with its
+    revision and its changes in order. ``leases`` is told about keys that get or lose a lease; at
+    a restore it must know its leases already.
+    """
+
+    def __init__(
+        self,
+        backend: IBackend,
+        leases: KeyLeases | None = None,
+        *,
+        recent_bytes_max: int = RECENT_BYTES_MAX,
+        restore: bool = True,
+    ) -> None:
+        """With ``restore`` false the caller steps ``restoring`` until it is done, before any
+        other use."""
+        self.backend = backend
+        self.revision = 1
+        self.compacted = -1
+        self.on_change: list[Callable[[int, list[Change]], None]] = []
+        self.compactions: list[Compaction] = []
+        self.hashes: list[HashKV] = []
+        self.index = KeyIndex()
+        self.recent = RecentChunks(recent_bytes_max)
+        self.lease_of: dict[bytes, int] = {}
+        self.leases = leases
+        # Tombstones of keys whose puts are all gone: nothing but compaction cares for them.
+        self.orphans: list[int] = []
+        self.restoring = Restore(self)
+        if restore:
+            while not self.restoring.step(_ALL_AT_ONCE):
+                pass
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def current_chunk(self, key: bytes) -> bytes | None:
+        """The chunk of a key's present pair, None if the key does not exist."""
+        return self.recent.young.get(key) or self._find_current(key)
+
+    def _find_current(self, key: bytes) -> bytes | None:
+        chunk = self.recent.find(key)
+        if chunk is None:
+            revision = self.index.current.get(key)
+            if revision is not None:
+                chunk = self._load(revision)
+                self.recent.keep(key, chunk)
+        return chunk
+
+    def _load(self, revision: int) -> bytes:
+        record = self.backend.get(KEY_BUCKET, backend_key(revision))
+        assert record is not None, f"the backend lost revision {revision >> MAIN_SHIFT}"
+        return to_chunk(record)
+
+    def record_at(self, key: bytes, revision: int) -> bytes | None:
+        """The record of a key at a revision that is not compacted, None if it did not exist."""
+        found = self.index.at(key, after(revision))
+        return None if found is None else unchunk(self._load(found))
+
+    def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        revision: int = 0,
+        limit: int = 0,
+        count_only: bool = False,
+    ) -> RangeResult:
+        """Pairs with ``key <= k < end``; ``end`` empty or None: that key; one zero byte: all from
+        ``key`` on. ``revision`` 0 or less: the current one; ``limit`` 0 or less: none.
+
+        Raises ``FutureRevision`` or ``Compacted``.
+        """
+        return self.range_within(self.revision, key, end, revision, limit, count_only)
+
+    def range_within(
+        self,
+        current: int,
+        key: bytes,
+        end: bytes | None,
+        revision: int = 0,
+        limit: int = 0,
+        count_only: bool = False,
+    ) -> RangeResult:
+        """``range`` where ``current`` is the revision to answer for: inside a transaction that
+        changed something it is already the next one."""
+        if revision > current:
+            raise FutureRevision
+        if 0 < revision < self.compacted:
+            raise Compacted
+        if 0 < revision < current:
+            return self._range_past(current, key, end, revision, limit, count_only)
+        if not end:
+            chunk = self.current_chunk(key)
+            if chunk is None:
+                return RangeResult([], 0, current)
+            return RangeResult([] if count_only else [chunk], 1, current)
+        stop = None if end == b"\0" else end
+        if stop is not None and stop <= key:
+            return RangeResult([], 0, current)
+        if count_only:
+            return RangeResult([], self.index.count(key, stop), current)
+        if limit <= 0:
+            keys = list(self.index.keys(key, stop))
+            return RangeResult(self._current_chunks(keys), len(keys), current)
+        keys = list(islice(self.index.keys(key, stop), limit))
+        count = len(keys) if len(keys) < limit else self.index.count(key, stop)
+        return RangeResult(self._current_chunks(keys), count, current)
+
+    def _current_chunks(self, keys: list[bytes]) -> list[bytes]:
+        try:
+            return list(map(self.recent.young.__getitem__, keys))
+        except KeyError:
+            chunks = map(self.current_chunk, keys)
+            return [chunk for chunk in chunks if chunk is not None]
+
+    def _range_past(
+        self,
+        current: int,
+        key: bytes,
+        end: bytes | None,
+        revision: int,
+        limit: int,
+        count_only: bool,
+    ) -> RangeResult:
+        bound = after(revision)
+        if not end:
+            one = self.index.at(key, bound)
+            found = [] if one is None else [one]
+        else:
+            stop = None if end == b"\0" else end
+            if stop is not None and stop <= key:
+                return RangeResult([], 0, current)
+            found = [each for _, each in self.index.keys_at(key, stop, bound)]
+        count = len(found)
+        if count_only:
+            return RangeResult([], count, current)
+        if limit > 0:
+            del found[limit:]
+        return RangeResult([self._load(each) for each in found], count, current)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def write(self) -> WriteTxn:
+        """Begin a transaction; nothing else may write until its ``end``."""
+        return WriteTxn(self)
+
+    def put_one(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """A transaction of one put; its revision."""
+        revision = self.revision + 1
+        change = self.put(revision, 0, varint(revision), key, value, lease)
+        self.publish(revision, [change])
+        return revision
+
+    def put(
+        self, main: int, sub: int, main_varint: bytes, key: bytes, value: bytes, lease: int
+    ) -> Change:
+        """Write one put as change ``sub`` of a transaction under way."""
+        index = self.index
+        revision = packed(main, sub)
+        before = self.recent.young.get(key) or self._find_current(key)
+        if before is None:
+            head, version, prev = encode_head(key, main), 1, None
+            index.add(key, revision)
+        else:
+            head, version = successor(before, len(key))
+            version += 1
+            if index.current[key] >> MAIN_SHIFT == main:
+                prev = self._before_txn(key, main)
+            else:
+                prev = unchunk(before)
+            index.replace(key, revision)
+        record = encode_rest(head, main_varint, version, value, lease)
+        chunk = to_chunk(record)
+        self.recent.replace(key, chunk)
+        self.backend.put(KEY_BUCKET, revision_key(main, sub), record)
+        if lease or self.lease_of:
+            self._set_lease(key, lease)
+        return Change(key, record, False, prev, before is None)
+
+    def delete(self, main: int, sub: int, main_varint: bytes, key: bytes) -> Change:
+        """Write the deletion of a key that exists as change ``sub`` of a transaction under way."""
+        if self.index.current[key] >> MAIN_SHIFT == main:
+            prev = self._before_txn(key, main)
+        else:
+            before = self.current_chunk(key)
+            assert before is not None, "the index knows the key"
+            prev = unchunk(before)
+        self.index.remove(key, packed(main, sub, tombstone=True))
+        self.recent.forget(key)
+        record = encode_tombstone(key)
+        self.backend.put(KEY_BUCKET, tombstone_key(main, sub), record)
+        if self.lease_of:
+            self._set_lease(key, 0)
+        return Change(key, record + b"\x18" + main_varint, True, prev, False)
+
+    def _before_txn(self, key: bytes, main: int) -> bytes | None:
+        """What a key was before the transaction that now changes it once more."""
+        return self.record_at(key, main - 1) if main - 1 >= self.compacted else None
+
+    def _set_lease(self, key: bytes, lease: int) -> None:
+        before = self.lease_of.get(key, 0)
+        if before == lease:
+            return
+        if before:
+            del self.lease_of[key]
+            if self.leases is not None:
+                self.leases.detach(before, key)
+        if lease:
+            self.lease_of[key] = lease
+            if self.leases is not None:
+                self.leases.attach(lease, key)
+
+    def publish(self, revision: int, changes: list[Change]) -> None:
+        """End a transaction: its changes become the current revision."""
+        self.revision = revision
+        for callback in self.on_change:
+            callback(revision, changes)
+
+    # --- history -------------------------------------------------------------------------------
+
+    def history(self, first: int, last: int, limit: int = 0) -> Iterator[tuple[int, list[Change]]]:
+        """Revisions ``first`` to ``last`` with their changes, at most ``limit`` (0: all) of them.
+
+        To be read up within the turn. Raises ``Compacted`` for a first revision below the
+        compacted one; at that one, changes that compaction removed are missing, as in etcd.
+        """
+        if first < self.compacted:
+            raise Compacted
+        return self._history(first, last, limit)
+
+    def _history(self, first: int, last: int, limit: int) -> Iterator[tuple[int, list[Change]]]:
+        main = 0
+        changes: list[Change] = []
+        records = self.backend.scan(
+            KEY_BUCKET, revision_key(max(first, 0), 0), revision_key(last + 1, 0)
+        )
+        for raw_key, record in records:
+            revision = parse_backend_key(raw_key)
+            if revision >> MAIN_SHIFT != main:
+                if changes:
+                    yield main, changes
+                    limit -= 1
+                    if not limit:
+                        return
+                main = revision >> MAIN_SHIFT
+                changes = []
+            changes.append(self._past_change(main, revision, record))
+        if changes:
+            yield main, changes
+
+    def _past_change(self, main: int, revision: int, record: bytes) -> Change:
+        parsed = parse_record(record)
+        key = parsed.key
+        if revision & TOMBSTONE:
+            prev = self._before_txn(key, main)
+            return Change(key, record + b"\x18" + varint(main), True, prev, False)
+        create = parsed.version == 1
+        prev = None if create else self._before_txn(key, main)
+        return Change(key, record, False, prev, create)
+
+    # --- long work -----------------------------------------------------------------------------
+
+    def compact(self, revision: int) -> Compaction:
+        """Refuse reads below ``revision`` from now on, and hand out the job that removes what
+        only they could see. Raises ``Compacted`` or ``FutureRevision``."""
+        if revision <= self.compacted:
+            raise Compacted
+        if revision > self.revision:
+            raise FutureRevision
+        self.compacted = revision
+        self.backend.put(META_BUCKET, SCHEDULED, revision_key(revision, 0))
+        return self.start_compaction(revision)
+
+    def start_compaction(self, revision: int) -> Compaction:
+        job = Compaction(self, revision)
+        self.compactions.append(job)
+        return job
+
+    def hash_kv(self, revision: int = 0) -> HashKV:
+        """The job that computes HashKV at a revision; 0: the current one.
+
+        Raises ``Compacted`` for a revision not above the compacted one, as etcd 3.5.1 does, and
+        ``FutureRevision``.
+        """
+        if revision > 0:
+            if revision <= self.compacted:
+                raise Compacted
+            if revision > self.revision:
+                raise FutureRevision
+        job = HashKV(self, revision or self.revision)
+        self.hashes.append(job)
+        return job
+
+    def hash_all(self) -> HashAll:
+        """The job that computes Maintenance.Hash: over every bucket."""
+        return HashAll(self.backend)
+
+
+class WriteTxn:
+    """Changes that share one revision. It is the store's next one if anything changed."""
+
+    __slots__ = ("_main", "_main_varint", "_store", "changes")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._main = store.revision + 1
+        self._main_varint = varint(self._main)
+        self.changes: list[Change] = []
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+    @property
+    def revision(self) -> int:
+        """What a read within the transaction calls current."""
+        return self._main if self.changes else self._main - 1
+
+    def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        revision: int = 0,
+        limit: int = 0,
+        count_only: bool = False,
+    ) -> RangeResult:
+        """``Store.range`` that sees what this transaction has written."""
+        return self._store.range_within(self.revision, key, end, revision, limit, count_only)
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> Change:
+        change = self._store.put(
+            self._main, len(self.changes), self._main_varint, key, value, lease
+        )
+        self.changes.append(change)
+        return change
+
+    def delete_range(self, key: bytes, end: bytes | None = None) -> list[bytes]:
+        """Delete what ``range`` finds; the keys, in order."""
+        store = self._store
+        if not end:
+            keys = [key] if key in store.index.current else []
+        else:
+            stop = None if end == b"\0" else end
+            keys = [] if stop is not None and stop <= key else list(store.index.keys(key, stop))
+        for each in keys:
+            self.changes.append(
+                store.delete(self._main, len(self.changes), self._main_varint, each)
+            )
+        return keys
+
+    def end(self) -> int:
+        """Publish; the revision of the store afterwards."""
+        if self.changes:
+            self._store.publish(self._main, self.changes)
+        return self._store.revision

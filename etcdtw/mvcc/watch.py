@@ -1,0 +1,404 @@
+"""Watching the store: every event exactly once, in order, to everyone who asked for it.
+
+A watcher is in one of four places. *Synced*: it sat through every revision so far and hears the
+next one at once. *Behind*: it still has history to read, which happens in slices shared by the
+watchers that need the same part. *Parked*: behind, and its subscriber cannot take more for now.
+*Closed*: cancelled, or it needs history that is compacted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import IntEnum
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from etcdtw.mvcc.changes import Change
+from etcdtw.mvcc.watch_events import EventBatch, encode_event
+from etcdtw.mvcc.watch_index import AudienceIndex, Interest
+
+# One slice of catching up: so many watchers share a walk over so many revisions (etcd's numbers).
+SLICE_WATCHERS_MAX = 512
+SLICE_REVISIONS = 1000
+# ... and it ends early when its walk has collected, or its watchers were handed, this many bytes.
+SLICE_EVENT_BYTES = 1 << 20
+SLICE_BODY_BYTES = 8 << 20
+# Deliveries that changes may cause before the driver must have had a turn. Watchers beyond that
+# fall behind and are served in slices, several revisions at a time.
+TURN_DELIVERIES_MAX = 10_000
+
+
+class WatchableStore(Protocol):
+    """What watching needs of the store."""
+
+    on_change: list[Callable[[int, list[Change]], None]]
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def compacted(self) -> int:
+        """Revisions below are gone; -1 if nothing was ever compacted."""
+
+    def history(
+        self, first: int, last: int, limit: int, /
+    ) -> Iterator[tuple[int, Sequence[Change]]]:
+        """Changes of the revisions first..last in order, of at most ``limit`` revisions."""
+
+
+class Subscriber(Protocol):
+    """Whoever owns watchers and takes their events."""
+
+    @property
+    def ready(self) -> bool:
+        """False makes its watchers wait; ``WatchHub.resume`` wakes them."""
+
+
+class Place(IntEnum):
+    NEW = 0
+    SYNCED = 1
+    BEHIND = 2
+    PARKED = 3
+    CLOSED = 4
+
+
+class Watcher:
+    """One watch. Subclass it to receive; the methods are called by the hub.
+
+    ``next_revision`` is the first revision that it has not seen; while synced, it is the
+    greater of that and the store's next one.
+    """
+
+    __slots__ = ("audience", "interest", "next_revision", "place", "subscriber")
+
+    def __init__(self, interest: Interest, subscriber: Subscriber) -> None:
+        self.interest = interest
+        self.subscriber = subscriber
+        self.next_revision = 0
+        self.place = Place.NEW
+        self.audience: Audience | None = None
+
+    def deliver(self, batch: EventBatch) -> None:
+        """Events, at least one. Called only while the subscriber is ready."""
+        raise NotImplementedError
+
+    def compacted(self, revision: int) -> None:
+        """It is closed: it needed history from before ``revision``, which is gone."""
+        raise NotImplementedError
+
+
+class Audience:
+    """Watchers with the same interest, and the events that they are about to get."""
+
+    __slots__ = ("events", "interest", "revisions", "watchers")
+
+    def __init__(self, interest: Interest) -> None:
+        self.interest = interest
+        self.watchers: dict[Watcher, None] = {}
+        self.events: list[bytes] = []
+        self.revisions: list[int] = []  # of each event
+
+    def take_events(self) -> list[bytes]:
+        events, self.events = self.events, []
+        self.revisions.clear()
+        return events
+
+    def batch(self, first: int, last: int) -> EventBatch | None:
+        """The events from revision ``first`` on, as a batch that covers all up to ``last``."""
+        events = self.events[bisect_left(self.revisions, first) :]
+        return EventBatch(last, events) if events else None
+
+
+class WatchHub:
+    """All watchers of one store. Plain calls in, calls on the watchers out; no clock.
+
+    ``on_work`` is called when ``sync_some`` has something to do; the owner then calls that in a
+    later turn, and again for as long as it returns True.
+    """
+
+    def __init__(self, store: WatchableStore) -> None:
+        self._store = store
+        self._revision = store.revision
+        self._index = AudienceIndex[Audience]()
+        self._audiences: dict[Interest, Audience] = {}  # of synced watchers
+        # Behind, by next_revision // SLICE_REVISIONS: those walk the same history together.
+        self._behind: dict[int, dict[Watcher, None]] = {}
+        self._parked: dict[Subscriber, dict[Watcher, None]] = {}
+        self._deliveries_left = TURN_DELIVERIES_MAX
+        self.events_sent = 0
+        self.on_work: Callable[[], None] = lambda: None
+        store.on_change.append(self.changed)
+
+    # --- what owners of watchers call ---------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The store's revision as far as watchers have been told."""
+        return self._revision
+
+    @property
+    def watchers(self) -> int:
+        """How many are not closed."""
+        return sum(len(each.watchers) for each in self._audiences.values()) + self.slow_watchers
+
+    @property
+    def slow_watchers(self) -> int:
+        """How many are behind or parked."""
+        places = (*self._behind.values(), *self._parked.values())
+        return sum(len(each) for each in places)
+
+    def add(self, watcher: Watcher, start_revision: int = 0) -> None:
+        """Begin. Events from ``start_revision`` on, which may lie in the past or in the future;
+        0 and less: from the next revision on. Nothing is delivered before this returns."""
+        assert watcher.place is Place.NEW, "a watcher begins once"
+        upcoming = self._revision + 1
+        watcher.next_revision = start_revision if start_revision > 0 else upcoming
+        if watcher.next_revision >= upcoming:
+            self._sync(watcher)
+        else:
+            self._fall_behind(watcher)
+
+    def cancel(self, watcher: Watcher) -> None:
+        """No call on this watcher follows. Cancelling a closed one is harmless."""
+        self._take_out(watcher)
+        watcher.place = Place.CLOSED
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """The subscriber is ready again."""
+        for watcher in self._parked.pop(subscriber, ()):
+            self._fall_behind(watcher)
+
+    def position(self, watcher: Watcher) -> int:
+        """The first revision that the watcher has not been told of."""
+        if watcher.place is Place.SYNCED:
+            return max(watcher.next_revision, self._revision + 1)
+        return watcher.next_revision
+
+    # --- what the store and the driver call ---------------------------------------------------
+
+    def changed(self, revision: int, changes: Sequence[Change]) -> None:
+        """A revision was written: tell the synced watchers."""
+        assert revision > self._revision, f"revision {revision} after {self._revision}"
+        self._revision = revision
+        if not self._audiences:
+            return
+        touched: dict[Audience, None] = {}
+        _collect(self._index, revision, changes, touched)
+        for audience in touched:
+            self._tell(audience, EventBatch(revision, audience.take_events()))
+
+    def sync_some(self, budget: int) -> bool:
+        """Let watchers read history for about ``budget`` changes and deliveries; True if more
+        can be done at once."""
+        self._deliveries_left = TURN_DELIVERIES_MAX
+        while self._behind and budget > 0:
+            budget -= self._sync_slice(budget)
+        return bool(self._behind)
+
+    def restore(self, store: WatchableStore) -> None:
+        """The store was replaced (a snapshot was installed): every watcher reads the new one
+        from where it was."""
+        synced = [each for audience in self._audiences.values() for each in audience.watchers]
+        for watcher in synced:
+            watcher.next_revision = self.position(watcher)
+            self._take_out(watcher)
+        self._store.on_change.remove(self.changed)
+        self._store = store
+        self._revision = store.revision
+        store.on_change.append(self.changed)
+        for watcher in synced:
+            self._fall_behind(watcher)
+
+    # --- delivery -----------------------------------------------------------------------------
+
+    def _tell(self, audience: Audience, batch: EventBatch) -> None:
+        revision = batch.revision
+        left = before = self._deliveries_left
+        for watcher in tuple(audience.watchers):
+            # A delivery may end other watches of the same subscriber.
+            if watcher.audience is not audience or watcher.next_revision > revision:
+                continue
+            if left > 0 and watcher.subscriber.ready:
+                left -= 1
+                watcher.deliver(batch)
+            else:
+                self._take_out(watcher)
+                watcher.next_revision = revision
+                self._fall_behind(watcher)
+        self._deliveries_left = left
+        self.events_sent += (before - left) * len(batch.events)
+        if left < TURN_DELIVERIES_MAX // 2 <= before:
+            self.on_work()  # a turn of the driver gives a new allowance
+
+    def _sync_slice(self, budget: int) -> int:
+        """One walk for the watchers behind that have waited longest; returns what it cost."""
+        watchers = self._next_behind()
+        cost = len(watchers)
+        watchers = [each for each in watchers if self._can_go_on(each)]
+        if not watchers:
+            return cost
+        first = min(each.next_revision for each in watchers)
+        last = min(first + SLICE_REVISIONS - 1, self._revision)
+        audiences = _audiences_of(watchers)
+        index = AudienceIndex[Audience]()
+        for audience in audiences:
+            index.add(audience.interest, audience)
+
+        event_bytes = 0
+        touched: dict[Audience, None] = {}
+        for revision, changes in self._store.history(first, last, SLICE_REVISIONS):
+            matches, size = _collect(index, revision, changes, touched)
+            cost += len(changes) + matches
+            event_bytes += size
+            if cost > budget or event_bytes > SLICE_EVENT_BYTES:
+                last = revision
+                break
+
+        body_bytes = 0
+        for audience in audiences:
+            batches: dict[int, EventBatch | None] = {}  # by the revision that they begin with
+            for watcher in audience.watchers:
+                if watcher.place is not Place.NEW:
+                    continue  # cancelled by an earlier delivery
+                if body_bytes > SLICE_BODY_BYTES:
+                    self._fall_behind(watcher)
+                    continue
+                begin = watcher.next_revision
+                if begin not in batches:
+                    batch = batches[begin] = audience.batch(begin, last)
+                    body_bytes += len(batch.body) if batch else 0
+                self._advance(watcher, batches[begin], last)
+        return cost
+
+    def _next_behind(self) -> list[Watcher]:
+        """Take the watchers of the next slice out of their place."""
+        bucket = next(iter(self._behind))
+        waiting = self._behind.pop(bucket)
+        watchers = list(islice(waiting, SLICE_WATCHERS_MAX))
+        for watcher in watchers:
+            del waiting[watcher]
+            watcher.place = Place.NEW
+        if waiting:
+            self._behind[bucket] = waiting  # at the end of the queue
+        return watchers
+
+    def _can_go_on(self, watcher: Watcher) -> bool:
+        if watcher.place is not Place.NEW:
+            return False
+        if not watcher.subscriber.ready:
+            self._park(watcher)
+            return False
+        if watcher.next_revision < self._store.compacted:
+            watcher.place = Place.CLOSED
+            watcher.compacted(self._store.compacted)
+            return False
+        if watcher.next_revision > self._revision:
+            self._sync(watcher)
+            return False
+        return True
+
+    def _advance(self, watcher: Watcher, batch: EventBatch | None, last: int) -> None:
+        if watcher.next_revision > last:
+            self._fall_behind(watcher)
+            return
+        if batch is not None and not watcher.subscriber.ready:
+            self._park(watcher)
+            return
+        watcher.next_revision = last + 1
+        if last == self._revision:
+            self._sync(watcher)
+        else:
+            self._fall_behind(watcher)
+        if batch is not None:
+            self.events_sent += len(batch.events)
+            watcher.deliver(batch)
+
+    # --- places -------------------------------------------------------------------------------
+
+    def _take_out(self, watcher: Watcher) -> None:
+        """Out of wherever it is; the caller puts it somewhere else at once."""
+        if watcher.place is Place.SYNCED:
+            audience = watcher.audience
+            assert audience is not None, "a synced watcher has an audience"
+            watcher.audience = None
+            del audience.watchers[watcher]
+            if not audience.watchers:
+                del self._audiences[watcher.interest]
+                self._index.remove(watcher.interest, audience)
+        elif watcher.place is Place.BEHIND:
+            _discard(self._behind, watcher.next_revision // SLICE_REVISIONS, watcher)
+        elif watcher.place is Place.PARKED:
+            _discard(self._parked, watcher.subscriber, watcher)
+        watcher.place = Place.NEW
+
+    def _sync(self, watcher: Watcher) -> None:
+        audience = self._audiences.get(watcher.interest)
+        if audience is None:
+            audience = self._audiences[watcher.interest] = Audience(watcher.interest)
+            self._index.add(watcher.interest, audience)
+        audience.watchers[watcher] = None
+        watcher.audience = audience
+        watcher.place = Place.SYNCED
+
+    def _fall_behind(self, watcher: Watcher) -> None:
+        if not watcher.subscriber.ready:
+            self._park(watcher)
+            return
+        idle = not self._behind
+        bucket = watcher.next_revision // SLICE_REVISIONS
+        self._behind.setdefault(bucket, {})[watcher] = None
+        watcher.place = Place.BEHIND
+        if idle:
+            self.on_work()
+
+    def _park(self, watcher: Watcher) -> None:
+        self._parked.setdefault(watcher.subscriber, {})[watcher] = None
+        watcher.place = Place.PARKED
+
+
+def _audiences_of(watchers: Iterable[Watcher]) -> list[Audience]:
+    audiences: dict[Interest, Audience] = {}
+    for watcher in watchers:
+        audience = audiences.get(watcher.interest)
+        if audience is None:
+            audience = audiences[watcher.interest] = Audience(watcher.interest)
+        audience.watchers[watcher] = None
+    return list(audiences.values())
+
+
+def _collect(
+    index: AudienceIndex[Audience],
+    revision: int,
+    changes: Sequence[Change],
+    touched: dict[Audience, None],
+) -> tuple[int, int]:
+    """Give the changes to every audience that wants them, and note these in ``touched``;
+    returns the number of events given and their bytes."""
+    matches = size = 0
+    for change in changes:
+        plain = full = b""
+        is_delete = change.is_delete
+        for audience in index.match(change.key):
+            interest = audience.interest
+            if interest.no_delete if is_delete else interest.no_put:
+                continue
+            if interest.prev_kv:
+                event = full = full or encode_event(change, True)
+            else:
+                event = plain = plain or encode_event(change, False)
+            audience.events.append(event)
+            audience.revisions.append(revision)
+            touched[audience] = None
+            matches += 1
+            size += len(event)
+    return matches, size
+
+
+K = TypeVar("K")
+
+
+def _discard(places: dict[K, dict[Watcher, None]], key: K, watcher: Watcher) -> None:
+    watchers = places[key]
+    del watchers[watcher]
+    if not watchers:
+        del places[key]

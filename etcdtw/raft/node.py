@@ -1,0 +1,330 @@
+"""The face of the core: what a driver calls, and the Ready that tells it what to do."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from etcdtw.raft.config import RaftConfig, StateType
+from etcdtw.raft.election import on_own_vote_durable, start_campaign, usual_campaign
+from etcdtw.raft.errors import ProposalDropped
+from etcdtw.raft.follower import forward
+from etcdtw.raft.interfaces import ILogView
+from etcdtw.raft.leader import (
+    check_may_append,
+    on_configuration_changed,
+    on_proposal,
+    on_read_request,
+    on_transfer_request,
+    release_postponed_reads,
+    tick_leader,
+)
+from etcdtw.raft.messages import (
+    NO_NODE,
+    ConfChange,
+    ConfState,
+    Entry,
+    EntryType,
+    Message,
+    MessageType,
+)
+from etcdtw.raft.progress import Progress
+from etcdtw.raft.ready import Ready
+from etcdtw.raft.replication import (
+    broadcast_append,
+    on_own_log_durable,
+    on_snapshot_status,
+    on_unreachable,
+)
+from etcdtw.raft.state import Dice, RaftState
+from etcdtw.raft.step import step
+
+
+class RaftNode:
+    """One member of a Raft group, without clock, disk or network.
+
+    The driver's duties:
+
+    1. Call ``tick`` at a fixed pace, ``step`` with each message of a peer, ``propose_batch`` with
+       what clients want.
+    2. While ``has_ready()``, take a Ready and honour it in the order that it documents.
+    3. Append its entries to ``log`` (the ILogView given here) and make entries, hard state and
+       snapshot durable, release its ``after_persist``, then call ``persisted(ready)``. At most
+       one Ready with such work is out at a time; until ``persisted``, further ones carry only
+       messages, committed entries and read states that do not depend on it.
+    4. Apply committed entries in order, each configuration change through
+       ``apply_conf_change``, and call ``applied_to``; this may lag.
+
+    Nothing here may be called from within a call to it.
+    """
+
+    def __init__(self, config: RaftConfig, log: ILogView, dice: Dice) -> None:
+        self._raft = RaftState(config, log, dice)
+        self._unpersisted: Ready | None = None
+        self._soft_state = self._raft.soft_state()
+        self._hard_state = self._raft.hard_state()
+
+    # --- status --------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        return self._raft.id
+
+    @property
+    def term(self) -> int:
+        return self._raft.term
+
+    @property
+    def vote(self) -> int:
+        """Whom this member voted for in this term, 0 for nobody."""
+        return self._raft.vote
+
+    @property
+    def lead(self) -> int:
+        """The leader as far as it is known, 0 for nobody."""
+        return self._raft.lead
+
+    @property
+    def state(self) -> StateType:
+        return self._raft.state
+
+    @property
+    def committed(self) -> int:
+        """Index of the last entry known to be committed."""
+        return self._raft.log.committed
+
+    @property
+    def applied(self) -> int:
+        """Index of the last entry known to be applied here."""
+        return self._raft.log.applied
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry of the log, durable or not."""
+        return self._raft.log.last_index
+
+    @property
+    def is_learner(self) -> bool:
+        return self._raft.is_learner
+
+    @property
+    def election_ticks(self) -> int:
+        return self._raft.config.election_ticks
+
+    @property
+    def transferee(self) -> int:
+        """Whom this leader is giving leadership to, 0 for nobody."""
+        return self._raft.transferee
+
+    def conf_state(self) -> ConfState:
+        """The configuration in force: that of the last applied change."""
+        return self._raft.tracker.configuration.to_conf_state()
+
+    def progress(self) -> MappingProxyType[int, Progress]:
+        """What a leader knows of each member, by id; meaningless on others. To be read only."""
+        return MappingProxyType(self._raft.tracker.progress)
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One heartbeat interval (``heartbeat_ticks`` of them) has passed."""
+        raft = self._raft
+        if raft.state is StateType.LEADER:
+            tick_leader(raft)
+            return
+        raft.election_elapsed += 1
+        if raft.election_elapsed >= raft.election_timeout and raft.is_promotable:
+            raft.election_elapsed = 0
+            start_campaign(raft, usual_campaign(raft))
+
+    def campaign(self) -> None:
+        """Stand for leader now, as if no leader had been heard for an election timeout."""
+        start_campaign(self._raft, usual_campaign(self._raft))
+
+    # --- peers ---------------------------------------------------------------------------------
+
+    def step(self, message: Message) -> None:
+        """Take in a message of a peer. What is late, unknown or cannot be served is dropped.
+
+        Raises UnexpectedMessage for one that no peer may send, and LogLost when a leader refers
+        to entries that this member acknowledged and no longer has.
+        """
+        step(self._raft, message)
+
+    def report_unreachable(self, member: int) -> None:
+        """The last message to ``member`` was probably lost."""
+        progress = self._raft.tracker.progress.get(member)
+        if progress is not None and self._raft.state is StateType.LEADER:
+            on_unreachable(progress)
+
+    def report_snapshot(self, member: int, ok: bool) -> None:
+        """Sending a snapshot to ``member`` has ended, well or not; must be called for each."""
+        progress = self._raft.tracker.progress.get(member)
+        if progress is not None and self._raft.state is StateType.LEADER:
+            on_snapshot_status(progress, ok)
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def propose(self, data: bytes) -> None:
+        """``propose_batch`` with one."""
+        self.propose_batch([data])
+
+    def propose_batch(self, datas: list[bytes]) -> None:
+        """Append normal entries, in this order and without others in between; a follower
+        forwards them to its leader, and they may get lost on the way.
+
+        Raises ProposalDropped, with none of them taken, when there is no leader to take them.
+        """
+        if not datas:
+            return
+        raft = self._raft
+        if raft.state is StateType.LEADER:
+            check_may_append(raft)
+            log, term, normal = raft.log, raft.term, EntryType.NORMAL
+            log.append(
+                [
+                    Entry(term, index, normal, data)
+                    for index, data in enumerate(datas, log.last_index + 1)
+                ]
+            )
+            broadcast_append(raft)
+        else:
+            self._forward_proposal([_unnumbered(EntryType.NORMAL, each) for each in datas])
+
+    def propose_conf_change(self, data: bytes, cc: ConfChange) -> None:
+        """Append the configuration change ``cc``, whose encoding is ``data``.
+
+        While another one is not applied yet, an empty normal entry takes its place and nobody is
+        told, as in etcd. Raises ProposalDropped as ``propose_batch`` does.
+        """
+        assert cc.type is not None, "a change says what it does; its bytes are not looked at here"
+        entries = [_unnumbered(EntryType.CONF_CHANGE, data)]
+        if self._raft.state is StateType.LEADER:
+            on_proposal(self._raft, entries)
+        else:
+            self._forward_proposal(entries)
+
+    def _forward_proposal(self, entries: list[Entry]) -> None:
+        raft = self._raft
+        may_forward = not raft.config.disable_proposal_forwarding
+        if not may_forward or not forward(raft, Message(type=MessageType.PROP, entries=entries)):
+            raise ProposalDropped
+
+    def read_index(self, ctx: bytes) -> None:
+        """Ask for a linearizable read; a ReadState with the unique ``ctx`` follows, or nothing
+        when there is no leader or messages got lost: ask again with another one then."""
+        raft = self._raft
+        entries = [_unnumbered(EntryType.NORMAL, ctx)]
+        request = Message(type=MessageType.READ_INDEX, entries=entries)
+        if raft.state is StateType.LEADER:
+            on_read_request(raft, request)
+        else:
+            forward(raft, request)
+
+    def transfer_leader(self, to: int) -> None:
+        """Have the leader hand over to ``to``; given up after an election timeout."""
+        raft = self._raft
+        if raft.state is StateType.LEADER:
+            on_transfer_request(raft, to)
+        else:
+            # On the wire the transferee stands where the sender of other messages does.
+            forward(raft, Message(type=MessageType.TRANSFER_LEADER, from_=to))
+
+    def apply_conf_change(self, cc: ConfChange) -> ConfState:
+        """Put a committed change into force when it is its turn to be applied; with node id 0 it
+        is void, but must still be reported. The configuration after it.
+
+        Raises ConfChangeRefused for a change that would leave no voter.
+        """
+        raft = self._raft
+        if cc.node_id != NO_NODE:
+            raft.tracker.change([cc], raft.log.last_index)
+            if raft.state is StateType.LEADER:
+                on_configuration_changed(raft)
+        return self.conf_state()
+
+    # --- Ready ---------------------------------------------------------------------------------
+
+    def has_ready(self) -> bool:
+        """Whether ``take_ready`` would give anything to do."""
+        raft = self._raft
+        if raft.messages or raft.read_states or raft.log.has_committed:
+            return True
+        if self._soft_state_changed():
+            return True
+        if self._unpersisted is not None:
+            return False
+        return bool(raft.promises) or self._has_durable_work()
+
+    def _soft_state_changed(self) -> bool:
+        lead, state = self._soft_state
+        return lead != self._raft.lead or state is not self._raft.state
+
+    def _has_durable_work(self) -> bool:
+        log = self._raft.log
+        return log.has_untaken or log.has_untaken_snapshot or self._hard_state != self._raft_hard()
+
+    def _raft_hard(self) -> tuple[int, int, int]:
+        raft = self._raft
+        return raft.term, raft.vote, raft.log.committed
+
+    def take_ready(self) -> Ready:
+        """What is to be done now; none of it is given out again."""
+        raft = self._raft
+        log = raft.log
+        ready = Ready()
+        if self._soft_state_changed():
+            ready.soft_state = self._soft_state = raft.soft_state()
+        if raft.messages:
+            ready.messages, raft.messages = raft.messages, []
+        if raft.read_states:
+            ready.read_states, raft.read_states = raft.read_states, []
+        if log.has_committed:
+            ready.committed = log.take_committed(raft.config.max_committed_bytes)
+        if self._unpersisted is None:
+            self._take_durable_work(ready)
+        return ready
+
+    def _take_durable_work(self, ready: Ready) -> None:
+        raft = self._raft
+        log = raft.log
+        promises, raft.promises = raft.promises, []
+        if not self._has_durable_work():
+            # What they promise is on disk already.
+            ready.messages += promises
+            return
+        ready.after_persist = promises
+        before = self._hard_state
+        if before != self._raft_hard():
+            ready.hard_state = self._hard_state = raft.hard_state()
+        if log.has_untaken_snapshot:
+            ready.snapshot = log.take_snapshot()
+        if log.has_untaken:
+            ready.entries = log.take_unstable()
+        ready.must_sync = bool(ready.entries) or (before.term, before.vote) != (
+            raft.term,
+            raft.vote,
+        )
+        self._unpersisted = ready
+
+    def persisted(self, ready: Ready) -> None:
+        """The entries, hard state and snapshot of ``ready`` are durable and in the ILogView."""
+        if not ready.is_durable_work:
+            return
+        assert ready is self._unpersisted, "a Ready was reported that is not the one out"
+        self._unpersisted = None
+        raft = self._raft
+        raft.log.taken_is_durable(ready.snapshot)
+        if raft.state is StateType.LEADER:
+            if ready.entries and on_own_log_durable(raft):
+                release_postponed_reads(raft)
+        elif ready.hard_state is not None and ready.hard_state[:2] == (raft.term, raft.id):
+            on_own_vote_durable(raft)
+
+    def applied_to(self, index: int) -> None:
+        """The state machine has applied everything up to ``index``."""
+        self._raft.log.applied_to(index)
+
+
+def _unnumbered(kind: EntryType, data: bytes) -> Entry:
+    """An entry that has no place in the log yet; the leader gives it one."""
+    return Entry(term=0, index=0, type=kind, data=data)

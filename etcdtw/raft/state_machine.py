@@ -1,0 +1,45 @@
+"""The replicated state, as the consensus side sees it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
+
+
+class Proposed(Protocol):
+    """An entry that this member proposed itself, still in decoded form."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def request(self) -> Any: ...
+
+
+class IStateMachine(Interface):
+    """The replicated state. Every call is on the reactor thread, in log order."""
+
+    applied_index = Attribute("Index of the last entry that was applied; an int.")
+
+    def apply(entry: Entry, proposed: Proposed | None) -> object:
+        """Apply a normal entry. ``proposed`` is what this member proposed it with, or None when
+        it came from elsewhere. The result goes to whoever waits; an ``EtcdError`` is returned,
+        not raised, because an apply error is data."""
+
+    def check_conf_change(change: ConfChange) -> Exception | None:
+        """Why a committed membership change must have no effect, or None when it may."""
+
+    def apply_conf_change(
+        entry: Entry, change: ConfChange, conf_state: ConfState, refused: Exception | None
+    ) -> object:
+        """Record a membership change that Raft has taken over (``refused`` None) or the fact
+        that it has no effect; the result goes to whoever waits."""
+
+    def snapshot(conf_state: ConfState, term: int) -> Snapshot:
+        """The state as of ``applied_index``."""
+
+    def restore(snapshot: Snapshot) -> None:
+        """Replace the state by a received snapshot."""

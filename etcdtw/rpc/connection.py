@@ -1,0 +1,451 @@
+"""gRPC over one HTTP/2 connection: a thin shell around the codec on a Twisted transport."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
+from etcdtw.http2.frames import ErrorCode
+from etcdtw.http2.header_table import Field
+from etcdtw.http2.message import Headers
+from etcdtw.http2.server import ServerConnection
+
+from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest, refuse
+from .flusher import Flusher
+from .keepalive import PingStrikes
+from .messages import PREFIX, PREFIX_BYTES, MessageReader
+from .router import Router
+from .settings import ServerSettings
+from .status import OK_TRAILERS, RESPONSE_HEADERS, TIMEOUT_FIELD, parse_timeout
+from .targets import Refusal, find_target
+from .transport import Transport
+
+UNSENT_BYTES_MAX = 256 * 1024  # streams should wait once a turn has produced more than this
+HELD_REQUESTS_MAX = 10_000  # while the client does not take its answers
+DEADLINE_SWEEP_SECONDS = 0.1
+DRAIN_NOTICE_SECONDS = 1.0
+CLOSE_SECONDS = 5.0  # for the last bytes to leave, then the connection is cut
+_DRAIN_PING = b"draining"
+_IDLE_PING = b"are you?"
+
+
+@implementer(IPushProducer)
+class RpcConnection:
+    """Serves one client. ``dataReceived`` and ``connectionLost`` are called as a protocol's."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        peer: str,
+        router: Router,
+        settings: ServerSettings,
+        clock: IReactorTime,
+        flusher: Flusher,
+    ) -> None:
+        self.transport = transport
+        self.peer = peer
+        self.calls: dict[int, Call] = {}
+        self.dirty = False
+        self.unsent_bytes = 0  # of streams, since the last write
+        self.partial_bytes = 0  # of incomplete requests
+        self._router = router
+        self._settings = settings
+        self._message_bytes_max = settings.max_receive_bytes
+        self._answer_bytes_max = settings.queued_answer_bytes
+        self._clock = clock
+        self._flusher = flusher
+        self._now = clock.seconds()
+        self.http2 = ServerConnection(
+            self,
+            varying_field=TIMEOUT_FIELD,
+            ok_headers=RESPONSE_HEADERS,
+            ok_trailers=OK_TRAILERS,
+            concurrent_streams_max=settings.max_concurrent_streams,
+        )
+        self._strikes = PingStrikes(settings.keepalive_min_time)
+        # Writing past the transport's queue is known to be safe for plain sockets only.
+        self._socket = transport if isinstance(transport, tcp.Connection) else None
+        self._output_paused = False
+        self._input_paused = False
+        self._held_output: list[bytes] = []
+        self._held_bytes = 0
+        self._held_requests: deque[tuple[int, Callable[[], None]]] = deque()
+        self._stalled: dict[StreamCall, None] = {}
+        # Too much waits for the client: new requests wait as well.
+        self._holding = False
+        self._draining = False
+        self._closing = False
+        # Whether the end of a flush has more to look after than writing.
+        self._attention = False
+        self._timers: dict[str, IDelayedCall] = {}
+        transport.registerProducer(self, True)
+        self._later("handshake", settings.handshake_timeout, self._handshake_is_late)
+        self._later("idle", settings.keepalive_interval, self._check_idle)
+        self.flush()
+
+    # --- Twisted calls ------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        flusher = self._flusher
+        flusher.held = self.dirty = True
+        self._now = now = self._clock.seconds()
+        try:
+            self.http2.receive(data, now)
+        finally:
+            flusher.held = False
+        self.flush()
+        flusher.flush()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._closing = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._held_requests.clear()
+        self._held_output.clear()
+        self._stalled.clear()
+        calls = list(self.calls.values())
+        self.calls.clear()
+        for call in calls:
+            call.cancelled()
+
+    def pauseProducing(self) -> None:
+        self._output_paused = True
+
+    def resumeProducing(self) -> None:
+        self._output_paused = False
+        held = b"".join(self._held_output)
+        self._held_output.clear()
+        self._held_bytes = 0
+        if held:
+            self._write(held)
+        if self._input_paused and not self._output_paused:
+            self._input_paused = False
+            self.transport.resumeProducing()
+        self._look_after()
+
+    def stopProducing(self) -> None:
+        self._output_paused = True
+
+    # --- Output -------------------------------------------------------------------------------
+
+    def mark_dirty(self) -> None:
+        """There is output to write."""
+        if not self.dirty:
+            self.dirty = True
+            self._flusher.add(self)
+
+    def flush(self) -> None:
+        """Write what is queued, in one piece."""
+        self.dirty = False
+        data = self.http2.take()
+        if data:
+            self.unsent_bytes = 0
+            if self._output_paused:
+                self._held_output.append(data)
+                self._held_bytes += len(data)
+                if self._held_bytes > self._answer_bytes_max:
+                    self._pause_input()
+            else:
+                self._write(data)
+        if self._attention or self.http2.blocked_bytes > self._answer_bytes_max:
+            self._look_after()
+
+    def _write(self, data: bytes) -> None:
+        socket = self._socket
+        if (
+            socket is not None
+            and socket.connected
+            and not socket.disconnecting
+            and not socket.dataBuffer
+            and not socket._tempDataBuffer
+        ):
+            sent = socket.writeSomeData(data)
+            if sent == len(data):
+                return
+            # An error comes again, and is handled, when the reactor writes the rest.
+            if isinstance(sent, int) and sent > 0:
+                data = data[sent:]
+        self.transport.write(data)
+
+    def _pause_input(self) -> None:
+        if not self._input_paused and not self._closing:
+            self._input_paused = True
+            self.transport.pauseProducing()
+
+    def congested(self) -> bool:
+        """Whether streams should wait before they send more."""
+        return self._output_paused or self.unsent_bytes > UNSENT_BYTES_MAX
+
+    def stalled(self, call: StreamCall) -> None:
+        """Tell this call when it may send again."""
+        self._stalled[call] = None
+        if self.congested():
+            self._attention = True
+            self.mark_dirty()
+
+    def _look_after(self) -> None:
+        """What is rarely due: closing, streams that wait, requests that wait."""
+        http2 = self.http2
+        if http2.failed or (self._draining and not http2.open_streams and not self._held_bytes):
+            self._close()
+            return
+        self._attention = self._draining
+        if self._stalled:
+            if self.congested():
+                self._attention = True
+            else:
+                self._later("wake", 0, self._wake_streams)
+        self._holding = bool(self._held_requests) or self._is_overfull()
+        if self._holding:
+            self._attention = True
+            if not self._is_overfull():
+                self._later("held", 0, self._run_held_requests)
+
+    def _is_overfull(self) -> bool:
+        """Whether more waits for this client than it is allowed to let wait."""
+        queued = self.unsent_bytes + self._held_bytes + self.http2.blocked_bytes
+        return queued > self._answer_bytes_max
+
+    def _wake_streams(self) -> None:
+        for call in list(self._stalled):
+            if self.congested():
+                self._attention = True
+                self.mark_dirty()
+                return
+            if not call.queued_bytes:
+                del self._stalled[call]
+                if not call.done and call.on_writable is not None:
+                    call.on_writable()
+
+    def _close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.transport.unregisterProducer()
+            if self._held_output:
+                self.transport.write(b"".join(self._held_output))
+            self.transport.loseConnection()
+            self._later("close", CLOSE_SECONDS, self.transport.abortConnection)
+
+    # --- Timers -------------------------------------------------------------------------------
+
+    def _later(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+        """Do this once; a second wish for the same changes nothing."""
+        if name not in self._timers:
+
+            def act() -> None:
+                del self._timers[name]
+                action()
+
+            self._timers[name] = self._clock.callLater(seconds, act)
+
+    def _handshake_is_late(self) -> None:
+        if not self.http2.settings_received:
+            self.transport.abortConnection()
+
+    def _check_idle(self) -> None:
+        interval = self._settings.keepalive_interval
+        idle = self._clock.seconds() - self._now
+        if idle < interval:
+            self._later("idle", interval - idle, self._check_idle)
+            return
+        self.http2.ping(_IDLE_PING)
+        self.mark_dirty()
+        seen = self._now
+
+        def check_answer() -> None:
+            if self._now == seen:
+                self.transport.abortConnection()
+            else:
+                self._check_idle()
+
+        self._later("idle", self._settings.keepalive_timeout, check_answer)
+
+    def _sweep_deadlines(self) -> None:
+        now = self._clock.seconds()
+        left = False
+        for call in list(self.calls.values()):
+            if call.deadline is None:
+                continue
+            if call.deadline <= now:
+                call.expire(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+            else:
+                left = True
+        if left:
+            self._later("deadlines", DEADLINE_SWEEP_SECONDS, self._sweep_deadlines)
+
+    # --- Requests -----------------------------------------------------------------------------
+
+    def request_received(
+        self, stream_id: int, headers: Headers, varying: str | None, body: bytes
+    ) -> None:
+        """A request in one piece; nearly all unary ones are."""
+        target = headers.note
+        size = len(body) - PREFIX_BYTES
+        if (
+            type(target) is not Target
+            or target.method.unary_handler is None
+            or size < 0
+            or size > self._message_bytes_max
+            or PREFIX.unpack_from(body) != (0, size)
+        ):
+            self.headers_received(stream_id, headers, varying, False)
+            self.data_received(stream_id, body, True)
+            return
+        deadline = None
+        if varying is not None:
+            try:
+                deadline = self._now + parse_timeout(varying)
+            except StatusError as error:
+                refuse(self, stream_id, error)
+                return
+        self._start_unary(stream_id, target, deadline, body[PREFIX_BYTES:])
+
+    def headers_received(
+        self, stream_id: int, headers: Headers, varying: str | None, ended: bool
+    ) -> None:
+        """A request that comes in pieces, or a stream."""
+        target = headers.note
+        if target is None:
+            target = headers.note = find_target(self._router, headers)
+        if isinstance(target, Refusal):
+            self.http2.send_headers(stream_id, target.fields, end=True)
+            return
+        assert isinstance(target, Target), f"headers with a foreign note: {target!r}"
+        deadline = None
+        if varying is not None:
+            try:
+                deadline = self._now + parse_timeout(varying)
+            except StatusError as error:
+                refuse(self, stream_id, error)
+                return
+            self._later("deadlines", DEADLINE_SWEEP_SECONDS, self._sweep_deadlines)
+        reader = MessageReader(self._message_bytes_max, target.encoding)
+        if target.method.stream_handler is None:
+            self.calls[stream_id] = UnaryRequest(self, stream_id, target, deadline, reader)
+        else:
+            self._start_stream(StreamCall(self, stream_id, target, deadline, reader))
+        if ended:
+            self.data_received(stream_id, b"", True)
+
+    def data_received(self, stream_id: int, data: bytes, ended: bool) -> None:
+        call = self.calls.get(stream_id)
+        if call is None:
+            return  # already answered
+        call.data_received(data, ended)
+        if self.partial_bytes > self._settings.partial_request_bytes:
+            call = self.calls.get(stream_id)
+            if call is not None:
+                text = "grpc: too many bytes of incomplete messages on one connection"
+                call.fail(StatusError(Code.RESOURCE_EXHAUSTED, text))
+
+    def trailers_received(self, stream_id: int, fields: tuple[Field, ...]) -> None:
+        self.data_received(stream_id, b"", True)
+
+    def unary_received(self, request: UnaryRequest, message: bytes) -> None:
+        """A request that came in pieces is complete."""
+        self._start_unary(request.stream_id, request.target, request.deadline, message)
+
+    def _start_unary(
+        self, stream_id: int, target: Target, deadline: float | None, message: bytes
+    ) -> None:
+        if self._holding or self.unsent_bytes > self._answer_bytes_max:
+            self._hold(stream_id, target, deadline, message)
+            return
+        method = target.method
+        method.started += 1
+        method.received_bytes += len(message)
+        call = UnaryCall(self, stream_id, target, deadline)
+        try:
+            method.unary_handler(call, message)  # type: ignore[misc]  # checked by the caller
+        except EtcdError as error:
+            call.fail(error)
+        if not call.done:
+            self.calls[stream_id] = call
+            if deadline is not None:
+                self._later("deadlines", DEADLINE_SWEEP_SECONDS, self._sweep_deadlines)
+
+    def _start_stream(self, call: StreamCall) -> None:
+        method = call.method
+        method.started += 1
+        self.calls[call.stream_id] = call
+        assert method.stream_handler is not None, f"{method.path} is no streaming method"
+        try:
+            method.stream_handler(call)
+        except EtcdError as error:
+            call.finish(error)
+
+    def _hold(self, stream_id: int, target: Target, deadline: float | None, message: bytes) -> None:
+        """Keep a request until the client has taken more of its answers."""
+        if len(self._held_requests) >= HELD_REQUESTS_MAX:
+            self.http2.reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        self._holding = self._attention = True
+
+        def start() -> None:
+            self._start_unary(stream_id, target, deadline, message)
+
+        self._held_requests.append((stream_id, start))
+
+    def _run_held_requests(self) -> None:
+        self._holding = False
+        while self._held_requests and not self._is_overfull():
+            stream_id, start = self._held_requests.popleft()
+            if self.http2.is_open(stream_id):
+                start()
+        self._attention = True
+        self.mark_dirty()
+
+    # --- Events of the codec ------------------------------------------------------------------
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        call = self.calls.pop(stream_id, None)
+        if call is not None:
+            call.cancelled()
+
+    def stream_drained(self, stream_id: int) -> None:
+        if self._stalled:
+            self._attention = True
+
+    def ping_received(self, acknowledged: bool, payload: bytes) -> None:
+        http2 = self.http2
+        if acknowledged:
+            if payload == _DRAIN_PING:
+                self._refuse_streams()
+            return
+        if self._strikes.too_many(self._now, http2.open_streams, http2.sent_content):
+            http2.fail(ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings"))
+        http2.sent_content = False
+
+    def goaway_received(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """A client that goes away finishes its calls and closes."""
+
+    def connection_failed(self, error: ProtocolError) -> None:
+        self._attention = True
+
+    # --- The end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Stop serving: streams end now, unary calls get their answers, then it closes."""
+        if self._closing or "cut" in self._timers:
+            return
+        self._later("cut", self._settings.drain_timeout, self.transport.abortConnection)
+        self.http2.announce_drain()
+        self.http2.ping(_DRAIN_PING)
+        for call in list(self.calls.values()):
+            if isinstance(call, StreamCall):
+                call.fail(Stopped())
+        self._later("drain", DRAIN_NOTICE_SECONDS, self._refuse_streams)
+        self.flush()
+
+    def _refuse_streams(self) -> None:
+        if not self._draining:
+            self._draining = self._attention = True
+            self.http2.drain()
+            self.mark_dirty()

@@ -1,0 +1,46 @@
+"""One write per connection and reactor turn."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+
+class Flushable(Protocol):
+    """Something that has output to write."""
+
+    def flush(self) -> None: ...
+
+
+class Flusher:
+    """The connections with unwritten output.
+
+    Whoever ends a batch of work calls ``flush``. Output that nobody claims is flushed by the
+    reactor's next turn, unless ``held`` says that the current turn ends with a flush anyway.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: list[Flushable] = []
+        self._scheduled = False
+        self.held = False
+
+    def add(self, connection: Flushable) -> None:
+        """Called once by a connection when its output begins to wait."""
+        self._waiting.append(connection)
+        if not self.held and not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(0, self._flush_late)
+
+    def flush(self) -> None:
+        """Write everything that waits now, and what is added meanwhile."""
+        while self._waiting:
+            waiting = self._waiting
+            self._waiting = []
+            for connection in waiting:
+                connection.flush()
+
+    def _flush_late(self) -> None:
+        self._scheduled = False
+        self.flush()

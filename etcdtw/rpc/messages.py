@@ -1,0 +1,90 @@
+"""Messages inside a gRPC stream: a flag, a 32-bit length and that many bytes each."""
+
+from __future__ import annotations
+
+import zlib
+from struct import Struct
+
+from etcdtw.errors import Code, StatusError
+
+PREFIX = Struct(">BI")
+PREFIX_BYTES = PREFIX.size
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def too_large(size: int, limit: int) -> StatusError:
+    return StatusError(
+        Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {limit})"
+    )
+
+
+class MessageReader:
+    """Cuts the bytes of one stream into messages of at most ``limit`` bytes."""
+
+    __slots__ = ("_buffer", "_encoding", "_limit")
+
+    def __init__(self, limit: int, encoding: str) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._encoding = encoding
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._buffer)
+
+    def clear(self) -> None:
+        """Forget the incomplete message."""
+        self._buffer.clear()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that ``data`` completes.
+
+        Raises StatusError for a message that is too large or cannot be decompressed, with the
+        code and text of grpc-go.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages = []
+        while len(buffer) >= PREFIX_BYTES:
+            flag, size = PREFIX.unpack_from(buffer)
+            if flag > 1:
+                raise StatusError(Code.INTERNAL, f"grpc: received unexpected payload format {flag}")
+            if flag:
+                self._check_encoding()
+            if size > self._limit:
+                raise too_large(size, self._limit)
+            stop = PREFIX_BYTES + size
+            if len(buffer) < stop:
+                break
+            body = bytes(memoryview(buffer)[PREFIX_BYTES:stop])
+            del buffer[:stop]
+            messages.append(self._decompress(body) if flag else body)
+        return messages
+
+    def _check_encoding(self) -> None:
+        if self._encoding in ("", "identity"):
+            raise StatusError(
+                Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding"
+            )
+        if self._encoding != "gzip":
+            raise StatusError(
+                Code.UNIMPLEMENTED,
+                f'grpc: Decompressor is not installed for grpc-encoding "{self._encoding}"',
+            )
+
+    def _decompress(self, body: bytes) -> bytes:
+        expander = zlib.decompressobj(_GZIP)
+        try:
+            data = expander.decompress(body, self._limit + 1)
+        except zlib.error as error:
+            raise StatusError(
+                Code.INTERNAL, f"grpc: failed to decompress the received message: {error}"
+            ) from None
+        if len(data) > self._limit:
+            raise too_large(len(data), self._limit)
+        if not expander.eof:
+            raise StatusError(
+                Code.INTERNAL, "grpc: failed to decompress the received message: unexpected EOF"
+            )
+        return data

@@ -1,0 +1,91 @@
+"""Which handler serves a path, and what was counted about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from etcdtw.errors import Code, EtcdError, StatusError, Unimplemented
+
+from .call import StreamCall, UnaryCall
+
+UnaryHandler = Callable[[UnaryCall, bytes], None]
+StreamHandler = Callable[[StreamCall], None]
+Kind = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+
+
+class Method:
+    """One method and its counters, which whoever shows metrics reads when asked.
+
+    ``handled`` counts ended calls by gRPC code; bytes are those of messages without framing.
+    """
+
+    __slots__ = (
+        "handled",
+        "kind",
+        "name",
+        "path",
+        "received_bytes",
+        "sent_bytes",
+        "service",
+        "started",
+        "stream_handler",
+        "unary_handler",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        kind: Kind,
+        unary_handler: UnaryHandler | None,
+        stream_handler: StreamHandler | None,
+    ) -> None:
+        self.path = path
+        self.service, _, self.name = path.removeprefix("/").rpartition("/")
+        self.kind = kind
+        self.unary_handler = unary_handler
+        self.stream_handler = stream_handler
+        self.started = 0
+        self.handled = [0] * len(Code)
+        self.received_bytes = 0
+        self.sent_bytes = 0
+
+
+class Router:
+    """The methods of a server by path, ``/package.Service/Method``."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Method] = {}
+        self._services: set[str] = set()
+
+    def add_unary(self, path: str, handler: UnaryHandler) -> None:
+        """Serve a method with one request and one answer. ``handler`` takes the call and the
+        request's bytes; it answers at once or later, or raises EtcdError."""
+        self._add(Method(path, "unary", handler, None))
+
+    def add_stream(self, path: str, handler: StreamHandler, kind: Kind = "bidi_stream") -> None:
+        """Serve a streaming method. ``handler`` takes the call when it begins and sets the
+        call's callbacks; messages come through them."""
+        self._add(Method(path, kind, None, handler))
+
+    def methods(self) -> Iterator[Method]:
+        """All methods with their counters."""
+        return iter(self._methods.values())
+
+    def find(self, path: str) -> Method | EtcdError:
+        """The method at a path, or the refusal that grpc-go gives for it."""
+        method = self._methods.get(path)
+        if method is not None:
+            return method
+        service, slash, name = path.removeprefix("/").rpartition("/")
+        if not slash:
+            return StatusError(Code.RESOURCE_EXHAUSTED, f'malformed method name: "{path}"')
+        if service in self._services:
+            return Unimplemented(f"unknown method {name} for service {service}")
+        return Unimplemented(f"unknown service {service}")
+
+    def _add(self, method: Method) -> None:
+        assert method.service and method.name, f"{method.path!r} is no gRPC path"
+        assert method.path not in self._methods, f"{method.path} is served twice"
+        self._methods[method.path] = method
+        self._services.add(method.service)

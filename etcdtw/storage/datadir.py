@@ -1,0 +1,146 @@
+"""The data directory: what lies where, who holds it, and what may be thrown away."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from enum import Enum
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.interfaces import IFile, IFilesystem
+from etcdtw.storage.wal import is_wal_directory
+
+
+class DataDirKind(Enum):
+    """What a data directory belongs to."""
+
+    EMPTY = "empty"
+    MEMBER = "member"
+    PROXY = "proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirContents:
+    """``warnings`` are sentences about names that do not belong there."""
+
+    kind: DataDirKind
+    warnings: tuple[str, ...]
+
+
+class DataDir:
+    """Paths under ``data_dir``, etcd's layout. ``wal_dir`` replaces ``member/wal``."""
+
+    def __init__(self, fs: IFilesystem, data_dir: str, wal_dir: str | None = None) -> None:
+        self._fs = fs
+        self._lock_file: IFile | None = None
+        self.path = data_dir
+        self.member_dir = posixpath.join(data_dir, "member")
+        self.proxy_dir = posixpath.join(data_dir, "proxy")
+        self.snap_dir = posixpath.join(self.member_dir, "snap")
+        self.wal_dir = wal_dir or posixpath.join(self.member_dir, "wal")
+        self.backend_path = posixpath.join(self.snap_dir, "kv.lmdb")
+        self.db_path = posixpath.join(self.snap_dir, "db")
+
+    def contents(self) -> DataDirContents:
+        """What is there; StorageError when it belongs to both a member and a proxy."""
+        names = self._fs.listdir(self.path) if self._fs.isdir(self.path) else []
+        if "member" in names and "proxy" in names:
+            raise StorageError("invalid datadir; both member and proxy directories exist")
+        kind = DataDirKind.EMPTY
+        if "member" in names:
+            kind = DataDirKind.MEMBER
+        elif "proxy" in names:
+            kind = DataDirKind.PROXY
+        warnings = tuple(
+            f"found invalid file under data directory: {name} in {self.path}"
+            for name in names
+            if name not in ("member", "proxy")
+        )
+        return DataDirContents(kind, warnings)
+
+    def has_wal(self) -> bool:
+        """Whether a member has run here before."""
+        return is_wal_directory(self._fs, self.wal_dir)
+
+    def create(self) -> None:
+        """Make the directories that a member needs, durably, except the WAL's own: that one
+        appears whole, with its first segment."""
+        for directory in (self.snap_dir, posixpath.dirname(self.wal_dir)):
+            self._make(directory)
+
+    def _make(self, directory: str) -> None:
+        missing = []
+        while not self._fs.isdir(directory):
+            missing.append(directory)
+            directory = posixpath.dirname(directory)
+        for each in reversed(missing):
+            self._fs.makedirs(each)
+            self._fs.sync_dir(posixpath.dirname(each))
+
+    def lock(self) -> None:
+        """Hold the directory against every other process, a real etcd included.
+
+        bbolt takes an flock on ``db``, so that file is locked although the data lives elsewhere;
+        an empty one is made where there is none. StorageError when another process has it.
+        """
+        assert self._lock_file is None, "the data directory is locked already"
+        file = self._fs.open(self.db_path, create=True)
+        try:
+            file.flock()
+        except BlockingIOError as error:
+            file.close()
+            raise StorageError(
+                f"{self.db_path} is locked: another process is using this data directory"
+            ) from error
+        except OSError:
+            file.close()
+            raise
+        self._lock_file = file
+
+    def unlock(self) -> None:
+        """Let go; harmless when it is not held."""
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def remove_scratch(self) -> list[str]:
+        """Remove what an interrupted defragmentation or snapshot left; the names."""
+        return [
+            self._remove(self.snap_dir, name)
+            for name in self._fs.listdir(self.snap_dir)
+            if name.startswith(("db.tmp.", "tmp"))
+        ]
+
+    def purge(self, max_wals: int, max_snapshots: int) -> list[str]:
+        """Remove the oldest segments, snapshots and received backends beyond these numbers
+        (0: keep all), stopping at the first that somebody holds; the removed paths."""
+        return [
+            *self._purge(self.wal_dir, ".wal", max_wals),
+            *self._purge(self.snap_dir, ".snap", max_snapshots),
+            *self._purge(self.snap_dir, ".snap.db", max_snapshots),
+        ]
+
+    def _purge(self, directory: str, suffix: str, keep: int) -> list[str]:
+        removed: list[str] = []
+        if keep <= 0:
+            return removed
+        names = [
+            name
+            for name in self._fs.listdir(directory)
+            if name.endswith(suffix) and not name.startswith("tmp")
+        ]
+        for name in names[: max(0, len(names) - keep)]:
+            file = self._fs.open(posixpath.join(directory, name))
+            try:
+                file.lock()
+                removed.append(self._remove(directory, name))
+            except BlockingIOError:
+                break
+            finally:
+                file.close()
+        return removed
+
+    def _remove(self, directory: str, name: str) -> str:
+        path = posixpath.join(directory, name)
+        self._fs.remove(path)
+        return path

@@ -1,0 +1,130 @@
+"""Snapshots of the replicated state in files of etcd's ``.snap`` format (docs/formats/snap.md)."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+
+from google_crc32c import value as crc32c
+
+from etcdtw.errors import CorruptError
+from etcdtw.raft.codec import decode_fields, decode_snapshot, encode_snapshot, encode_varint
+from etcdtw.raft.messages import Snapshot
+from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.wal.records import WalSnapshot
+
+_MODE = 0o666
+"""etcd's, less the umask; everything else in a data directory is 0600."""
+
+_SNAP_DB = re.compile(r"([0-9a-f]{16})\.snap\.db")
+
+
+class SnapStore:
+    """The ``.snap`` files of one directory. Every call blocks.
+
+    ``broken`` lists the files that were renamed because they could not be read, for the log.
+    """
+
+    def __init__(self, fs: IFilesystem, directory: str) -> None:
+        self._fs = fs
+        self._directory = directory
+        self.broken: list[str] = []
+
+    def save(self, snapshot: Snapshot) -> str:
+        """Write a snapshot, durable when this returns; its path.
+
+        Only then may the WAL say that it exists.
+        """
+        assert snapshot.index > 0, "a snapshot of nothing is not saved"
+        name = f"{snapshot.term:016x}-{snapshot.index:016x}.snap"
+        path = posixpath.join(self._directory, name)
+        # Files whose names begin with tmp are removed at the next start, by etcd as well.
+        building = posixpath.join(self._directory, "tmp." + name)
+        file = self._fs.open(building, create=True, mode=_MODE)
+        try:
+            file.truncate(0)
+            file.pwrite(encode_snap_file(snapshot), 0)
+            file.sync_data()
+        finally:
+            file.close()
+        self._fs.rename(building, path)
+        self._fs.sync_dir(self._directory)
+        return path
+
+    def names(self) -> list[str]:
+        """Names of the ``.snap`` files, newest first."""
+        return [name for name in reversed(self._fs.listdir(self._directory)) if _is_snap(name)]
+
+    def load(self, name: str) -> Snapshot:
+        """One file's snapshot; CorruptError with etcd's texts when it is not whole."""
+        path = posixpath.join(self._directory, name)
+        file = self._fs.open_readonly(path)
+        try:
+            data = file.pread(file.size(), 0)
+        finally:
+            file.close()
+        try:
+            return decode_snap_file(data)
+        except ValueError as error:
+            raise CorruptError(f"{error}: {path}") from None
+
+    def load_newest(self, valid: Sequence[WalSnapshot] | None) -> Snapshot | None:
+        """The newest readable snapshot, or None.
+
+        ``valid`` are the snapshots that the WAL vouches for; others are passed over, as left by
+        a run that died in between. None: any will do. A file that cannot be read is renamed to
+        ``.broken`` and the next older one is tried.
+        """
+        wanted = None if valid is None else {(each.term, each.index) for each in valid}
+        for name in self.names():
+            try:
+                snapshot = self.load(name)
+            except CorruptError:
+                path = posixpath.join(self._directory, name)
+                self._fs.rename(path, path + ".broken")
+                self.broken.append(path)
+                continue
+            if wanted is None or (snapshot.term, snapshot.index) in wanted:
+                return snapshot
+        return None
+
+    def remove_databases_before(self, index: int) -> list[str]:
+        """Remove received backends that wait for a snapshot older than ``index``."""
+        removed = []
+        for name in self._fs.listdir(self._directory):
+            match = _SNAP_DB.fullmatch(name)
+            if match and int(match[1], 16) < index:
+                path = posixpath.join(self._directory, name)
+                self._fs.remove(path)
+                removed.append(path)
+        return removed
+
+
+def _is_snap(name: str) -> bool:
+    return name.endswith(".snap") and not name.startswith("tmp")
+
+
+def encode_snap_file(snapshot: Snapshot) -> bytes:
+    data = encode_snapshot(snapshot)
+    return b"\x08" + encode_varint(crc32c(data)) + b"\x12" + encode_varint(len(data)) + data
+
+
+def decode_snap_file(content: bytes) -> Snapshot:
+    """The snapshot in a file's bytes; ValueError with etcd's texts."""
+    if not content:
+        raise ValueError("snap: empty snapshot")
+    crc = 0
+    data = b""
+    for tag, value in decode_fields(content):
+        if tag == 0x08 and isinstance(value, int):
+            crc = value
+        elif tag == 0x12 and isinstance(value, bytes):
+            data = value
+        elif tag >> 3 <= 2:
+            raise ValueError(f"snap: field {tag >> 3} has wire type {tag & 7}")
+    if not data or crc == 0:
+        raise ValueError("snap: empty snapshot")
+    if crc32c(data) != crc:
+        raise ValueError("snap: crc mismatch")
+    return decode_snapshot(data)

@@ -1,0 +1,109 @@
+"""Reading records off segments, in order, with every checksum verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from google_crc32c import extend
+
+from etcdtw.errors import CorruptError
+from etcdtw.storage.interfaces import IFile
+from etcdtw.storage.wal.records import CRC, LENGTH_FIELD, decode_record
+
+SECTOR_BYTES = 512
+"""What a disk writes whole; a write that was cut short is missing some sectors."""
+
+_CHUNK_BYTES = 1 << 20
+_LENGTH_MASK = (1 << 56) - 1
+_SIGN = 1 << 63
+
+
+class TornError(CorruptError):
+    """The log ends in the middle of a record, as a write that was cut short leaves it.
+
+    ``in_last_segment`` says whether it may be repaired by dropping that record.
+    """
+
+    def __init__(self, path: str, offset: int, why: str, in_last_segment: bool) -> None:
+        super().__init__(f"unexpected EOF: {why} in {path} at offset {offset}")
+        self.in_last_segment = in_last_segment
+
+
+class RecordReader:
+    """Records of consecutive segments.
+
+    After, or in the middle of, an iteration: ``offset`` is the end of the last good record in the
+    segment being read, ``crc`` the running checksum.
+    """
+
+    def __init__(self, files: Sequence[IFile]) -> None:
+        self._files = files
+        self.offset = 0
+        self.crc = 0
+
+    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
+        """Type and data of each record. TornError or CorruptError ends it."""
+        for file in self._files:
+            self.offset = 0
+            yield from self._read(file, file is self._files[-1])
+
+    def _read(self, file: IFile, last: bool) -> Iterator[tuple[int, bytes | None]]:
+        size = file.size()
+        buffer = b""
+        start = 0  # offset of the buffer in the file
+        unpack = LENGTH_FIELD.unpack_from
+        while True:
+            offset = self.offset
+            if offset - start + 8 > len(buffer):
+                start, buffer = offset, file.pread(_CHUNK_BYTES, offset)
+                if not buffer:
+                    return
+                if len(buffer) < 8:
+                    raise TornError(file.path, offset, "a length field is cut short", last)
+            (field,) = unpack(buffer, offset - start)
+            if field == 0:
+                return
+            length = field & _LENGTH_MASK
+            padding = field >> 56 & 7 if field & _SIGN else 0
+            end = offset + 8 + length + padding
+            if end > size:
+                why = f"a record of {length} bytes is longer than the rest"
+                raise TornError(file.path, offset, why, last)
+            if end - start > len(buffer):
+                start = offset
+                buffer = file.pread(max(_CHUNK_BYTES, end - offset), offset)
+            body = offset - start + 8
+            record = buffer[body : body + length]
+            try:
+                if padding != -length & 7:
+                    raise ValueError(f"{padding} bytes of padding after {length} bytes")
+                record_type, crc, data = decode_record(record)
+                if record_type != CRC:
+                    self._extend(crc, data)
+            except ValueError as error:
+                if last and _misses_a_sector(buffer[body : end - start], offset + 8):
+                    raise TornError(file.path, offset, "a sector was not written", last) from None
+                raise CorruptError(f"{error} in {file.path} at offset {offset}") from None
+            if record_type == CRC:
+                if self.crc not in (0, crc):
+                    raise CorruptError(f"wal: crc mismatch in {file.path} at offset {offset}")
+                self.crc = crc
+            self.offset = end
+            yield record_type, data
+
+    def _extend(self, crc: int, data: bytes | None) -> None:
+        running = extend(self.crc, data) if data else self.crc
+        if running != crc:
+            raise ValueError("walpb: crc mismatch")
+        self.crc = running
+
+
+def _misses_a_sector(data: bytes, offset: int) -> bool:
+    """Whether a record's part in some sector is all zero, as before the record was written."""
+    position = 0
+    while position < len(data):
+        part = SECTOR_BYTES - (offset + position) % SECTOR_BYTES
+        if not any(data[position : position + part]):
+            return True
+        position += part
+    return False

@@ -1,0 +1,261 @@
+"""A cluster in one process: real members over virtual time, a message network and lossy disks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from etcdtw.errors import StorageError
+from etcdtw.ids import RequestIds
+from etcdtw.membership import Member, bootstrap_entries
+from etcdtw.raft import MemoryLog, RaftConfig, RaftNode, StateType
+from etcdtw.raft.messages import Entry, HardState
+from etcdtw.replica.durable import DurableLog
+from etcdtw.replica.replica import Replica, ReplicaSettings
+from etcdtw.storage.wal import Wal, WalSnapshot
+from etcdtw.testing.checkers import Checkers
+from etcdtw.testing.cluster_machine import LedgerMachine
+from etcdtw.testing.cluster_trace import Trace
+from etcdtw.testing.disk import SimDisk
+from etcdtw.testing.network import SimNetwork
+from etcdtw.testing.time import MemberTime, VirtualTime
+from etcdtw.testing.worker import SimWorker
+
+WAL_DIRECTORY = "/data/member/wal"
+SEGMENT_BYTES = 16 * 1024
+"""Small, so that every run changes segments."""
+
+_INLINE, _ON_WORKER = float("inf"), 0.0
+
+
+@dataclass(frozen=True)
+class MemberParts:
+    """What a member is made of; tests plant a bug by replacing one class by a broken one."""
+
+    durable: type[DurableLog] = DurableLog
+    machine: type[LedgerMachine] = LedgerMachine
+    node: type[RaftNode] = RaftNode
+    replica: type[Replica] = Replica
+
+
+@dataclass
+class Condition:
+    """How a member's machine is doing: seconds that one disk operation takes, and how fast its
+    clock runs."""
+
+    disk_seconds: tuple[float, float] = (0.0005, 0.003)
+    clock_rate: float = 1.0
+
+
+@dataclass
+class Life:
+    """One run of a member's process, from its start to its end."""
+
+    clock: MemberTime
+    worker: SimWorker
+    machine: LedgerMachine
+    node: RaftNode
+    tail: MemoryLog
+    replica: Replica
+    wal: Wal
+    applied: int = 0
+
+
+@dataclass
+class SimMember:
+    """A member over all its lives; its disk and its clock's condition outlast them.
+
+    ``life`` is None while the process is down.
+    """
+
+    cluster: SimCluster
+    id: int
+    disk: SimDisk
+    dice: Random
+    condition: Condition = field(default_factory=Condition)
+    life: Life | None = None
+    lives: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self.life is not None
+
+    @property
+    def is_leader(self) -> bool:
+        return self.life is not None and self.life.node.state is StateType.LEADER
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the process on what the disk holds; nothing happens if it runs already."""
+        if self.life is not None:
+            return
+        self.lives += 1
+        cluster, dice = self.cluster, self.dice
+        try:
+            wal, tail = self._open_log()
+        except (OSError, StorageError) as error:
+            cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
+            return
+        clock = cluster.time.view(self.condition.clock_rate)
+        worker = SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5)
+        machine = cluster.parts.machine(self._applied)
+        config = RaftConfig(id=self.id)
+        node = cluster.parts.node(config, tail, dice)
+        # Some lives sync in the reactor thread, others on the worker: both exist in production,
+        # where the speed of the disk decides.
+        inline_seconds = dice.choice((_INLINE, _ON_WORKER, _ON_WORKER))
+        transport = cluster.network.transport(self.id, clock)
+        for peer in cluster.ids:
+            if peer != self.id:
+                transport.add_peer(peer, ())
+        # Ids of an earlier life are not used again: each life begins at another millisecond.
+        milliseconds = int(cluster.time.now * 1000) + self.lives
+        replica = cluster.parts.replica(
+            node,
+            cluster.parts.durable(wal, tail, worker, inline_seconds),
+            machine,
+            transport,
+            clock,
+            RequestIds(self.id, milliseconds),
+            ReplicaSettings(),
+        )
+        self.life = Life(clock, worker, machine, node, tail, replica, wal)
+        cluster.trace.add(self.id, f"boots, log to {tail.last_index()}")
+        replica.on_turn_end.append(self._turn_ended)
+        replica.on_fatal.append(self._died)
+        replica.start()
+
+    def crash(self, power: bool) -> None:
+        """End the process now. Without ``power`` the machine stays up and the page cache with it;
+        with it, the disk keeps of the unsynced writes what the dice say."""
+        self._end()
+        if power:
+            self.disk.crash(self.dice)
+        else:
+            self.disk.kill()
+        self.cluster.trace.add(self.id, "loses power" if power else "is killed")
+
+    def set_condition(self, condition: Condition) -> None:
+        """Let the machine run like this from now on."""
+        self.condition = condition
+        if self.life is not None:
+            self.life.clock.set_rate(condition.clock_rate)
+
+    def _end(self) -> None:
+        life, self.life = self.life, None
+        if life is not None:
+            life.clock.crash()
+            life.worker.stop()
+            self.cluster.network.transport(self.id, life.clock)  # a port where nobody listens
+
+    def _open_log(self) -> tuple[Wal, _WatchedLog]:
+        if not self.disk.exists(WAL_DIRECTORY):
+            return self._found_log()
+        wal, contents = Wal.open(self.disk, WAL_DIRECTORY, WalSnapshot(), SEGMENT_BYTES)
+        tail = _WatchedLog(contents.hard_state, self._appended)
+        tail.append(contents.entries)
+        return wal, tail
+
+    def _found_log(self) -> tuple[Wal, _WatchedLog]:
+        """What every founding member writes before it starts for the first time."""
+        self.disk.makedirs("/data/member")
+        wal = Wal.create(self.disk, WAL_DIRECTORY, b"", SEGMENT_BYTES)
+        entries = bootstrap_entries(self.cluster.founders)
+        state = HardState(term=1, vote=0, commit=len(entries))
+        wal.append(state, entries)
+        wal.sync()
+        for path in ("/", "/data", "/data/member"):
+            self.disk.sync_dir(path)
+        tail = _WatchedLog(state, self._appended)
+        tail.append(entries)
+        return wal, tail
+
+    # --- what it reports -----------------------------------------------------------------------
+
+    def _work_seconds(self) -> float:
+        return self.dice.uniform(*self.condition.disk_seconds)
+
+    def _appended(self, entries: Sequence[Entry], previous_term: int) -> None:
+        self.cluster.checkers.appended(self.id, entries, previous_term)
+
+    def _applied(self, entry: Entry, machine: LedgerMachine) -> None:
+        life = self.life
+        assert life is not None, "an entry was applied by a dead process"
+        self.cluster.checkers.applied(self.id, life.node.term, life.applied, entry, machine)
+        life.applied = entry.index
+        self.cluster.trace.add(self.id, f"applies {entry.index} of term {entry.term}")
+
+    def _turn_ended(self) -> None:
+        if not self.is_leader or self.life is None:
+            return
+        node, tail, checkers = self.life.node, self.life.tail, self.cluster.checkers
+        if not checkers.has_led(self.id, node.term):
+            self.cluster.trace.add(self.id, f"leads term {node.term}")
+            first, last = tail.first_index(), tail.last_index()
+            terms = {index: tail.term(index) for index in range(first, last + 1)}
+            checkers.leads(self.id, node.term, terms)
+
+    def _died(self, error: BaseException) -> None:
+        """The replica gave up. A broken disk is a reason to; anything else is a bug."""
+        if not isinstance(error, (OSError, StorageError)):
+            self.cluster.checkers.violated("our own bugs", f"{self.id} died of {error!r}")
+        self.cluster.trace.add(self.id, f"dies: {error}")
+        self.cluster.deaths += 1
+        self._end()
+        self.disk.crash(self.dice)
+
+
+class SimCluster:
+    """Members 1 to ``size``, their network and their checkers; ``boot_all`` starts them.
+
+    ``dice(name)`` gives a source of chance of its own to each user, so that one using more of it
+    leaves the others' alone.
+    """
+
+    def __init__(self, seed: int, size: int, parts: MemberParts | None = None) -> None:
+        self.seed = seed
+        self.parts = parts or MemberParts()
+        self.time = VirtualTime(seed)
+        self.trace = Trace(self.time)
+        self.checkers = Checkers()
+        self.network = SimNetwork(self.time, self.dice("network"))
+        self.ids = list(range(1, size + 1))
+        self.founders = [Member(each, (f"http://m{each}:2380",), f"m{each}") for each in self.ids]
+        self.members = {
+            each: SimMember(self, each, SimDisk(), self.dice(f"member {each}")) for each in self.ids
+        }
+        self.deaths = 0
+
+    def dice(self, name: str) -> Random:
+        return Random(f"{name}/{self.seed}")
+
+    def boot_all(self) -> None:
+        """Start every member that is down."""
+        for member in self.members.values():
+            member.boot()
+
+    def leader(self) -> SimMember | None:
+        """The leader of the highest term, if there is one."""
+        leaders = [each for each in self.members.values() if each.is_leader]
+        return max(leaders, key=lambda each: each.life.node.term if each.life else 0, default=None)
+
+    def up(self) -> list[SimMember]:
+        """The members that run."""
+        return [each for each in self.members.values() if each.is_up]
+
+
+class _WatchedLog(MemoryLog):
+    """A log in memory that reports what is put into it, with the term of the entry before."""
+
+    def __init__(
+        self, hard_state: HardState, observer: Callable[[Sequence[Entry], int], None]
+    ) -> None:
+        super().__init__(hard_state)
+        self._observer = observer
+
+    def append(self, entries: list[Entry]) -> None:
+        super().append(entries)
+        if entries and entries[0].index > self.first_index():
+            self._observer(entries, self.term(entries[0].index - 1))

@@ -1,0 +1,81 @@
+"""The state that a simulated cluster replicates: a v2 tree, the members, and a chain of digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+
+from zope.interface import implementer
+
+from etcdtw.membership import Members, MembershipError, apply_v2_request
+from etcdtw.pb.etcdserver_pb2 import Request
+from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
+from etcdtw.raft.state_machine import IStateMachine, Proposed
+from etcdtw.v2store import V2Error, V2Store, recover, save
+
+
+@implementer(IStateMachine)
+class LedgerMachine:
+    """Applies v2 requests, and remembers the id of each one with the index where it took effect.
+
+    ``digest`` covers every entry applied so far and every answer given, so two machines with the
+    same ``applied_index`` have the same ``digest``, or their histories differ. ``on_applied`` is
+    called with each entry after it was applied.
+    """
+
+    def __init__(self, on_applied: Callable[[Entry, LedgerMachine], None]) -> None:
+        self.store = V2Store(lambda: 0)
+        self.members = Members(self.store)
+        self.applied_index = 0
+        self.digest = b""
+        self.writes: dict[int, int] = {}
+        self._on_applied = on_applied
+
+    def apply(self, entry: Entry, proposed: Proposed | None) -> object:
+        answer = ""
+        if entry.data:
+            request = Request.FromString(entry.data)
+            self.writes.setdefault(request.ID, entry.index)
+            try:
+                event = apply_v2_request(self.store, self.members, request)
+                answer = "" if event is None else event.json()
+            except V2Error as error:
+                answer = error.json()
+        self._advance(entry, answer)
+        return answer
+
+    def check_conf_change(self, change: ConfChange) -> MembershipError | None:
+        return self.members.check(change)
+
+    def apply_conf_change(
+        self, entry: Entry, change: ConfChange, conf_state: ConfState, refused: Exception | None
+    ) -> object:
+        if refused is None:
+            self.members.apply(change)
+        answer = f"{refused} voters={conf_state.voters} learners={conf_state.learners}"
+        self._advance(entry, answer)
+        return answer if refused is None else refused
+
+    def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
+        ledger = {
+            "digest": self.digest.hex(),
+            "writes": sorted(self.writes.items()),
+            "store": save(self.store).decode(),
+        }
+        data = json.dumps(ledger).encode()
+        return Snapshot(data=data, conf_state=conf_state, index=self.applied_index, term=term)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        ledger = json.loads(snapshot.data or b"")
+        recover(self.store, ledger["store"].encode())
+        self.members.recover()
+        self.digest = bytes.fromhex(ledger["digest"])
+        self.writes = dict(ledger["writes"])
+        self.applied_index = snapshot.index
+
+    def _advance(self, entry: Entry, answer: str) -> None:
+        said = f"{entry.index} {entry.term} {int(entry.type)} {answer}".encode()
+        self.digest = sha256(self.digest + (entry.data or b"") + said).digest()
+        self.applied_index = entry.index
+        self._on_applied(entry, self)

@@ -1,0 +1,119 @@
+"""Clients of a simulated cluster: each writes and reads, one request after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from etcdtw.errors import EtcdError
+from etcdtw.pb.etcdserver_pb2 import Request
+from etcdtw.replica.proposal import Proposal
+from etcdtw.testing.cluster import SimCluster, SimMember
+from etcdtw.testing.time import SimDelayedCall
+
+PATIENCE_SECONDS = 3.0
+PAUSE_SECONDS = 0.05
+READ_SHARE = 0.25
+_CLIENT_IDS = 1 << 20
+
+
+class SimClient:
+    """Asks a member of its choice, waits for the answer or loses patience, and goes on.
+
+    A write carries an id of its own that is never sent twice, so that it can be told later whether
+    it took effect. ``counts`` has writes and reads by outcome.
+    """
+
+    def __init__(self, cluster: SimCluster, number: int, counts: Counter[str]) -> None:
+        self._cluster = cluster
+        self._number = number
+        self._dice: Random = cluster.dice(f"client {number}")
+        self._clock = cluster.time.view()
+        self._counts = counts
+        self._sent = 0
+        self._turn = 0
+        self._patience: SimDelayedCall | None = None
+
+    def start(self) -> None:
+        self._pause()
+
+    def stop(self) -> None:
+        """Ask nothing more, and hear no more answers."""
+        self._clock.crash()
+        self._turn += 1
+
+    def _pause(self) -> None:
+        self._clock.callLater(self._dice.uniform(0, 2 * PAUSE_SECONDS), self._ask)
+
+    def _ask(self) -> None:
+        self._turn += 1
+        self._patience = self._clock.callLater(PATIENCE_SECONDS, self._gave_up, self._turn)
+        reads = self._dice.random() < READ_SHARE
+        member = self._cluster.members[self._dice.choice(self._cluster.ids)]
+        if member.life is None:
+            self._next("refused")
+        elif reads:
+            self._read(member)
+        else:
+            self._write(member)
+
+    def _write(self, member: SimMember) -> None:
+        assert member.life is not None, "a write to a dead member"
+        self._sent += 1
+        request = self._draw(self._number * _CLIENT_IDS + self._sent)
+        turn = self._turn
+
+        def done(result: object) -> None:
+            if isinstance(result, EtcdError):
+                self._answered(turn, "writes unknown")
+            else:
+                self._cluster.trace.add(f"client{self._number}", f"wrote {request.ID:x}")
+                self._cluster.checkers.write_acknowledged(request.ID, str(result))
+                self._answered(turn, "writes acknowledged")
+
+        data = request.SerializeToString()
+        member.life.replica.propose(Proposal(data, "v2", request, done))
+
+    def _draw(self, request_id: int) -> Request:
+        """Some v2 write; a few keys only, so that clients meet."""
+        path = f"/1/{self._dice.choice('abcdef')}"
+        kind = self._dice.randrange(6)
+        request = Request(ID=request_id, Method="PUT", Path=path, Val=f"{request_id:x}")
+        if kind == 0:
+            request.Method, request.Path = "POST", path + "queue"
+        elif kind == 1:
+            request.Method = "DELETE"
+        elif kind == 2:
+            request.PrevExist = self._dice.random() < 0.5
+        elif kind == 3:
+            request.PrevIndex = self._dice.randrange(1, 50)
+        return request
+
+    def _read(self, member: SimMember) -> None:
+        life, checkers = member.life, self._cluster.checkers
+        assert life is not None, "a read from a dead member"
+        before, turn = list(checkers.acknowledged), self._turn
+
+        def released(error: EtcdError | None) -> None:
+            if error is not None:
+                self._answered(turn, "reads failed")
+                return
+            self._cluster.trace.add(f"client{self._number}", f"read from {member.id}")
+            checkers.read_released(member.id, before, life.machine)
+            self._answered(turn, "reads answered")
+
+        life.replica.read(released)
+
+    def _gave_up(self, turn: int) -> None:
+        self._answered(turn, "lost patience")
+
+    def _answered(self, turn: int, outcome: str) -> None:
+        if turn == self._turn:
+            self._next(outcome)
+
+    def _next(self, outcome: str) -> None:
+        self._counts[outcome] += 1
+        self._turn += 1
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._pause()

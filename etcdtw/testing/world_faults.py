@@ -1,0 +1,191 @@
+"""Everything that goes wrong in a simulated world, drawn from a seed."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+
+from etcdtw.testing.cluster import Condition, SimCluster, SimMember
+from etcdtw.testing.network import Weather
+
+FAULT_PAUSE_SECONDS = 0.7
+"""From one fault to the next, on average."""
+
+_Undo = Callable[[], None]
+
+
+class Faults:
+    """Breaks something every now and then, and repairs it a while later.
+
+    ``counts`` has how often each fault happened. ``only`` restricts the kinds by name.
+    """
+
+    def __init__(self, cluster: SimCluster, only: frozenset[str] | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._cluster = cluster
+        self._dice = cluster.dice("faults")
+        self._clock = cluster.time.view()
+        kinds: dict[str, Callable[[], _Undo | None]] = {
+            "kill": self._kill,
+            "power cut": self._power_cut,
+            "power cut of all": self._power_cut_all,
+            "partition": self._partition,
+            "leader isolated": self._isolate_leader,
+            "one-way cut": self._one_way_cut,
+            "bad weather": self._bad_weather,
+            "slow disk": self._slow_disk,
+            "failing sync": self._failing_sync,
+            "full disk": self._full_disk,
+            "clock drift": self._clock_drift,
+            "leader transfer": self._transfer,
+        }
+        self._kinds = {name: kind for name, kind in kinds.items() if not only or name in only}
+        assert self._kinds, f"no fault is called {only}"
+
+    def start(self) -> None:
+        self._schedule()
+
+    def heal_all(self) -> None:
+        """Break nothing more and repair everything: all run, and are fast and connected."""
+        self._clock.crash()
+        self._cluster.trace.add("world", "heals")
+        self._cluster.network.heal()
+        for member in self._cluster.members.values():
+            member.disk.heal()
+            member.set_condition(Condition())
+            member.boot()
+
+    def _schedule(self) -> None:
+        self._clock.callLater(self._dice.expovariate(1 / FAULT_PAUSE_SECONDS), self._strike)
+
+    def _strike(self) -> None:
+        name = self._dice.choice(list(self._kinds))
+        lasts = min(5.0, self._dice.expovariate(1.0))
+        undo = self._kinds[name]()
+        if undo is not None:
+            self.counts[name] += 1
+            self._cluster.trace.add("world", name)
+            self._clock.callLater(lasts, undo)
+        self._schedule()
+
+    def _anyone(self) -> SimMember:
+        return self._cluster.members[self._dice.choice(self._cluster.ids)]
+
+    # --- processes and machines ----------------------------------------------------------------
+
+    def _kill(self) -> _Undo | None:
+        return self._crash([self._anyone()], power=False)
+
+    def _power_cut(self) -> _Undo | None:
+        return self._crash([self._anyone()], power=True)
+
+    def _power_cut_all(self) -> _Undo | None:
+        return self._crash(self._cluster.up(), power=True)
+
+    def _crash(self, members: list[SimMember], power: bool) -> _Undo | None:
+        members = [each for each in members if each.is_up]
+        for member in members:
+            member.crash(power)
+
+        def undo() -> None:
+            for member in members:
+                member.disk.heal()
+                member.boot()
+
+        return undo if members else None
+
+    # --- disks and clocks ----------------------------------------------------------------------
+
+    def _slow_disk(self) -> _Undo:
+        return self._condition(Condition(disk_seconds=(0.05, 0.8)))
+
+    def _clock_drift(self) -> _Undo:
+        return self._condition(Condition(clock_rate=self._dice.choice((0.5, 0.8, 1.25, 2.0))))
+
+    def _condition(self, condition: Condition) -> _Undo:
+        member = self._anyone()
+        member.set_condition(condition)
+        return lambda: member.set_condition(Condition())
+
+    def _failing_sync(self) -> _Undo | None:
+        return self._break_disk("sync_data", errno.EIO)
+
+    def _full_disk(self) -> _Undo | None:
+        return self._break_disk("pwrite", errno.ENOSPC)
+
+    def _break_disk(self, operation: str, error_number: int) -> _Undo | None:
+        """Every such operation of a member's disk fails; its process is to die of the first."""
+        member = self._anyone()
+        if not member.is_up:
+            return None
+
+        def fault(_: int, name: str, path: str) -> OSError | None:
+            if name != operation:
+                return None
+            return OSError(error_number, f"{operation} fails by intent", path)
+
+        member.disk.fail_when(fault)
+
+        def undo() -> None:
+            member.disk.heal()
+            member.boot()
+
+        return undo
+
+    # --- the network ---------------------------------------------------------------------------
+
+    def _partition(self) -> _Undo | None:
+        ids = list(self._cluster.ids)
+        self._dice.shuffle(ids)
+        side = self._dice.randrange(1, len(ids)) if len(ids) > 1 else 0
+        return self._cut([(a, b) for a in ids[:side] for b in ids[side:]], both_ways=True)
+
+    def _isolate_leader(self) -> _Undo | None:
+        leader = self._cluster.leader()
+        if leader is None:
+            return None
+        others = [each for each in self._cluster.ids if each != leader.id]
+        return self._cut([(leader.id, each) for each in others], both_ways=True)
+
+    def _one_way_cut(self) -> _Undo | None:
+        sender, receiver = self._anyone(), self._anyone()
+        if sender is receiver:
+            return None
+        return self._cut([(sender.id, receiver.id)], both_ways=False)
+
+    def _cut(self, pairs: list[tuple[int, int]], both_ways: bool) -> _Undo | None:
+        network = self._cluster.network
+        if both_ways:
+            pairs = pairs + [(b, a) for a, b in pairs]
+        for pair in pairs:
+            network.cut(*pair)
+
+        def undo() -> None:
+            for pair in pairs:
+                network.mend(*pair)
+
+        return undo if pairs else None
+
+    def _bad_weather(self) -> _Undo:
+        network, dice = self._cluster.network, self._dice
+        network.weather = Weather(
+            drop=dice.choice((0.0, 0.05, 0.3)),
+            duplicate=dice.choice((0.0, 0.1)),
+            slow=dice.choice((0.0, 0.1)),
+            delay_max=dice.choice((0.002, 0.05, 0.3)),
+        )
+
+        def undo() -> None:
+            network.weather = Weather()
+
+        return undo
+
+    # --- requests of an operator ---------------------------------------------------------------
+
+    def _transfer(self) -> _Undo | None:
+        leader = self._cluster.leader()
+        if leader is None or leader.life is None:
+            return None
+        leader.life.replica.transfer_leader(self._dice.choice(self._cluster.ids))
+        return lambda: None
