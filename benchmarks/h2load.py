@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.samples import Sample
@@ -35,15 +38,9 @@ def run(
         cpu_before = member.cpu_seconds()
         done = subprocess.run(
             [
-                "h2load",
+                *_command(member, path, body_file, connections, streams),
                 f"--requests={requests}",
-                f"--clients={connections}",
-                f"--max-concurrent-streams={streams}",
                 f"--log-file={log_file}",
-                "--header=content-type: application/grpc",
-                "--header=te: trailers",
-                f"--data={body_file}",
-                f"http://{member.endpoint}{path}",
             ],
             capture_output=True,
             text=True,
@@ -62,6 +59,43 @@ def run(
     latencies = [int(duration) for _, _, duration in rows]
     ends = (start + duration for start, duration in zip(begins, latencies, strict=True))
     return Sample.of_latencies((max(ends) - min(begins)) / 1e6, latencies, cpu_seconds)
+
+
+@contextmanager
+def in_background(
+    member: Member, path: str, body: bytes, *, connections: int, streams: int
+) -> Iterator[None]:
+    """Keep the member busy with the same request all the while; its answers are not checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        body_file = Path(folder, "body")
+        body_file.write_bytes(body)
+        process = subprocess.Popen(
+            [*_command(member, path, body_file, connections, streams), "--requests=1000000000"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(0.2)  # until it is at full speed
+            yield
+            if process.poll() is not None:
+                raise LoadFailed("the load in the background ended too soon")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _command(
+    member: Member, path: str, body_file: Path, connections: int, streams: int
+) -> list[str]:
+    return [
+        "h2load",
+        f"--clients={connections}",
+        f"--max-concurrent-streams={streams}",
+        "--header=content-type: application/grpc",
+        "--header=te: trailers",
+        f"--data={body_file}",
+        f"http://{member.endpoint}{path}",
+    ]
 
 
 def _answer_bytes(report: str) -> int:

@@ -31,20 +31,34 @@ from tests.process.raw_http2 import (
     WINDOW_UPDATE,
     frame,
     message,
+    request_fields,
 )
 
 TIMEOUT_SECONDS = 60.0
 _HEADER = struct.Struct("!HBBBI")
 _ANSWER_WINDOW = (1 << 31) - 1
-_START = (
+START = (
     PREFACE
     + frame(SETTINGS, 0, 0, struct.pack("!HI", 4, _ANSWER_WINDOW))
     + frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", _ANSWER_WINDOW - 65535))
 )
 
 
-class _Connection:
-    """One connection that keeps ``streams`` requests open until its own are used up."""
+def frames_of(received: bytes) -> tuple[list[tuple[int, int, int, bytes]], bytes]:
+    """All whole frames as (kind, flags, stream, payload), and the bytes that are left."""
+    frames, position, end = [], 0, len(received)
+    while end - position >= 9:
+        high, low, kind, flags, stream = _HEADER.unpack_from(received, position)
+        after = position + 9 + (high << 8 | low)
+        if after > end:
+            break
+        frames.append((kind, flags, stream, received[position + 9 : after]))
+        position = after
+    return frames, received[position:]
+
+
+class PreparedConnection:
+    """One connection that replaces every answered request by its next one."""
 
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self._requests = requests
@@ -55,7 +69,7 @@ class _Connection:
         self.answer_bytes = 0
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(_START)
+        self.socket.sendall(START)
 
     @property
     def finished(self) -> bool:
@@ -77,42 +91,27 @@ class _Connection:
         if len(received) == len(self._received):
             raise LoadFailed("the server closed the connection")
         now = time.perf_counter()
-        position, end, done, control = 0, len(received), 0, b""
-        while end - position >= 9:
-            high, low, kind, flags, stream = _HEADER.unpack_from(received, position)
-            length = high << 8 | low
-            if end - position - 9 < length:
-                break
+        done, control = 0, b""
+        frames, self._received = frames_of(received)
+        for kind, flags, stream, payload in frames:
             if kind == DATA:
-                self.answer_bytes += length
+                self.answer_bytes += len(payload)
             elif kind == PING and not flags & ACK:
-                control += frame(PING, ACK, 0, received[position + 9 : position + 17])
+                control += frame(PING, ACK, 0, payload)
             elif kind == SETTINGS and not flags & ACK:
                 control += frame(SETTINGS, ACK, 0)
             elif kind in (GOAWAY, RST_STREAM):
-                raise LoadFailed(
-                    f"frame {kind}: {received[position + 9 : position + 9 + length]!r}"
-                )
+                raise LoadFailed(f"frame {kind}: {payload!r}")
             if flags & END_STREAM and kind in (HEADERS, DATA):
                 self.latencies_us.append((now - self._begin.pop(stream)) * 1e6)
                 done += 1
-            position += 9 + length
-        self._received = received[position:]
         self.send(done, control)
 
 
 def encoded(path: str, bodies: Iterator[bytes], count: int) -> list[bytes]:
     """``count`` requests of one connection as they go on the wire."""
     encoder = hpack.Encoder()
-    fixed = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "127.0.0.1"),
-        ("content-type", "application/grpc"),
-        ("user-agent", "varying-load/1"),
-        ("te", "trailers"),
-    ]
+    fixed = [*request_fields(path), ("user-agent", "varying-load/1")]
     requests = []
     for number in range(count):
         # Microseconds that are left of five seconds, never twice the same.
@@ -138,7 +137,7 @@ def run(
     """Send ``requests`` different requests; ``bodies`` gives those of a connection's number."""
     each = requests // connections
     prepared = [encoded(path, bodies(number), each) for number in range(connections)]
-    load = [_Connection(member.client_port, encoded_ones) for encoded_ones in prepared]
+    load = [PreparedConnection(member.client_port, encoded_ones) for encoded_ones in prepared]
     try:
         cpu_before, begin = member.cpu_seconds(), time.perf_counter()
         with selectors.DefaultSelector() as selector:

@@ -10,10 +10,10 @@ import re
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as counter
 
-from benchmarks import h2load, varying
+from benchmarks import h2load, varying, watching
 from benchmarks.h2load import LoadFailed
 from benchmarks.samples import Sample
 from etcdtw.pb.rpc_pb2 import PutRequest, RangeRequest
@@ -131,9 +131,9 @@ class Unary(Workload):
         if self.varied:
             run = next(self._runs)
             return varying.run(member, path, lambda n: self._bodies(run, n), **shape)
-        return h2load.run(member, path, message(self._fixed_body()), **shape)
+        return h2load.run(member, path, message(self.fixed_body()), **shape)
 
-    def _fixed_body(self) -> bytes:
+    def fixed_body(self) -> bytes:
         if self.group == "put":
             return PutRequest(key=b"put/fixed", value=value_of(0)).SerializeToString()
         if self.keys == 1:
@@ -148,6 +148,48 @@ class Unary(Workload):
             else:
                 key = key_of((number * 7919 + connection) % PRELOADED_KEYS)
                 yield RangeRequest(key=key).SerializeToString()
+
+
+@dataclass
+class PutWhileReading(Workload):
+    """Puts, 10x1, beside ranges that keep the server busy; compared by the puts' p99."""
+
+    group: str = "mixed"
+    unit = "ms"
+    more_is_better = False
+    name = "put 10x1 beside ranges 10x10, p99"
+
+    def __post_init__(self) -> None:
+        self._put = Unary("put", 10, 1)
+        self._range = Unary("range", 10, 10)
+
+    def prepare(self, member: Member) -> None:
+        self._range.prepare(member)
+
+    def measure(self, member: Member, seconds: float) -> Sample:
+        body = message(self._range.fixed_body())
+        with h2load.in_background(member, RANGE, body, connections=10, streams=10):
+            sample = self._put.measure(member, seconds)
+        assert sample.p99_us is not None
+        return replace(sample, value=sample.p99_us / 1000)
+
+
+@dataclass
+class Watch(Workload):
+    """One put at a time, seen by many watchers; compared by when the last of them has it."""
+
+    connections: int
+    watchers: int = 1000
+    group: str = "watch"
+    unit = "ms"
+    more_is_better = False
+
+    def __post_init__(self) -> None:
+        plural = "s" if self.connections > 1 else ""
+        self.name = f"1 put to {self.watchers:,} watchers on {self.connections} stream{plural}"
+
+    def measure(self, member: Member, seconds: float) -> Sample:
+        return watching.run(member, streams=self.connections, watchers=self.watchers, puts=30)
 
 
 @dataclass
@@ -246,6 +288,10 @@ def workloads(
         return [*fixed, Unary(group, 10, 10, varied=True)]
     if group == "range1000":
         return [Unary("range", *shape, keys=1000) for shape in ((1, 1), (10, 10))]
+    if group == "mixed":
+        return [PutWhileReading()]
+    if group == "watch":
+        return [Watch(connections) for connections in (1, 10, 100)]
     if group == "start":
         return [Start(), Start(keys=start_keys)]
     if group == "rss":
@@ -254,4 +300,4 @@ def workloads(
     return [CheckPerf(load=check_load)]
 
 
-GROUPS = ("put", "range", "range1000", "start", "rss", "check-perf")
+GROUPS = ("put", "range", "range1000", "mixed", "watch", "start", "rss", "check-perf")

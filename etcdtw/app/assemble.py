@@ -35,6 +35,7 @@ from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.replica import Replica, ReplicaSettings
 from etcdtw.replica.slices import Slices
 from etcdtw.rpc import Router
+from etcdtw.rpc.health import Health
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.v2store import V2Store
 
@@ -145,6 +146,7 @@ def assemble_core(
     submitter = Submitter(replica, quota, settings.max_request_bytes, raise_no_space)
     applier.on_over_quota.append(raise_no_space)
     router = Router()
+    Health(router)
     KvService(replica, kv, submitter, settings.max_txn_ops).register(router)
     ClusterService(replica, members, header).register(router)
     MaintenanceService(replica, store, backend, alarms, submitter, slices, header).register(router)

@@ -31,7 +31,8 @@ _log = Logger()
 
 def main() -> NoReturn:
     """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
-    sys.exit(run(sys.argv[1:], os.environ, find_assemble))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
+    sys.exit(run(sys.argv[1:], os.environ))
 
 
 def run(words: Sequence[str], variables: Mapping[str, str], assemble: Any = find_assemble) -> int:
@@ -96,9 +97,9 @@ def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) ->
         on_ready.append(lambda: sys.stderr.write(greeting(settings)))
     member = StartingMember(settings, reactor, bootstrap_factories(), fatal, assemble, on_ready)
     stop = _StopBySignal(reactor)
+    reactor.callWhenRunning(stop.install)  # after Twisted's own, before the member is ready
     member.startService()
     reactor.addSystemEventTrigger("before", "shutdown", member.stopService)
-    reactor.callWhenRunning(stop.install)
     reactor.run()
     if fatal.reason is not None:
         return 1

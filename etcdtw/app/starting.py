@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -75,9 +74,6 @@ class StartingMember(Service):
         plan = None
         if not has_log(settings):
             plan = await make_plan(settings.bootstrap(), self._factories, self._reactor)
-            own = next(member for member in plan.members if member.id == plan.member_id)
-            # The plan's spelling of the own URLs counts: the ids were made of it.
-            settings = replace(settings, initial_advertise_peer_urls=own.peer_urls)
         if not self.running:
             return
         member = self._assemble(settings, self._reactor, plan)

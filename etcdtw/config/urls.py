@@ -11,6 +11,8 @@ from etcdtw.config.gotext import quote
 SCHEMES = ("http", "https", "unix", "unixs")
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
+# In a host only bytes beyond ASCII may be escaped, and the mark of a zone.
+_BAD_HOST_ESCAPE = re.compile(r"%(?!25|[89a-fA-F][0-9a-fA-F])")
 _BAD_HOST = re.compile(r"[^A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"%\u0080-\U0010ffff]")
 _PORT = re.compile(r"(:[0-9]*)?\Z")
 
@@ -57,9 +59,7 @@ def _parse(text: str) -> URL:
         rest = slash + path
         userinfo, _, host = authority.rpartition("@")
         _check_host(host)
-    bad = _BAD_ESCAPE.search(rest)
-    if bad is not None:
-        raise ValueError(f"invalid URL escape {quote(rest[bad.start() : bad.start() + 3])}")
+    _check_escapes(_BAD_ESCAPE, rest)
     return URL(scheme, host, rest, userinfo, query)
 
 
@@ -90,9 +90,16 @@ def _check_host(host: str) -> None:
         port = host[colon:] if colon >= 0 else ""
     if _PORT.match(port) is None:
         raise ValueError(f"invalid port {quote(port)} after host")
+    _check_escapes(_BAD_HOST_ESCAPE, host)
     bad = _BAD_HOST.search(host)
     if bad is not None:
         raise ValueError(f"invalid character {quote(bad[0])} in host name")
+
+
+def _check_escapes(bad_escape: re.Pattern[str], text: str) -> None:
+    bad = bad_escape.search(text)
+    if bad is not None:
+        raise ValueError(f"invalid URL escape {quote(text[bad.start() : bad.start() + 3])}")
 
 
 def split_host_port(host: str) -> tuple[str, str]:

@@ -351,8 +351,8 @@ class ServerConnection(Connection):
         return self._opened - len(self._streams) - self._reset_total
 
     def _count_reset(self) -> None:
-        self._new_second()
         self._reset_total += 1
+        self._new_second()
         self._resets_this_second += 1
         answered = self._ended_streams() - self._ended_before_second
         if self._resets_this_second - answered > limits.CLIENT_RESETS_PER_SECOND_MAX:

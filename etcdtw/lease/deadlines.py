@@ -29,11 +29,6 @@ class Deadlines:
         if self._when.pop(lease_id, None) is not None and not self._when:
             self._heap.clear()
 
-    def replace(self, deadlines: dict[int, float]) -> None:
-        """Forget everything and take these."""
-        self._when = deadlines
-        self._rebuild()
-
     def pop_due(self, now: float) -> int | None:
         """Take out the id with the earliest deadline if that is not after ``now``."""
         heap = self._heap

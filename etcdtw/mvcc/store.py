@@ -303,14 +303,12 @@ class Store:
         """
         if first < self.compacted:
             raise Compacted
-        return self._history(first, last, limit)
+        return self._history(max(first, 0), last, limit) if first <= last else iter(())
 
     def _history(self, first: int, last: int, limit: int) -> Iterator[tuple[int, list[Change]]]:
         main = 0
         changes: list[Change] = []
-        records = self.backend.scan(
-            KEY_BUCKET, revision_key(max(first, 0), 0), revision_key(last + 1, 0)
-        )
+        records = self.backend.scan(KEY_BUCKET, revision_key(first, 0), revision_key(last + 1, 0))
         for raw_key, record in records:
             revision = parse_backend_key(raw_key)
             if revision >> MAIN_SHIFT != main:

@@ -22,7 +22,9 @@ from etcdtw.mvcc.watch_index import AudienceIndex, Interest
 SLICE_WATCHERS_MAX = 512
 SLICE_REVISIONS = 1000
 # ... and it ends early when its walk has collected, or its watchers were handed, this many bytes.
-SLICE_EVENT_BYTES = 1 << 20
+# With one more request of the default size a batch still fits into the 4 MiB that gRPC clients
+# take by default.
+SLICE_EVENT_BYTES = 2 << 20
 SLICE_BODY_BYTES = 8 << 20
 # Deliveries that changes may cause before the driver must have had a turn. Watchers beyond that
 # fall behind and are served in slices, several revisions at a time.

@@ -76,27 +76,34 @@ def decode_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     try:
         while position < end:
             tag, position = decode_varint(data, position)
-            wire_type = tag & 7
-            if wire_type == _VARINT:
-                number, position = decode_varint(data, position)
-                yield tag, number
-                continue
-            if wire_type == _BYTES:
-                length, position = decode_varint(data, position)
-            elif wire_type == _FIXED64:
-                length = 8
-            elif wire_type == _FIXED32:
-                length = 4
-            else:
-                raise ValueError(f"field {tag >> 3} has wire type {wire_type}")
             if tag < 8:
                 raise ValueError("field number 0")
-            start, position = position, position + length
-            if position > end:
-                raise ValueError(f"field {tag >> 3} is cut short")
-            yield tag, data[start:position]
+            if tag & 7 == _VARINT:
+                number, position = decode_varint(data, position)
+                yield tag, number
+            else:
+                start, position = _value_bounds(data, tag, position)
+                yield tag, data[start:position]
     except IndexError:
         raise ValueError("message is cut short") from None
+
+
+def _value_bounds(data: bytes, tag: int, position: int) -> tuple[int, int]:
+    """Where the value of a field begins and ends; IndexError when it is cut short."""
+    wire_type = tag & 7
+    if wire_type == _VARINT:
+        return position, decode_varint(data, position)[1]
+    if wire_type == _BYTES:
+        length, position = decode_varint(data, position)
+    elif wire_type == _FIXED64:
+        length = 8
+    elif wire_type == _FIXED32:
+        length = 4
+    else:
+        raise ValueError(f"field {tag >> 3} has wire type {wire_type}")
+    if position + length > len(data):
+        raise ValueError(f"field {tag >> 3} is cut short")
+    return position, position + length
 
 
 def _fields(data: bytes, kind: str, known: dict[int, int]) -> Iterator[tuple[int, int | bytes]]:
@@ -145,6 +152,24 @@ def encode_entry(entry: Entry) -> bytes:
     if data is None:
         return head
     return head + b"\x22" + encode_varint(len(data)) + data
+
+
+def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
+    """Each entry's bytes; entries of one term share the encoding of their head."""
+    encoded = []
+    term = entry_type = -1
+    head = b""
+    for entry in entries:
+        if entry.term != term or entry.type != entry_type:
+            term, entry_type = entry.term, entry.type
+            head = encode_entry_head(entry.type, entry.term)
+        data = entry.data
+        if data is None:
+            encoded.append(head + encode_varint(entry.index))
+        else:
+            body = head + encode_varint(entry.index) + b"\x22" + encode_varint(len(data))
+            encoded.append(body + data)
+    return encoded
 
 
 def decode_entry(data: bytes) -> Entry:
@@ -335,10 +360,10 @@ def decode_snapshot(data: bytes) -> Snapshot:
 _NO_SNAPSHOT = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
 """Field 9 of a message without a snapshot: etcd writes the zero snapshot."""
 
-_MESSAGE_FIELDS = {
-    **dict.fromkeys((1, 2, 3, 4, 5, 6, 8, 10, 11), _VARINT),
-    **dict.fromkeys((7, 9, 12), _BYTES),
-}
+_MESSAGE_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 11)
+_MESSAGE_NUMBER_TAGS = frozenset(field << 3 for field in _MESSAGE_NUMBERS)
+_MESSAGE_BYTES_TAGS = frozenset(field << 3 | _BYTES for field in (7, 9, 12))
+_MESSAGE_TYPES = dict(enumerate(MessageType))
 
 
 def encode_message(message: Message) -> bytes:
@@ -356,8 +381,7 @@ def encode_message(message: Message) -> bytes:
         b"\x30",
         encode_varint(message.index),
     ]
-    for entry in message.entries:
-        body = encode_entry(entry)
+    for body in encode_entries(message.entries):
         parts += (b"\x3a", encode_varint(len(body)), body)
     parts += (b"\x40", encode_varint(message.commit))
     if message.snapshot is None:
@@ -379,44 +403,55 @@ def decode_message(data: bytes) -> Message:
     entries: list[Entry] = []
     snapshot: Snapshot | None = None
     context: bytes | None = None
-    for field, value in _fields(data, "Message", _MESSAGE_FIELDS):
-        if field == 7:
-            entries.append(decode_entry(_bytes(value)))
-        elif field == 9:
-            snapshot = None if value == _NO_SNAPSHOT[2:] else decode_snapshot(_bytes(value))
-        elif field == 12:
-            context = _bytes(value)
-        else:
-            numbers[field] = _number(value)
+    position = 0
+    end = len(data)
+    try:
+        while position < end:
+            tag = data[position]
+            if tag in _MESSAGE_NUMBER_TAGS:
+                number = data[position + 1]
+                position += 2
+                if number >= 0x80:
+                    number, position = decode_varint(data, position - 1)
+                numbers[tag >> 3] = number
+            elif tag in _MESSAGE_BYTES_TAGS:
+                length, start = decode_varint(data, position + 1)
+                position = start + length
+                if position > end:
+                    raise ValueError(f"Message: field {tag >> 3} is cut short")
+                value = data[start:position]
+                if tag == 0x3A:
+                    entries.append(decode_entry(value))
+                elif tag == 0x62:
+                    context = value
+                else:
+                    snapshot = None if value == _NO_SNAPSHOT[2:] else decode_snapshot(value)
+            else:
+                position = _skip_unknown(data, position)
+    except IndexError:
+        raise ValueError("Message is cut short") from None
+    message_type = _MESSAGE_TYPES.get(numbers[1])
+    if message_type is None:
+        raise ValueError(f"Message has the unknown type {numbers[1]}")
     return Message(
-        type=MessageType(numbers[1]),
-        to=numbers[2],
-        from_=numbers[3],
-        term=numbers[4],
-        log_term=numbers[5],
-        index=numbers[6],
-        entries=tuple(entries),
-        commit=numbers[8],
-        snapshot=snapshot,
-        reject=numbers[10] != 0,
-        reject_hint=numbers[11],
-        context=context,
+        message_type,
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
+        numbers[6],
+        tuple(entries),
+        numbers[8],
+        snapshot,
+        numbers[10] != 0,
+        numbers[11],
+        context,
     )
 
 
-def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
-    """Each entry's bytes; entries of one term share the encoding of their head."""
-    encoded = []
-    term = entry_type = -1
-    head = b""
-    for entry in entries:
-        if entry.term != term or entry.type != entry_type:
-            term, entry_type = entry.term, entry.type
-            head = encode_entry_head(entry.type, entry.term)
-        data = entry.data
-        if data is None:
-            encoded.append(head + encode_varint(entry.index))
-        else:
-            body = head + encode_varint(entry.index) + b"\x22" + encode_varint(len(data))
-            encoded.append(body + data)
-    return encoded
+def _skip_unknown(data: bytes, position: int) -> int:
+    """The position after a field that a Message of this release does not have."""
+    tag, after = decode_varint(data, position)
+    if tag >> 3 <= 12:
+        raise ValueError(f"Message: field {tag >> 3} has wire type {tag & 7}")
+    return _value_bounds(data, tag, after)[1]

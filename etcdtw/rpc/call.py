@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from google.protobuf.message import DecodeError
+
 from etcdtw.errors import Code, EtcdError, StatusError
 from etcdtw.http2.server import ServerConnection
 
-from .messages import PREFIX, PREFIX_BYTES, MessageReader
+from .messages import BAD_STREAM_MESSAGE, PREFIX, PREFIX_BYTES, MessageReader
 from .status import OK_TRAILERS, RESPONSE_HEADERS, error_trailers
 from .transport import Transport
 
@@ -63,12 +65,12 @@ class Call(Protocol):
 class Target:
     """What the headers of a request ask for, worked out once for all requests that share them."""
 
-    __slots__ = ("encoding", "metadata", "method")
+    __slots__ = ("gzip", "metadata", "method")
 
-    def __init__(self, method: Method, metadata: Mapping[str, str], encoding: str) -> None:
+    def __init__(self, method: Method, metadata: Mapping[str, str], gzip: bool) -> None:
         self.method = method
         self.metadata = metadata
-        self.encoding = encoding
+        self.gzip = gzip
 
 
 class _CallFacts:
@@ -165,7 +167,7 @@ class UnaryCall(_CallFacts):
             told()
 
     def data_received(self, data: bytes, ended: bool) -> None:
-        """For the connection: the request was complete, so this can only be its end."""
+        """For the connection: what follows the one message does not matter."""
 
 
 class StreamCall(_CallFacts):
@@ -293,6 +295,8 @@ class StreamCall(_CallFacts):
                 self.on_half_close()
         except EtcdError as error:
             self.finish(error)
+        except DecodeError:
+            self.fail(StatusError(Code.INTERNAL, BAD_STREAM_MESSAGE))
 
     def _drop_partial(self) -> None:
         self._owner.partial_bytes -= self._reader.buffered
@@ -300,9 +304,10 @@ class StreamCall(_CallFacts):
 
 
 class UnaryRequest:
-    """A unary request that is still coming in."""
+    """A unary request that is still coming in. It is served as soon as its one message is there:
+    a client may end the stream later."""
 
-    __slots__ = ("_message", "_owner", "_reader", "deadline", "stream_id", "target")
+    __slots__ = ("_owner", "_reader", "deadline", "stream_id", "target")
 
     def __init__(
         self,
@@ -316,7 +321,6 @@ class UnaryRequest:
         self._reader = reader
         self.stream_id = stream_id
         self.target = target
-        self._message: bytes | None = None
         self.deadline = deadline
 
     def data_received(self, data: bytes, ended: bool) -> None:
@@ -326,18 +330,15 @@ class UnaryRequest:
         try:
             messages = reader.feed(data)
             self._owner.partial_bytes += reader.buffered - before
-            if self._message is None and messages:
-                self._message = messages[0]
-            if ended and self._message is None:
-                raise StatusError(Code.INTERNAL, "unexpected EOF" if reader.buffered else "EOF")
+            if ended and not messages:
+                raise StatusError(Code.UNKNOWN, "unexpected EOF" if reader.buffered else "EOF")
         except StatusError as error:
             self.fail(error)
             return
-        if ended:
-            assert self._message is not None, "a unary request ended without its message"
+        if messages:
             self.cancelled()
             del self._owner.calls[self.stream_id]
-            self._owner.unary_received(self, self._message)
+            self._owner.unary_received(self, messages[0])
 
     def cancelled(self) -> None:
         """For the connection: no more of it is wanted."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from google.protobuf.message import DecodeError
 from twisted.internet import tcp
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
+from etcdtw.errors import Code, DeadlineExceeded, EtcdError, ProtocolError, StatusError, Stopped
 from etcdtw.http2.frames import ErrorCode
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
 from etcdtw.http2.server import ServerConnection
 
-from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest, refuse
+from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
 from .keepalive import PingStrikes
-from .messages import PREFIX, PREFIX_BYTES, MessageReader
+from .messages import BAD_UNARY_MESSAGE, PREFIX, PREFIX_BYTES, MessageReader
 from .router import Router
 from .settings import ServerSettings
 from .status import OK_TRAILERS, RESPONSE_HEADERS, TIMEOUT_FIELD, parse_timeout
@@ -274,7 +275,7 @@ class RpcConnection:
             if call.deadline is None:
                 continue
             if call.deadline <= now:
-                call.expire(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+                call.expire(DeadlineExceeded())
             else:
                 left = True
         if left:
@@ -302,8 +303,8 @@ class RpcConnection:
         if varying is not None:
             try:
                 deadline = self._now + parse_timeout(varying)
-            except StatusError as error:
-                refuse(self, stream_id, error)
+            except ValueError:
+                self.http2.reset(stream_id, ErrorCode.PROTOCOL_ERROR)  # as grpc-go does
                 return
         self._start_unary(stream_id, target, deadline, body[PREFIX_BYTES:])
 
@@ -322,11 +323,11 @@ class RpcConnection:
         if varying is not None:
             try:
                 deadline = self._now + parse_timeout(varying)
-            except StatusError as error:
-                refuse(self, stream_id, error)
+            except ValueError:
+                self.http2.reset(stream_id, ErrorCode.PROTOCOL_ERROR)  # as grpc-go does
                 return
             self._later("deadlines", DEADLINE_SWEEP_SECONDS, self._sweep_deadlines)
-        reader = MessageReader(self._message_bytes_max, target.encoding)
+        reader = MessageReader(self._message_bytes_max, target.gzip)
         if target.method.stream_handler is None:
             self.calls[stream_id] = UnaryRequest(self, stream_id, target, deadline, reader)
         else:
@@ -366,6 +367,8 @@ class RpcConnection:
             method.unary_handler(call, message)  # type: ignore[misc]  # checked by the caller
         except EtcdError as error:
             call.fail(error)
+        except DecodeError:
+            call.fail(StatusError(Code.INTERNAL, BAD_UNARY_MESSAGE))
         if not call.done:
             self.calls[stream_id] = call
             if deadline is not None:

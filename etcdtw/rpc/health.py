@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
-
-from etcdtw.errors import Code, NotFound, StatusError
+from etcdtw.errors import NotFound
 from etcdtw.pb import health_pb2
 
 from .call import StreamCall, UnaryCall
@@ -51,8 +49,4 @@ class Health:
 
 
 def _service(body: bytes) -> str:
-    try:
-        return health_pb2.HealthCheckRequest.FromString(body).service
-    except DecodeError as error:
-        text = f"grpc: error unmarshalling request: {error}"
-        raise StatusError(Code.INTERNAL, text) from None
+    return health_pb2.HealthCheckRequest.FromString(body).service

@@ -9,6 +9,9 @@ from etcdtw.errors import Code, StatusError
 
 PREFIX = Struct(">BI")
 PREFIX_BYTES = PREFIX.size
+# What grpc-go says of bytes that are no message of the method's type.
+BAD_UNARY_MESSAGE = "grpc: error unmarshalling request: unexpected EOF"
+BAD_STREAM_MESSAGE = "grpc: failed to unmarshal the received message unexpected EOF"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -19,14 +22,15 @@ def too_large(size: int, limit: int) -> StatusError:
 
 
 class MessageReader:
-    """Cuts the bytes of one stream into messages of at most ``limit`` bytes."""
+    """Cuts the bytes of one stream into messages of at most ``limit`` bytes. ``gzip``: messages
+    flagged as compressed are expanded, otherwise they are refused."""
 
-    __slots__ = ("_buffer", "_encoding", "_limit")
+    __slots__ = ("_buffer", "_gzip", "_limit")
 
-    def __init__(self, limit: int, encoding: str) -> None:
+    def __init__(self, limit: int, gzip: bool) -> None:
         self._buffer = bytearray()
         self._limit = limit
-        self._encoding = encoding
+        self._gzip = gzip
 
     @property
     def buffered(self) -> int:
@@ -50,10 +54,12 @@ class MessageReader:
             flag, size = PREFIX.unpack_from(buffer)
             if flag > 1:
                 raise StatusError(Code.INTERNAL, f"grpc: received unexpected payload format {flag}")
-            if flag:
-                self._check_encoding()
             if size > self._limit:
                 raise too_large(size, self._limit)
+            if flag and not self._gzip:
+                raise StatusError(
+                    Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding"
+                )
             stop = PREFIX_BYTES + size
             if len(buffer) < stop:
                 break
@@ -61,17 +67,6 @@ class MessageReader:
             del buffer[:stop]
             messages.append(self._decompress(body) if flag else body)
         return messages
-
-    def _check_encoding(self) -> None:
-        if self._encoding in ("", "identity"):
-            raise StatusError(
-                Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding"
-            )
-        if self._encoding != "gzip":
-            raise StatusError(
-                Code.UNIMPLEMENTED,
-                f'grpc: Decompressor is not installed for grpc-encoding "{self._encoding}"',
-            )
 
     def _decompress(self, body: bytes) -> bytes:
         expander = zlib.decompressobj(_GZIP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcdtw.errors import Code, EtcdError, StatusError
+from etcdtw.errors import EtcdError
 from etcdtw.http2.header_table import Field
 
 RESPONSE_HEADERS: tuple[Field, ...] = ((":status", "200"), ("content-type", "application/grpc"))
@@ -31,12 +31,15 @@ def error_trailers(error: EtcdError) -> tuple[Field, ...]:
 def parse_timeout(text: str) -> float:
     """Seconds of a ``grpc-timeout`` value: one to eight digits and a unit.
 
-    Raises StatusError for anything else.
+    Raises ValueError for anything else.
     """
     digits = text[:-1]
     scale = _UNIT_SECONDS.get(text[-1:])
-    if scale is None or not digits.isdecimal() or not digits.isascii():
-        raise StatusError(Code.INTERNAL, f"malformed grpc-timeout: {text!r}")
-    if len(digits) > _TIMEOUT_DIGITS_MAX:
-        raise StatusError(Code.INTERNAL, f"malformed grpc-timeout: {text!r} is too long")
+    if (
+        scale is None
+        or not digits.isdecimal()
+        or not digits.isascii()
+        or len(digits) > _TIMEOUT_DIGITS_MAX
+    ):
+        raise ValueError(f"malformed {TIMEOUT_FIELD} {text!r}")
     return int(digits) * scale

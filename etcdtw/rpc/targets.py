@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcdtw.errors import Code, EtcdError, StatusError
+from etcdtw.errors import Code, EtcdError, StatusError, Unimplemented
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
 
@@ -41,11 +41,15 @@ def find_target(router: Router, headers: Headers) -> Target | Refusal:
     method = router.find(headers.path)
     if isinstance(method, EtcdError):
         return Refusal(RESPONSE_HEADERS + error_trailers(method))
+    encoding = headers.get("grpc-encoding") or "identity"
+    if encoding not in ("identity", "gzip"):
+        text = f'grpc: Decompressor is not installed for grpc-encoding "{encoding}"'
+        return Refusal(RESPONSE_HEADERS + error_trailers(Unimplemented(text)))
     metadata: dict[str, str] = {}
     for name, value in headers.fields:
         if name not in _RESERVED:
             metadata.setdefault(name, value)
-    return Target(method, metadata, headers.get("grpc-encoding") or "")
+    return Target(method, metadata, encoding == "gzip")
 
 
 def _http_refusal(status: str, error: EtcdError) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -18,7 +19,7 @@ from etcdtw.testing.checkers import Checkers
 from etcdtw.testing.cluster_machine import LedgerMachine
 from etcdtw.testing.cluster_trace import Trace
 from etcdtw.testing.disk import SimDisk
-from etcdtw.testing.network import SimNetwork
+from etcdtw.testing.network import SimNetwork, SimTransport
 from etcdtw.testing.time import MemberTime, VirtualTime
 from etcdtw.testing.worker import SimWorker
 
@@ -59,6 +60,7 @@ class Life:
     tail: MemoryLog
     replica: Replica
     wal: Wal
+    transport: SimTransport
     applied: int = 0
 
 
@@ -66,7 +68,9 @@ class Life:
 class SimMember:
     """A member over all its lives; its disk and its clock's condition outlast them.
 
-    ``life`` is None while the process is down.
+    ``life`` is None while the process is down. A member that ``joins`` was added to a running
+    cluster and learns everything from its leader; one that ``left`` was removed and knows it, so
+    it does not start again.
     """
 
     cluster: SimCluster
@@ -74,6 +78,8 @@ class SimMember:
     disk: SimDisk
     dice: Random
     condition: Condition = field(default_factory=Condition)
+    joins: bool = False
+    left: bool = False
     life: Life | None = None
     lives: int = 0
 
@@ -89,14 +95,18 @@ class SimMember:
 
     def boot(self) -> None:
         """Start the process on what the disk holds; nothing happens if it runs already."""
-        if self.life is not None:
+        if self.life is not None or self.left:
             return
         self.lives += 1
         cluster, dice = self.cluster, self.dice
         try:
             wal, tail = self._open_log()
         except (OSError, StorageError) as error:
-            cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
+            if getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC):
+                cluster.trace.add(self.id, f"cannot start: {error}")
+                self.disk.kill()
+            else:
+                cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
             return
         clock = cluster.time.view(self.condition.clock_rate)
         worker = SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5)
@@ -108,8 +118,7 @@ class SimMember:
         inline_seconds = dice.choice((_INLINE, _ON_WORKER, _ON_WORKER))
         transport = cluster.network.transport(self.id, clock)
         for peer in cluster.ids:
-            if peer != self.id:
-                transport.add_peer(peer, ())
+            transport.add_peer(peer, ())
         # Ids of an earlier life are not used again: each life begins at another millisecond.
         milliseconds = int(cluster.time.now * 1000) + self.lives
         replica = cluster.parts.replica(
@@ -121,7 +130,7 @@ class SimMember:
             RequestIds(self.id, milliseconds),
             ReplicaSettings(),
         )
-        self.life = Life(clock, worker, machine, node, tail, replica, wal)
+        self.life = Life(clock, worker, machine, node, tail, replica, wal, transport)
         cluster.trace.add(self.id, f"boots, log to {tail.last_index()}")
         replica.on_turn_end.append(self._turn_ended)
         replica.on_fatal.append(self._died)
@@ -159,11 +168,12 @@ class SimMember:
         return wal, tail
 
     def _found_log(self) -> tuple[Wal, _WatchedLog]:
-        """What every founding member writes before it starts for the first time."""
+        """What a member writes before it starts for the first time: a founder the membership, one
+        that joins nothing at all."""
         self.disk.makedirs("/data/member")
         wal = Wal.create(self.disk, WAL_DIRECTORY, b"", SEGMENT_BYTES)
-        entries = bootstrap_entries(self.cluster.founders)
-        state = HardState(term=1, vote=0, commit=len(entries))
+        entries = [] if self.joins else bootstrap_entries(self.cluster.founders)
+        state = HardState(term=1, commit=len(entries)) if entries else HardState()
         wal.append(state, entries)
         wal.sync()
         for path in ("/", "/data", "/data/member"):
@@ -186,6 +196,9 @@ class SimMember:
         self.cluster.checkers.applied(self.id, life.node.term, life.applied, entry, machine)
         life.applied = entry.index
         self.cluster.trace.add(self.id, f"applies {entry.index} of term {entry.term}")
+        if self.id in machine.members.removed and not self.left:
+            self.left = True
+            life.clock.callLater(0, self._leave)
 
     def _turn_ended(self) -> None:
         if not self.is_leader or self.life is None:
@@ -196,6 +209,14 @@ class SimMember:
             first, last = tail.first_index(), tail.last_index()
             terms = {index: tail.term(index) for index in range(first, last + 1)}
             checkers.leads(self.id, node.term, terms)
+            for each in list(self.cluster.on_new_leader):
+                each(self)
+
+    def _leave(self) -> None:
+        """The member has applied its own removal, so it ends for good."""
+        self.cluster.trace.add(self.id, "leaves")
+        self._end()
+        self.disk.kill()
 
     def _died(self, error: BaseException) -> None:
         """The replica gave up. A broken disk is a reason to; anything else is a bug."""
@@ -209,6 +230,9 @@ class SimMember:
 
 class SimCluster:
     """Members 1 to ``size``, their network and their checkers; ``boot_all`` starts them.
+
+    ``on_new_leader`` callables get each member that has just won an election; ``on_acknowledged``
+    ones are called whenever a client was told that its write took effect.
 
     ``dice(name)`` gives a source of chance of its own to each user, so that one using more of it
     leaves the others' alone.
@@ -226,6 +250,8 @@ class SimCluster:
         self.members = {
             each: SimMember(self, each, SimDisk(), self.dice(f"member {each}")) for each in self.ids
         }
+        self.on_new_leader: list[Callable[[SimMember], None]] = []
+        self.on_acknowledged: list[Callable[[], None]] = []
         self.deaths = 0
 
     def dice(self, name: str) -> Random:
@@ -235,6 +261,27 @@ class SimCluster:
         """Start every member that is down."""
         for member in self.members.values():
             member.boot()
+
+    def add_member(self, learner: bool) -> Member:
+        """Make room for one more member, which is down until it is booted; what has to be
+        proposed so that it may take part."""
+        identity = max(self.ids) + 1
+        self.ids.append(identity)
+        self.members[identity] = self._member(identity, joins=True)
+        for each in self.up():
+            assert each.life is not None, "a member is up without a life"
+            each.life.transport.add_peer(identity, ())
+        return Member(identity, (f"http://m{identity}:2380",), is_learner=learner)
+
+    def current_ids(self) -> list[int]:
+        """Who is a member as far as the one knows that has applied most."""
+        lives = [each.life for each in self.members.values() if each.life is not None]
+        newest = max(lives, key=lambda life: life.machine.applied_index, default=None)
+        return [] if newest is None else [each.id for each in newest.machine.members.all()]
+
+    def _member(self, identity: int, joins: bool = False) -> SimMember:
+        dice = self.dice(f"member {identity}")
+        return SimMember(self, identity, SimDisk(), dice, joins=joins)
 
     def leader(self) -> SimMember | None:
         """The leader of the highest term, if there is one."""

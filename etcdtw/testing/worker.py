@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from zope.interface import implementer
 
+from etcdtw.errors import StorageError
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.testing.time import MemberTime
 
@@ -86,7 +87,7 @@ def _do(
     """Do the work now; what is returned reports its outcome."""
     try:
         result = work()
-    except OSError as error:
-        problem = error
+    except (OSError, StorageError) as error:
+        problem: Exception = error
         return lambda: failed(problem)
     return lambda: done(result)

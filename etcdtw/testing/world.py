@@ -97,7 +97,7 @@ class _World:
         for client in self.clients:
             client.stop()
         if self._live(RECOVERY_SECONDS / 3):
-            self.cluster.checkers.finished(self._machines())
+            self._finish()
 
     def _live(self, seconds: float) -> bool:
         """Go on for a while; False once something was violated."""
@@ -117,9 +117,16 @@ class _World:
         ]
         self.cluster.checkers.violated("progress", f"{what} ({', '.join(states)})")
 
-    def _machines(self) -> dict[int, LedgerMachine]:
-        members = self.cluster.members.values()
-        return {each.id: each.life.machine for each in members if each.life is not None}
+    def _finish(self) -> None:
+        """Compare all who are members now; who was removed may have missed the end."""
+        machines: dict[int, LedgerMachine] = {}
+        for identity in self.cluster.current_ids():
+            life = self.cluster.members[identity].life
+            if life is None:
+                self._violated_progress(f"{identity} is a member and does not run")
+                return
+            machines[identity] = life.machine
+        self.cluster.checkers.finished(machines)
 
     def report(self) -> Report:
         cluster = self.cluster

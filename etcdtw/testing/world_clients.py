@@ -69,6 +69,8 @@ class SimClient:
             else:
                 self._cluster.trace.add(f"client{self._number}", f"wrote {request.ID:x}")
                 self._cluster.checkers.write_acknowledged(request.ID, str(result))
+                for each in list(self._cluster.on_acknowledged):
+                    each()
                 self._answered(turn, "writes acknowledged")
 
         data = request.SerializeToString()

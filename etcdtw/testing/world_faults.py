@@ -6,11 +6,19 @@ import errno
 from collections import Counter
 from collections.abc import Callable
 
+from etcdtw.errors import EtcdError
+from etcdtw.membership import add_change, promote_change, remove_change
+from etcdtw.raft.codec import encode_conf_change
+from etcdtw.raft.messages import ConfChange
+from etcdtw.replica.proposal import ConfChangeProposal
 from etcdtw.testing.cluster import Condition, SimCluster, SimMember
 from etcdtw.testing.network import Weather
 
 FAULT_PAUSE_SECONDS = 0.7
 """From one fault to the next, on average."""
+
+MEMBERS_MIN, MEMBERS_MAX = 3, 5
+"""Between these, members come and go."""
 
 _Undo = Callable[[], None]
 
@@ -26,6 +34,7 @@ class Faults:
         self._cluster = cluster
         self._dice = cluster.dice("faults")
         self._clock = cluster.time.view()
+        self._changes = 0
         kinds: dict[str, Callable[[], _Undo | None]] = {
             "kill": self._kill,
             "power cut": self._power_cut,
@@ -33,12 +42,18 @@ class Faults:
             "partition": self._partition,
             "leader isolated": self._isolate_leader,
             "one-way cut": self._one_way_cut,
+            "pair cut": self._pair_cut,
+            "upset election": self._upset_election,
+            "power cut at answer": self._power_cut_at_answer,
             "bad weather": self._bad_weather,
             "slow disk": self._slow_disk,
             "failing sync": self._failing_sync,
             "full disk": self._full_disk,
             "clock drift": self._clock_drift,
             "leader transfer": self._transfer,
+            "member added": self._add_member,
+            "member removed": self._remove_member,
+            "learner promoted": self._promote,
         }
         self._kinds = {name: kind for name, kind in kinds.items() if not only or name in only}
         assert self._kinds, f"no fault is called {only}"
@@ -49,6 +64,8 @@ class Faults:
     def heal_all(self) -> None:
         """Break nothing more and repair everything: all run, and are fast and connected."""
         self._clock.crash()
+        self._cluster.on_new_leader.clear()
+        self._cluster.on_acknowledged.clear()
         self._cluster.trace.add("world", "heals")
         self._cluster.network.heal()
         for member in self._cluster.members.values():
@@ -62,6 +79,8 @@ class Faults:
     def _strike(self) -> None:
         name = self._dice.choice(list(self._kinds))
         lasts = min(5.0, self._dice.expovariate(1.0))
+        if name == "upset election":
+            lasts += 3.0  # an election takes one to two seconds, and this one needs two
         undo = self._kinds[name]()
         if undo is not None:
             self.counts[name] += 1
@@ -149,13 +168,18 @@ class Faults:
         return self._cut([(leader.id, each) for each in others], both_ways=True)
 
     def _one_way_cut(self) -> _Undo | None:
+        return self._cut([self._pair()], both_ways=False)
+
+    def _pair_cut(self) -> _Undo | None:
+        return self._cut([self._pair()], both_ways=True)
+
+    def _pair(self) -> tuple[int, int]:
         sender, receiver = self._anyone(), self._anyone()
-        if sender is receiver:
-            return None
-        return self._cut([(sender.id, receiver.id)], both_ways=False)
+        return sender.id, receiver.id
 
     def _cut(self, pairs: list[tuple[int, int]], both_ways: bool) -> _Undo | None:
         network = self._cluster.network
+        pairs = [(a, b) for a, b in pairs if a != b]
         if both_ways:
             pairs = pairs + [(b, a) for a, b in pairs]
         for pair in pairs:
@@ -181,6 +205,62 @@ class Faults:
 
         return undo
 
+    # --- the worst moment ----------------------------------------------------------------------
+
+    def _upset_election(self) -> _Undo | None:
+        """The leader restarts while two members do not hear each other; whoever wins the next
+        election is cut off at that moment, before its first entry arrives anywhere, and all who
+        voted for it restart. What a vote promises must outlast that."""
+        leader = self._cluster.leader()
+        undo_pair = self._pair_cut()
+        if leader is None or undo_pair is None:
+            return undo_pair
+        leader.crash(power=True)
+        leader.boot()
+        undos = [undo_pair]
+
+        def upset(winner: SimMember) -> None:
+            self._cluster.on_new_leader.remove(upset)
+            others = [each for each in self._cluster.members.values() if each is not winner]
+            undo_cut = self._cut([(winner.id, each.id) for each in others], both_ways=True)
+            undos.extend([undo_cut] if undo_cut else [])
+            for each in others:
+                if each.life is not None and each.life.node.vote == winner.id:
+                    each.crash(power=True)
+                    each.boot()
+
+        self._cluster.on_new_leader.append(upset)
+
+        def undo() -> None:
+            if upset in self._cluster.on_new_leader:
+                self._cluster.on_new_leader.remove(upset)
+            for each in undos:
+                each()
+
+        return undo
+
+    def _power_cut_at_answer(self) -> _Undo:
+        """All members lose power in the moment in which a client hears that its write is safe."""
+        undos: list[_Undo] = []
+
+        def cut() -> None:
+            undo = self._power_cut_all()
+            undos.extend([undo] if undo else [])
+
+        def answered() -> None:
+            self._cluster.on_acknowledged.remove(answered)
+            self._clock.callLater(0, cut)  # not from within a member's turn
+
+        self._cluster.on_acknowledged.append(answered)
+
+        def undo_all() -> None:
+            if answered in self._cluster.on_acknowledged:
+                self._cluster.on_acknowledged.remove(answered)
+            for each in undos:
+                each()
+
+        return undo_all
+
     # --- requests of an operator ---------------------------------------------------------------
 
     def _transfer(self) -> _Undo | None:
@@ -188,4 +268,54 @@ class Faults:
         if leader is None or leader.life is None:
             return None
         leader.life.replica.transfer_leader(self._dice.choice(self._cluster.ids))
+        return lambda: None
+
+    def _add_member(self) -> _Undo | None:
+        """A new voter or learner, which starts once the cluster has taken it."""
+        if len(self._cluster.current_ids()) >= MEMBERS_MAX:
+            return None
+        learner = self._dice.random() < 0.5
+        leader = self._cluster.leader()
+        if leader is None:
+            return None
+        member = self._cluster.add_member(learner)
+        newcomer = self._cluster.members[member.id]
+
+        def done(result: object) -> None:
+            if not isinstance(result, EtcdError):
+                self._clock.callLater(self._dice.random(), newcomer.boot)
+
+        return self._change(leader, add_change(self._next_id(), member), done)
+
+    def _remove_member(self) -> _Undo | None:
+        """One goes, as long as three stay."""
+        ids = self._cluster.current_ids()
+        leader = self._cluster.leader()
+        if len(ids) <= MEMBERS_MIN or leader is None:
+            return None
+        return self._change(leader, remove_change(self._next_id(), self._dice.choice(ids)))
+
+    def _promote(self) -> _Undo | None:
+        leader = self._cluster.leader()
+        if leader is None or leader.life is None:
+            return None
+        learners = [each.id for each in leader.life.machine.members.all() if each.is_learner]
+        if not learners:
+            return None
+        return self._change(leader, promote_change(self._next_id(), learners[0]))
+
+    def _next_id(self) -> int:
+        self._changes += 1
+        return self._changes
+
+    def _change(
+        self,
+        leader: SimMember,
+        change: ConfChange,
+        done: Callable[[object], None] = lambda _: None,
+    ) -> _Undo | None:
+        if leader.life is None:
+            return None
+        data = encode_conf_change(change)
+        leader.life.replica.propose(ConfChangeProposal(data, "conf_change", change, done))
         return lambda: None

@@ -35,31 +35,38 @@ def save(store: V2Store) -> bytes:
 
 
 def _dump_tree(root: Node, parts: list[str]) -> None:
-    """Append the JSON of a node and everything below it; children sorted by name."""
-    # Strings on the stack are text that follows once the nodes above them are written.
-    stack: list[tuple[str, Node | None]] = [("", root)]
+    """Append the JSON of a directory and everything below it; children sorted by name."""
+    parts.append(f'{{"Path":"/",{_attributes(root)}')
+    # Open directories: what is left of their children, and their path as JSON without quotes.
+    stack = [(iter(sorted((root.children or {}).items())), "")]
+    separator = "{"
+    if not root.children:
+        parts.append(separator)
     while stack:
-        prefix, node = stack.pop()
-        parts.append(prefix)
-        if node is None:
-            continue
-        expires = _NEVER if node.expiration == PERMANENT else format_time(node.expiration)
-        head = (
-            f'{{"Path":{quote(node.path)},"CreatedIndex":{node.created},'
-            f'"ModifiedIndex":{node.modified},"ExpireTime":"{expires}",'
-            f'"Value":{quote(node.value)},"Children":'
-        )
-        if node.children is None:
-            parts.append(head + "null}")
-        elif not node.children:
-            parts.append(head + "{}}")
+        children, directory = stack[-1]
+        for name, node in children:
+            name_json = quote(name)[1:-1]
+            path = f"{directory}/{name_json}"
+            head = f'{separator}"{name_json}":{{"Path":"{path}",{_attributes(node)}'
+            if node.children:
+                parts.append(head)
+                stack.append((iter(sorted(node.children.items())), path))
+                separator = "{"
+                break
+            parts.append(head + ("null}" if node.children is None else "{}}"))
+            separator = ","
         else:
-            parts.append(head + "{")
-            stack.append(("}}", None))
-            names = sorted(node.children, reverse=True)
-            for name in names:
-                comma = "" if name is names[-1] else ","
-                stack.append((f"{comma}{quote(name)}:", node.children[name]))
+            parts.append("}}")
+            separator = ","
+            stack.pop()
+
+
+def _attributes(node: Node) -> str:
+    expires = _NEVER if node.expiration == PERMANENT else format_time(node.expiration)
+    return (
+        f'"CreatedIndex":{node.created},"ModifiedIndex":{node.modified},'
+        f'"ExpireTime":"{expires}","Value":{quote(node.value)},"Children":'
+    )
 
 
 def recover(store: V2Store, data: bytes) -> None:

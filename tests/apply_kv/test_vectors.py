@@ -13,19 +13,13 @@ from google.protobuf.message import Message
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.v3.canonical import canonical
-from etcdtw.api.v3.kv_checks import check_delete_range, check_put, check_range, check_txn
-from etcdtw.apply.header import HeaderSource
-from etcdtw.apply.kv import KvApplier
 from etcdtw.errors import Code, EtcdError
-from etcdtw.mvcc.store import Store
 from etcdtw.pb import rpc_pb2
-from etcdtw.storage.backend.memory import MemoryBackend
-from tests.mvcc.leases import FakeLessor
+from tests.apply_kv.floor import Floor
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "errors.json"
 CLUSTER_ID = 5149174454159968916
 MEMBER_ID = 11320246631731916645
-MAX_TXN_OPS = 128
 # Bounds on the size of a request are the transport's and the proposer's, not this floor's.
 SIZE_CASES = {"request too large (2 MiB value)", "over 1.5 MiB"}
 SHORTENED = re.compile(r"^(.*)\.\.\.<(\d+) chars>$")
@@ -44,43 +38,6 @@ def lengthened(value: Any) -> Any:
     if match is None:
         return value
     return base64.b64encode(b"x" * (int(match[2]) * 3 // 4)).decode()
-
-
-class Floor:
-    """A member from the checks of the API down to the store."""
-
-    def __init__(self) -> None:
-        self.backend = MemoryBackend()
-        self.leases = FakeLessor()
-        self.store = Store(self.backend, self.leases)
-        self.applier = KvApplier(
-            self.store, self.leases, HeaderSource(CLUSTER_ID, MEMBER_ID, term=2)
-        )
-
-    def call(self, method: str, request: Message) -> bytes:
-        if method == "KV.Range":
-            check_range(request)
-            return self.applier.range(request)
-        if method == "KV.Put":
-            check_put(request)
-            return self.applier.put(request)
-        if method == "KV.DeleteRange":
-            check_delete_range(request)
-            return self.applier.delete_range(request)
-        if method == "KV.Txn":
-            check_txn(request, MAX_TXN_OPS)
-            return self.applier.txn(request)
-        assert method == "KV.Compact", method
-        response, job = self.applier.compaction(request)
-        while not job.step():
-            pass
-        return response
-
-    def revoke(self, lease: int) -> None:
-        txn = self.store.write()
-        for key in sorted(self.leases.revoke(lease)):
-            txn.delete_range(key)
-        txn.end()
 
 
 TYPES: dict[str, tuple[type[Message], type[Message]]] = {
@@ -115,7 +72,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_kv(self) -> None:
         """Every recorded KV request is answered or refused as etcd did, byte for byte."""
-        floor = Floor()
+        floor = Floor(CLUSTER_ID, MEMBER_ID, term=2)
         replayed = 0
         for case in cases(0, 160):
             method = case["rpc"]
@@ -136,7 +93,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_sort_target(self) -> None:
         """A sort target that does not exist, of which etcd 3.5 dies, is refused as 3.6 does."""
-        floor = Floor()
+        floor = Floor(CLUSTER_ID, MEMBER_ID, term=2)
         request = rpc_pb2.RangeRequest(key=b"a", sort_target=9)
         error = self.assertRaises(EtcdError, floor.call, "KV.Range", request)
         self.assertEqual(error.code, Code.INVALID_ARGUMENT)

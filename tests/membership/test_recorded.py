@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from etcdtw.raft.messages import EntryType
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.membership import (
@@ -20,6 +19,7 @@ from etcdtw.membership import (
 )
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.codec import decode_conf_change, decode_entry, encode_entry
+from etcdtw.raft.messages import EntryType
 from etcdtw.v2store import V2Error, V2Store, recover, save
 
 VECTORS = Path(__file__).parent.parent / "v2store" / "vectors"

@@ -102,7 +102,9 @@ class Member:
         client_url = f"http://{self.endpoint}"
         peer_url = f"http://127.0.0.1:{self.peer_port}"
         self._argv = [
-            *command,
+            # Absolute, since the process runs in its own directory.
+            os.path.abspath(shutil.which(command[0]) or command[0]),
+            *command[1:],
             "--name=default",
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={client_url}",

@@ -53,11 +53,22 @@ def error_name(code: int) -> str:
     return ERROR_NAMES[code] if code < len(ERROR_NAMES) else str(code)
 
 
+def request_fields(path: str) -> list[tuple[str, str]]:
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+
+
 class RawConnection:
     """One connection; sending never raises, since a server under attack may hang up at any time.
 
     ``outcome`` tells in a few words what the server did: ``GOAWAY <name>``, ``RST <name>``,
-    ``status <grpc-status>: <message>``, ``HTTP <status>``, ``closed``, ``pong`` or ``silence``.
+    ``status <grpc-status>: <message>``, ``HTTP <status>``, ``closed`` or ``silence``.
     """
 
     def __init__(self, port: int, first: bytes = PREFACE + frame(SETTINGS, 0, 0)) -> None:
@@ -81,36 +92,35 @@ class RawConnection:
             readable, writable, _ = select.select([self.socket], [self.socket], [], max(left, 0))
             if left <= 0:
                 return False
+            if readable:
+                self._receive()
             try:
                 if writable:
                     view = view[self.socket.send(view, socket.MSG_DONTWAIT) :]
-                if readable:
-                    self._receive()
             except BlockingIOError:
                 continue
             except OSError:
-                self._ended = True
+                # What the server said before it hung up may still be there to read.
+                while not self._ended:
+                    self._receive()
         return not self._ended
 
-    def send_without_reading(self, octets: bytes, seconds: float) -> None:
-        """Push until the server takes no more, hangs up, or the time is over."""
+    def send_without_reading(self, octets: bytes, seconds: float) -> bool:
+        """Push until the server takes no more, hangs up, or the time is over; True if all went."""
         self.socket.settimeout(seconds)
         try:
             self.socket.sendall(octets)
         except OSError:
-            pass
+            return False
         finally:
             self.socket.settimeout(OUTCOME_SECONDS)
+        return True
 
     def block(self, path: str = PUT, *more: tuple[str, str], **replaced: str | None) -> bytes:
         """A header block of a gRPC request; ``method=``, ``content_type=`` replace or drop."""
-        fields: dict[str, str | None] = {
-            ":method": replaced.get("method", "POST"),
-            ":scheme": "http",
-            ":path": path,
-            ":authority": "localhost",
-            "content-type": replaced.get("content_type", "application/grpc"),
-            "te": "trailers",
+        fields = dict(request_fields(path)) | {
+            f":{name}" if name == "method" else name.replace("_", "-"): value
+            for name, value in replaced.items()
         }
         present = [(name, value) for name, value in fields.items() if value is not None]
         return self._encoder.encode([*present, *more])
@@ -132,7 +142,10 @@ class RawConnection:
         )
 
     def _receive(self) -> None:
-        octets = self.socket.recv(65536)
+        try:
+            octets = self.socket.recv(65536)
+        except OSError:
+            octets = b""
         self._received += octets
         if not octets:
             self._ended = True
@@ -152,12 +165,11 @@ class RawConnection:
             ready, _, _ = select.select([self.socket], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 raise TimeoutError
-            try:
-                self._receive()
-            except OSError:
-                self._ended = True
+            self._receive()
 
-    def outcome(self, stream: int = 1, seconds: float = OUTCOME_SECONDS) -> str:
+    def outcome(
+        self, stream: int = 1, seconds: float = OUTCOME_SECONDS, *, pong: bool = False
+    ) -> str:
         """What the server answers to the stream or the connection, as a text."""
         deadline = time.monotonic() + seconds
         while True:
@@ -170,22 +182,22 @@ class RawConnection:
             if found.kind == GOAWAY:
                 code = int.from_bytes(found.payload[4:8], "big")
                 return f"GOAWAY {error_name(code)}"
-            if found.kind == PING and found.flags & ACK:
+            if pong and found.kind == PING and found.flags & ACK:
                 return "pong"
             if found.kind == HEADERS:
                 headers = dict(self._decoder.decode(found.payload))
                 if found.stream != stream:
                     continue
                 http_status = headers.get(":status", "200")
+                if http_status != "200":
+                    return f"HTTP {http_status}"
                 if "grpc-status" in headers:
                     text = headers.get("grpc-message", "")
                     return f"status {headers['grpc-status']}: {text}"
-                if http_status != "200":
-                    return f"HTTP {http_status}"
             if found.kind == RST_STREAM and found.stream == stream:
                 return f"RST {error_name(int.from_bytes(found.payload, 'big'))}"
 
     def ping(self) -> str:
         """``pong`` if the connection still works."""
         self.send(frame(PING, 0, 0, b"\0" * 8))
-        return self.outcome(stream=0)
+        return self.outcome(stream=0, pong=True)

@@ -7,18 +7,23 @@ from contextlib import ExitStack, closing
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.pb.rpc_pb2 import RangeRequest
 from tests.process.attacks import Attack
-from tests.process.attacks.floods import FLOODS
+from tests.process.attacks.floods import FLOODS, greedy_reader
 from tests.process.attacks.frames import FRAMES
 from tests.process.attacks.grpc import GRPC
 from tests.process.attacks.http1 import HTTP1
 from tests.process.bystander import Bystander
+from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
-from tests.process.raw_http2 import PREFACE, RawConnection
+from tests.process.raw_http2 import PREFACE, RawConnection, message
 
 # A flood may take turns from an ordinary client, but not stall it.
 SLOWEST_ROUND_SECONDS = 5.0
 HANDSHAKE_SECONDS = 10.0
+# 400 MiB are asked for; one connection may hold 16 MiB, and what Python needs around them.
+UNREAD_ANSWERS = 400
+UNREAD_BYTES_MAX = 96 << 20
 
 
 class _Attacked:
@@ -79,6 +84,18 @@ class MemberTests(_Attacked, SynchronousTestCase):
     def test_floods(self) -> None:
         """Floods end in ENHANCE_YOUR_CALM."""
         self.assert_withstands(FLOODS)
+
+    def test_reader_that_never_reads(self) -> None:
+        """Answers that nobody takes are bounded in memory, however many are asked for."""
+        client = ForeignClient(self.member.endpoint)
+        self.addCleanup(client.close)
+        client.call("KV.Put", key=b"big", value=b"x" * (1 << 20))
+        before = self.member.resident_bytes()
+        request = message(RangeRequest(key=b"big").SerializeToString())
+        with closing(greedy_reader(self.member.client_port, UNREAD_ANSWERS, request)):
+            self.assert_undisturbed()
+            grown = self.member.resident_bytes() - before
+        self.assertLess(grown, UNREAD_BYTES_MAX)
 
     def test_slow_handshakes(self) -> None:
         """A connection that does not finish its preface is closed after ten seconds."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from etcdtw.raft import (
     ConfChangeRefused,
-    LogCompacted,
     MemoryLog,
     ProposalDropped,
     RaftConfig,
@@ -19,7 +18,15 @@ from etcdtw.raft import (
     Ready,
     StateType,
 )
-from etcdtw.raft.messages import ConfState, Entry, EntryType, Message, MessageType, Snapshot
+from etcdtw.raft.messages import (
+    EMPTY_SNAPSHOT,
+    ConfState,
+    Entry,
+    EntryType,
+    Message,
+    MessageType,
+    Snapshot,
+)
 from tests.raft.script_cluster import parse_changes
 
 EXTRA_IDS = (4, 5)
@@ -69,15 +76,18 @@ class RandomMember:
     def __init__(self, member: int, conf_state: ConfState, world: RandomCluster) -> None:
         self.id = member
         self.world = world
-        self.disk = MemoryLog(conf_state=conf_state)
-        self.disk_snapshot = Snapshot(0, 0, conf_state)
-        self.start(applied=0)
+        self.disk = MemoryLog()
+        # Who is in the first configuration has a snapshot of it, or newcomers would not get it.
+        self.disk_snapshot = Snapshot(1, 1, conf_state) if conf_state.voters else EMPTY_SNAPSHOT
+        if conf_state.voters:
+            self.disk.apply_snapshot(self.disk_snapshot)
+        self.start(self.disk_snapshot.index, conf_state)
 
-    def start(self, applied: int) -> None:
-        """Begin from what the disk holds; ``applied`` is what the state machine kept."""
+    def start(self, applied: int, conf_state: ConfState) -> None:
+        """Begin from what the disk holds and the state that the state machine kept."""
         hard_state, _ = self.disk.initial_state()
         base = self.disk_snapshot
-        self.view = MemoryLog(hard_state, base.conf_state)
+        self.view = MemoryLog(hard_state)
         if base.index:
             self.view.apply_snapshot(base)
         first, last = self.disk.first_index(), self.disk.last_index()
@@ -85,10 +95,11 @@ class RandomMember:
             self.view.append(self.disk.entries(first, last + 1, None))
         self.snapshot = base
         self.view.set_snapshot_source(lambda: self.snapshot)
-        self.applied = base.index
+        self.view.set_conf_state(conf_state)
+        self.applied = applied
         self.unpersisted: Ready | None = None
         self.to_apply: list[Entry] = []
-        config = self.world.config(self.id, 0)
+        config = self.world.config(self.id, applied)
         self.node = RaftNode(config, self.view, self.world.dice)
 
     # --- one Ready in three steps --------------------------------------------------------------
@@ -134,17 +145,17 @@ class RandomMember:
 
     def apply(self) -> None:
         entries, self.to_apply = self.to_apply, []
-        conf_state = self.node.conf_state()
         for entry in entries:
             assert entry.index == self.applied + 1, f"{entry.index} applied after {self.applied}"
             self.applied = entry.index
             self.world.checkers.applies(entry)
+            self.world.check_majority(entry)
             if entry.type == EntryType.CONF_CHANGE:
                 (change,) = parse_changes((entry.data or b"").decode())
                 try:
-                    conf_state = self.node.apply_conf_change(change)
+                    self.node.apply_conf_change(change)
                 except ConfChangeRefused:
-                    conf_state = self.node.apply_conf_change(change._replace(node_id=0))
+                    self.node.apply_conf_change(change._replace(node_id=0))
             self.node.applied_to(entry.index)
 
     def _write(self, ready: Ready, count: int, *, with_state: bool) -> None:
@@ -168,12 +179,17 @@ class RandomMember:
             # A snapshot is in force once the state that goes with it is saved.
             if ready.snapshot is None or complete:
                 self._write(ready, count, with_state=complete)
-        self.start(applied=self.applied)
+        # The state machine keeps its own state at any pace; the snapshot is the least.
+        applied, conf_state = self.disk_snapshot.index, self.disk_snapshot.conf_state
+        if self.applied > applied and dice.random() < 0.5:
+            applied, conf_state = self.applied, self.node.conf_state()
+        self.start(applied, conf_state)
 
     def compact(self) -> None:
         """Make a snapshot of what was applied and drop the log before it."""
         index = self.applied
-        if index <= self.snapshot.index or index > self.disk.last_index():
+        installing = self.unpersisted is not None and self.unpersisted.snapshot is not None
+        if installing or index <= self.snapshot.index or index > self.disk.last_index():
             return
         term = self.view.term(index)
         self.snapshot = Snapshot(index, term, self.node.conf_state(), b"")
@@ -194,6 +210,7 @@ class RandomCluster:
         self.reads: dict[bytes, int] = {}
         self.reads_done = 0
         self.proposed = 0
+        self.cut_off: frozenset[int] = frozenset()
         self._pre_vote = self.dice.random() < 0.5
         self._check_quorum = self.dice.random() < 0.5
         voters = tuple(range(1, size + 1))
@@ -237,18 +254,24 @@ class RandomCluster:
     def drop(self) -> None:
         if self.in_flight:
             message = self.in_flight.pop(self.dice.randrange(len(self.in_flight)))
-            sender = self.members[message.from_]
-            if message.type == MessageType.SNAP:
-                sender.node.report_snapshot(message.to, ok=False)
-            elif self.dice.random() < 0.3:
-                sender.node.report_unreachable(message.to)
+            self._lost(message)
+            if self.dice.random() < 0.3:
+                self.members[message.from_].node.report_unreachable(message.to)
+
+    def _lost(self, message: Message) -> None:
+        """Snapshots travel on their own connection: how that ends is known."""
+        if message.type == MessageType.SNAP:
+            self.members[message.from_].node.report_snapshot(message.to, ok=False)
 
     def _step(self, message: Message) -> None:
         member = self.members.get(message.to)
-        if member is not None:
-            member.node.step(message)
-            if message.type == MessageType.SNAP:
-                self.members[message.from_].node.report_snapshot(message.to, ok=True)
+        crosses_cut = (message.to in self.cut_off) != (message.from_ in self.cut_off)
+        if member is None or crosses_cut:
+            self._lost(message)
+            return
+        member.node.step(message)
+        if message.type == MessageType.SNAP:
+            self.members[message.from_].node.report_snapshot(message.to, ok=True)
 
     # --- a random run --------------------------------------------------------------------------
 
@@ -257,18 +280,19 @@ class RandomCluster:
         roll = self.dice.random()
         member = self.dice.choice(list(self.members.values()))
         actions: list[tuple[float, Callable[[], None]]] = [
-            (0.25, member.take),
-            (0.15, member.persist),
-            (0.10, member.apply),
-            (0.30, self.deliver),
-            (0.10, member.node.tick),
-            (0.05, lambda: self.propose(member)),
+            (0.24, member.take),
+            (0.16, member.persist),
+            (0.08, member.apply),
+            (0.33, self.deliver),
+            (0.06, member.node.tick),
+            (0.07, lambda: self.propose(member)),
             (0.02, self.drop),
-            (0.01, lambda: self.read(member)),
-            (0.007, member.crash),
+            (0.012, lambda: self.read(member)),
+            (0.004, member.crash),
+            (0.002, self.cut),
             (0.006, member.compact),
             (0.002, lambda: member.node.transfer_leader(self.dice.choice(list(self.members)))),
-            (0.005, lambda: self.change(member)),
+            (0.007, lambda: self.change(member)),
         ]
         for weight, action in actions:
             roll -= weight
@@ -276,6 +300,11 @@ class RandomCluster:
                 action()
                 break
         self.check(member)
+
+    def cut(self) -> None:
+        """Another set of members, often none, cannot be reached by the others."""
+        count = self.dice.choice((0, 0, 1, 1, 2))
+        self.cut_off = frozenset(self.dice.sample(list(self.members), count))
 
     def propose(self, member: RandomMember) -> None:
         count = self.dice.randrange(1, 4)
@@ -304,8 +333,6 @@ class RandomCluster:
         node = member.node
         if node.state is StateType.LEADER and self.checkers.leads(node.term, node.id):
             self._check_completeness(member)
-        if not self.changes:
-            self._check_majority(member)
 
     def _check_completeness(self, member: RandomMember) -> None:
         """Leader completeness: whoever is elected holds every entry that was committed."""
@@ -313,22 +340,17 @@ class RandomCluster:
             if index > member.disk_snapshot.index:
                 assert member.disk.term(index) == entry.term, f"{member.id} lacks entry {index}"
 
-    def _check_majority(self, member: RandomMember) -> None:
+    def check_majority(self, entry: Entry) -> None:
         """What is committed is on a majority of the disks."""
-        index = member.node.committed
-        try:
-            term = member.view.term(index)
-        except LogCompacted:
-            return
-        if index > member.view.last_index():
-            return
-        holders = sum(_holds(each.disk, index, term) for each in self.members.values())
-        assert holders > len(self.members) // 2, f"entry {index} is committed on {holders} disks"
+        if not self.changes:
+            holders = sum(_holds(each.disk, entry) for each in self.members.values())
+            assert holders > len(self.members) // 2, f"{entry} was applied, {holders} disks hold it"
 
     # --- after the faults ----------------------------------------------------------------------
 
     def heal(self) -> None:
         """Let everybody work without faults for some time: all must agree in the end."""
+        self.cut_off = frozenset()
         for _ in range(200):
             for member in self.members.values():
                 member.node.tick()
@@ -348,7 +370,8 @@ class RandomCluster:
         return max(leading, key=lambda each: each.node.term, default=None)
 
 
-def _holds(disk: MemoryLog, index: int, term: int) -> bool:
+def _holds(disk: MemoryLog, entry: Entry) -> bool:
+    index = entry.index
     if index < disk.first_index():
         return True
-    return index <= disk.last_index() and disk.term(index) == term
+    return index <= disk.last_index() and disk.term(index) == entry.term

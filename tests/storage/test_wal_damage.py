@@ -39,7 +39,7 @@ def image() -> bytes:
 
 
 @cache
-def prefixes() -> tuple[tuple[list[int], list[WalContents]]]:
+def prefixes() -> tuple[list[int], list[WalContents]]:
     """Ends of records, and what the log says when it ends there."""
     disk = laid_down(image())
     reader = RecordReader([disk.open_readonly(f"/wal/{NAME}")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.canonical import canonical, single_key_range
 from etcdtw.api.v3.kv_checks import (
     check_delete_range,
     check_put,
@@ -51,6 +51,10 @@ class KvService:
             router.add_unary(f"/etcdserverpb.KV/{name}", handler)
 
     def range(self, call: UnaryCall, body: bytes) -> None:
+        one_key = single_key_range(body)
+        if one_key is not None and (one_key[1] or self._replica.reads_are_local):
+            call.reply(self._applier.range_one(one_key[0]))
+            return
         request, _ = canonical(RangeRequest, body)
         check_range(request)
         if request.serializable or self._replica.reads_are_local:

@@ -10,6 +10,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.streaming import HeaderSource, decode_streamed
 from etcdtw.apply.quota import request_cost
 from etcdtw.errors import (
     EtcdError,
@@ -45,11 +46,6 @@ SETTLING_ROUND_SECONDS = 0.02
 EXPIRED_PER_ROUND_MAX = 500
 REVOKES_IN_FLIGHT_MAX = 16
 _POSITIVE_ID = (1 << 63) - 1
-
-
-class HeaderSource(Protocol):
-    def encode(self, revision: int) -> bytes:
-        """The tagged ResponseHeader of an answer."""
 
 
 class Proposer(Protocol):
@@ -242,7 +238,7 @@ class KeepAliveStream:
         if self._ended:
             return
         try:
-            request, _ = canonical(LeaseKeepAliveRequest, body)
+            request = decode_streamed(LeaseKeepAliveRequest, body)
         except EtcdError as error:
             self._end(error)
             return

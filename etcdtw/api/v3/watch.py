@@ -8,7 +8,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.streaming import HeaderSource, decode_streamed, requires_leader
 from etcdtw.errors import EtcdError, NoLeader
 from etcdtw.mvcc.watch import Place, Watcher, WatchHub
 from etcdtw.mvcc.watch_events import EventBatch
@@ -34,11 +34,6 @@ class WatchSettings:
     blocked_responses_max: int = 128
     blocked_bytes_max: int = 4 << 20
     sync_budget: int = 2000
-
-
-class HeaderSource(Protocol):
-    def encode(self, revision: int) -> bytes:
-        """The tagged ResponseHeader of an answer."""
 
 
 class Dice(Protocol):
@@ -80,14 +75,14 @@ class WatchService:
         router.add_stream("/etcdserverpb.Watch/Watch", self.watch)
 
     def watch(self, call: StreamCall) -> None:
-        if _requires_leader(call) and not self._has_leader():
+        if requires_leader(call) and not self._has_leader():
             call.finish(NoLeader())
             return
         self.streams[WatchStream(self, call)] = None
 
     def leader_lost(self) -> None:
         """There was no leader for three election timeouts."""
-        for stream in [each for each in self.streams if _requires_leader(each.call)]:
+        for stream in [each for each in self.streams if requires_leader(each.call)]:
             stream.end(NoLeader())
 
     def stop(self) -> None:
@@ -155,7 +150,7 @@ class WatchStream:
 
     def _message(self, body: bytes) -> None:
         try:
-            request, _ = canonical(WatchRequest, body)
+            request = decode_streamed(WatchRequest, body)
         except EtcdError as error:
             self.end(error)
             return
@@ -328,10 +323,6 @@ def _interest(request: WatchCreateRequest) -> Interest:
         no_delete=WatchCreateRequest.NODELETE in filters,
         prev_kv=request.prev_kv,
     )
-
-
-def _requires_leader(call: StreamCall) -> bool:
-    return bool(call.metadata.get("hasleader") == "true")
 
 
 def _go_name(error: EtcdError) -> str:

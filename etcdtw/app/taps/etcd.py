@@ -15,8 +15,7 @@ from etcdtw.app.fatal import Fatal
 from etcdtw.app.main import read_text, refuse, say_notices, text_of
 from etcdtw.app.preflight import bootstrap_factories, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
-from etcdtw.app.settings import MemberSettings
-from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
+from etcdtw.app.starting import StartingMember, find_assemble
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.observe.logging import log_observers
 
@@ -49,10 +48,10 @@ def makeService(options: Options) -> IService:
 
     twistd = getattr(options, "parent", None) or {}
     daemon = not twistd.get("nodaemon", True)
-    if daemon and "default" in loaded.settings.log_outputs:
+    if daemon and "default" in loaded.settings.log_outputs and not twistd.get("syslog"):
+        # twistd has chosen the file already, from the directory of the start.
         log_file = twistd.get("logfile") or "twistd.log"
-        path = os.path.join(twistd.get("rundir") or ".", log_file)
-        sys.stderr.write(f"log: {os.path.abspath(path)}\n")
+        sys.stderr.write(f"log: {os.path.abspath(log_file)}\n")
     return DaemonMember(loaded, reactor, daemon)
 
 
@@ -60,7 +59,9 @@ class DaemonMember(StartingMember):
     """A member whose refused start is told in the way that ``twistd`` can pass on."""
 
     def __init__(self, loaded: Loaded, reactor: Any, daemon: bool) -> None:
-        super().__init__(loaded.settings, reactor, bootstrap_factories(), Fatal(reactor), _assemble)
+        super().__init__(
+            loaded.settings, reactor, bootstrap_factories(), Fatal(reactor), find_assemble()
+        )
         self._loaded = loaded
         self._daemon = daemon
 
@@ -79,7 +80,3 @@ class DaemonMember(StartingMember):
                 # The first 100 bytes reach the terminal; the parent then exits with 1.
                 raise RuntimeError(sentence(problems)) from None
             raise SystemExit(code) from None
-
-
-def _assemble(settings: MemberSettings, reactor: Any) -> RunnableMember:
-    return find_assemble()(settings, reactor)

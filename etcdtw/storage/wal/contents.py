@@ -19,87 +19,86 @@ class WalContents:
     """A log read from a snapshot on.
 
     ``entries`` are those after the snapshot's index, without a gap; ``last_index`` is that of the
-    last entry record, 0 when there was none; ``hard_state`` the last one saved.
+    last entry record, 0 when there was none; ``hard_state`` the last one saved; ``metadata`` None
+    when there is no such record; ``has_snapshot`` whether the snapshot's own record was found.
     """
 
-    metadata: bytes = b""
+    metadata: bytes | None = None
     hard_state: HardState = EMPTY_HARD_STATE
     entries: list[Entry] = field(default_factory=list)
     last_index: int = 0
+    has_snapshot: bool = False
 
 
-def replay(reader: RecordReader, snapshot: WalSnapshot, contents: WalContents) -> bool:
-    """Fill ``contents`` with the records of ``reader``; whether the snapshot's record was there.
+def replay(reader: RecordReader, snapshot: WalSnapshot, contents: WalContents) -> None:
+    """Fill ``contents`` with the records of ``reader``.
 
     Raises what the reader raises, and CorruptError with etcd's texts for records that contradict
     each other. Record headers have no checksum, so a record that is not exactly what its type
     says is taken for damage.
     """
-    metadata: bytes | None = None
-    entries = contents.entries
-    start = snapshot.index
-    matched = False
-    for record_type, data in reader:
-        if record_type == ENTRY:
-            entry = _entry(data)
-            contents.last_index = entry.index
-            keep = entry.index - start - 1
-            if keep >= 0:
-                if keep != len(entries):
-                    if keep > len(entries):
-                        raise CorruptError(
-                            f"wal: slice bounds out of range: entry {entry.index} follows entry "
-                            f"{start + len(entries)}"
-                        )
-                    del entries[keep:]  # a new leader replaced what was never committed
-                entries.append(entry)
-        elif record_type == STATE:
-            contents.hard_state = _hard_state(data)
-        elif record_type == METADATA:
-            if metadata is not None and metadata != data:
-                raise CorruptError("wal: conflicting metadata found")
-            metadata = contents.metadata = data or b""
-        elif record_type == SNAPSHOT:
-            found = _snapshot(data)
-            if found.index == start:
-                if found.term != snapshot.term:
-                    raise CorruptError(
-                        f"wal: snapshot mismatch: index {start} has term {found.term} in the log "
-                        f"and {snapshot.term} in the snapshot"
-                    )
-                matched = True
-        elif record_type != CRC:
-            raise CorruptError(f"unexpected block type {record_type}")
-    return matched
-
-
-def _entry(data: bytes | None) -> Entry:
     try:
-        entry = decode_entry(data or b"")
+        for record_type, data in reader:
+            if record_type == ENTRY:
+                _add_entry(decode_entry(data or b""), snapshot.index, contents)
+            elif record_type == STATE:
+                contents.hard_state = _hard_state(data)
+            elif record_type == METADATA:
+                _set_metadata(data or b"", contents)
+            elif record_type == SNAPSHOT:
+                contents.has_snapshot |= _is_same(_snapshot(data), snapshot)
+            elif record_type != CRC:
+                raise ValueError(f"unexpected block type {record_type}")
     except ValueError as error:
-        raise CorruptError(f"wal: entry record: {error}") from None
+        raise CorruptError(f"{error} in {reader.location}") from None
+
+
+def _add_entry(entry: Entry, start: int, contents: WalContents) -> None:
     if entry.term == 0 or (entry.data is None and entry.type != EntryType.NORMAL):
-        raise CorruptError(f"wal: entry record is not an entry: {data!r}")
-    return entry
+        raise ValueError(f"wal: an entry record is not an entry: {entry}")
+    contents.last_index = entry.index
+    keep = entry.index - start - 1
+    if keep < 0:
+        return
+    entries = contents.entries
+    if keep != len(entries):
+        if keep > len(entries):
+            raise ValueError(
+                f"wal: slice bounds out of range: entry {entry.index} follows entry "
+                f"{start + len(entries)}"
+            )
+        del entries[keep:]  # a new leader replaced what was never committed
+    entries.append(entry)
+
+
+def _set_metadata(data: bytes, contents: WalContents) -> None:
+    if contents.metadata not in (None, data):
+        raise ValueError("wal: conflicting metadata found")
+    contents.metadata = data
+
+
+def _is_same(found: WalSnapshot, wanted: WalSnapshot) -> bool:
+    if found.index != wanted.index:
+        return False
+    if found.term != wanted.term:
+        raise ValueError(
+            f"wal: snapshot mismatch: index {found.index} has term {found.term} in the log and "
+            f"{wanted.term} in the snapshot"
+        )
+    return True
 
 
 def _hard_state(data: bytes | None) -> HardState:
-    try:
-        state = decode_hard_state(data or b"")
-    except ValueError as error:
-        raise CorruptError(f"wal: state record: {error}") from None
+    state = decode_hard_state(data or b"")
     if state.term == 0 or encode_hard_state(state) != data:
-        raise CorruptError(f"wal: state record is not a state: {data!r}")
+        raise ValueError(f"wal: a state record is not a state: {data!r}")
     return state
 
 
 def _snapshot(data: bytes | None) -> WalSnapshot:
-    try:
-        found = WalSnapshot.decode(data or b"")
-    except ValueError as error:
-        raise CorruptError(f"wal: snapshot record: {error}") from None
+    found = WalSnapshot.decode(data or b"")
     if found.encode() != data:
-        raise CorruptError(f"wal: snapshot record is not a snapshot: {data!r}")
+        raise ValueError(f"wal: a snapshot record is not a snapshot: {data!r}")
     return found
 
 
@@ -111,20 +110,18 @@ def read_wal(fs: IFilesystem, directory: str, snapshot: WalSnapshot) -> WalConte
     try:
         files += [fs.open_readonly(segment_path(directory, name)) for name in names]
         try:
-            matched = replay(RecordReader(files), snapshot, contents)
+            replay(RecordReader(files), snapshot, contents)
         except TornError as error:
             if not error.in_last_segment:
                 raise
-            # The snapshot that this log was written under may stand before the torn record.
-            matched = True
     finally:
         close_all(files)
-    require_match(matched, snapshot, directory)
+    require_snapshot(contents, snapshot, directory)
     return contents
 
 
-def require_match(matched: bool, snapshot: WalSnapshot, directory: str) -> None:
-    if not matched:
+def require_snapshot(contents: WalContents, snapshot: WalSnapshot, directory: str) -> None:
+    if not contents.has_snapshot:
         raise StorageError(
             f"wal: snapshot not found: {directory} has no record of the snapshot at index "
             f"{snapshot.index}, term {snapshot.term}"
@@ -143,13 +140,16 @@ def valid_snapshots(fs: IFilesystem, directory: str) -> list[WalSnapshot]:
     try:
         for name in list_segments(fs, directory):
             files.append(fs.open_readonly(segment_path(directory, name)))
-        for record_type, data in RecordReader(files):
+        reader = RecordReader(files)
+        for record_type, data in reader:
             if record_type == SNAPSHOT:
                 found.append(_snapshot(data))
             elif record_type == STATE:
                 commit = _hard_state(data).commit
     except TornError:
         pass
+    except ValueError as error:
+        raise CorruptError(f"{error} in {reader.location}") from None
     finally:
         close_all(files)
     return [each for each in found if each.index <= commit]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from etcdtw.errors import StorageError
 from etcdtw.storage.interfaces import IFile, IFilesystem
-from etcdtw.storage.wal.contents import WalContents, close_all, replay, require_match
+from etcdtw.storage.wal.contents import WalContents, close_all, replay, require_snapshot
 from etcdtw.storage.wal.names import SegmentName, list_segments, segment_path, select_segments
 from etcdtw.storage.wal.reader import RecordReader, TornError
 from etcdtw.storage.wal.records import (
@@ -93,13 +93,13 @@ def open_locked(
             segments.append(Segment(name, file))
         files = [segment.file for segment in segments]
         try:
-            reader, contents, matched = _read(files, snapshot)
+            reader, contents = _read(files, snapshot)
         except TornError as error:
             if not error.in_last_segment:
                 raise
             repair(fs, directory, files[-1])
-            reader, contents, matched = _read(files, snapshot)
-        require_match(matched, snapshot, directory)
+            reader, contents = _read(files, snapshot)
+        require_snapshot(contents, snapshot, directory)
         _clear_tail(files[-1], reader.offset, segment_bytes)
         # What a killed process left in the page cache was read as if it were durable: make it so.
         files[-1].sync_data()
@@ -112,11 +112,11 @@ def open_locked(
     return Opened(segments, reader.offset, reader.crc, contents, snapshot.index)
 
 
-def _read(files: list[IFile], snapshot: WalSnapshot) -> tuple[RecordReader, WalContents, bool]:
+def _read(files: list[IFile], snapshot: WalSnapshot) -> tuple[RecordReader, WalContents]:
     reader = RecordReader(files)
     contents = WalContents()
-    matched = replay(reader, snapshot, contents)
-    return reader, contents, matched
+    replay(reader, snapshot, contents)
+    return reader, contents
 
 
 def repair(fs: IFilesystem, directory: str, file: IFile) -> None:

@@ -38,13 +38,20 @@ class RecordReader:
 
     def __init__(self, files: Sequence[IFile]) -> None:
         self._files = files
+        self._path = ""
         self.offset = 0
         self.crc = 0
+
+    @property
+    def location(self) -> str:
+        """Where the record that was read last ends, for messages."""
+        return f"{self._path} before offset {self.offset}"
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
         """Type and data of each record. TornError or CorruptError ends it."""
         for file in self._files:
             self.offset = 0
+            self._path = file.path
             yield from self._read(file, file is self._files[-1])
 
     def _read(self, file: IFile, last: bool) -> Iterator[tuple[int, bytes | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -58,7 +57,7 @@ class Wal:
         self._tail = opened.segments[-1]
         self._offset = opened.offset
         self._crc = opened.crc
-        self._metadata = opened.contents.metadata
+        self._metadata = opened.contents.metadata or b""
         self._state = opened.contents.hard_state
         self._last_index = opened.contents.last_index
         self._next = NextSegment(fs, directory, segment_bytes)
@@ -257,6 +256,4 @@ def segment_header(crc: int, metadata: bytes, state: HardState) -> tuple[bytes, 
 
 def is_wal_directory(fs: IFilesystem, directory: str) -> bool:
     """Whether a log is in this directory."""
-    return fs.isdir(directory) and any(
-        name.endswith(".wal") for name in fs.listdir(posixpath.normpath(directory))
-    )
+    return fs.isdir(directory) and any(name.endswith(".wal") for name in fs.listdir(directory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from tests.process.raw_http2 import (
     END_HEADERS,
     HEADERS,
     PING,
+    PREFACE,
     PUT,
     RST_STREAM,
     SETTINGS,
@@ -22,6 +24,7 @@ from tests.process.raw_http2 import (
     message,
 )
 
+WINDOW_MAX = (1 << 31) - 1
 CALM = ("GOAWAY ENHANCE_YOUR_CALM",)
 PROTOCOL = ("GOAWAY PROTOCOL_ERROR",)
 ONE_MORE_BYTE = frame(WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big"))
@@ -73,6 +76,19 @@ def rapid_reset(port: int) -> str:
         return connection.outcome(stream=0)
 
 
+def greedy_reader(port: int, answers: int, request: bytes) -> RawConnection:
+    """Asks for much, allows everything by its windows, and never reads; the caller closes."""
+    wide = frame(SETTINGS, 0, 0, struct.pack("!HI", 4, WINDOW_MAX))
+    wide += frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", WINDOW_MAX - 65535))
+    connection = RawConnection(port, PREFACE + wide)
+    for number in range(answers):
+        stream = 2 * number + 1
+        octets = frame(HEADERS, END_HEADERS, stream, connection.block("/etcdserverpb.KV/Range"))
+        if not connection.send_without_reading(octets + connection.data(stream, request), 0.5):
+            break
+    return connection
+
+
 def many_open_streams(port: int) -> str:
     """Streams that never send their body; the connection must still answer."""
     with closing(RawConnection(port)) as connection:
@@ -95,7 +111,7 @@ FLOODS = [
     Attack("empty DATA flood", CALM, flood(frame(DATA, 0, 1), 200_000, stream_open=True)),
     Attack(
         "window update flood",
-        (*CALM, *PROTOCOL),
+        (*CALM, "silence"),
         flood(ONE_MORE_BYTE, 200_000, stream_open=True),
     ),
     Attack(

@@ -13,14 +13,20 @@ from tests.process.raw_http2 import (
 
 
 def first_bytes(octets: bytes) -> Callable[[int], str]:
-    """Bytes instead of the connection preface; HTTP/1.1 answers by its status line."""
+    """Bytes instead of the connection preface; HTTP/1.1 answers by its status line.
+
+    The sending side is closed if a second passes without an answer.
+    """
 
     def run(port: int) -> str:
-        with closing(socket.create_connection(("127.0.0.1", port), timeout=5)) as connection:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=1)) as connection:
             try:
                 connection.sendall(octets)
-                connection.shutdown(socket.SHUT_WR)
-                answer = connection.recv(4096)
+                try:
+                    answer = connection.recv(4096)
+                except TimeoutError:
+                    connection.shutdown(socket.SHUT_WR)
+                    answer = connection.recv(4096)
             except TimeoutError:
                 return "silence"
             except OSError:

@@ -1,0 +1,122 @@
+"""The configuration file; the refusals were seen from etcd 3.5.1."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.config.file import read_file
+from etcdtw.config.flags import FLAGS
+from etcdtw.config.kinds import DURATION, LOG_OUTPUTS, SWITCH, WORDS
+from etcdtw.config.problems import ConfigProblems
+from etcdtw.config.values import Values
+
+DECODING = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
+
+REFUSALS = {
+    "grpc-keepalive-min-time: 5s": DECODING
+    + "string into Go struct field configYAML.grpc-keepalive-min-time of type time.Duration",
+    "name: 5": DECODING + "number into Go struct field configYAML.name of type string",
+    "name: [a]": DECODING + "array into Go struct field configYAML.name of type string",
+    "heartbeat-interval: abc": DECODING
+    + "string into Go struct field configYAML.heartbeat-interval of type uint",
+    "heartbeat-interval: 1.5": DECODING
+    + "number 1.5 into Go struct field configYAML.heartbeat-interval of type uint",
+    "snapshot-count: -1": DECODING
+    + "number -1 into Go struct field configYAML.snapshot-count of type uint64",
+    'enable-v2: "true"': DECODING + "string into Go struct field configYAML.enable-v2 of type bool",
+    "log-outputs: stderr": DECODING
+    + "string into Go struct field configYAML.log-outputs of type []string",
+    "abc": DECODING + "string into Go value of type embed.configYAML",
+    "client-transport-security: x": DECODING
+    + "string into Go struct field configYAML.client-transport-security "
+    "of type embed.securityConfig",
+    "client-transport-security:\n  auto-tls: x": DECODING
+    + "string into Go struct field securityConfig.client-transport-security.auto-tls of type bool",
+    "initial-cluster-state: foo": 'unexpected clusterState "foo"',
+    "proxy: foo": "unexpected error setting up proxyFlag: invalid value",
+    "discovery-fallback: zz": (
+        "unexpected error setting up discovery-fallback flag: invalid value"
+    ),
+    "advertise-client-urls: x": (
+        "unexpected error setting up advertise-peer-urls: "
+        "URL scheme must be http, https, unix, or unixs: x"
+    ),
+    "listen-metrics-urls: x": (
+        "unexpected error setting up listen-metrics-urls: "
+        "URL scheme must be http, https, unix, or unixs: x"
+    ),
+    "name: [": ("error converting YAML to JSON: yaml: line 1: did not find expected node content"),
+    "a: 1\n\tb: 2": (
+        "error converting YAML to JSON: yaml: line 2: "
+        "found a tab character that violates indentation"
+    ),
+    "a: b: c": (
+        "error converting YAML to JSON: yaml: mapping values are not allowed in this context"
+    ),
+}
+
+
+def read(text: str) -> Values:
+    return read_file("/c.yml", lambda path: text + "\n")[0]
+
+
+class FileTests(SynchronousTestCase):
+    def test_refusals(self) -> None:
+        """Malformed files are refused with etcd's texts, exit code 1, naming the file."""
+        for text, words in REFUSALS.items():
+            problems = self.assertRaises(ConfigProblems, read, text)
+            self.assertEqual(str(problems), words, text)
+            self.assertEqual(problems.exit_code, 1)
+            self.assertEqual(problems.problems[0].source, "file /c.yml")
+
+    def test_missing_file(self) -> None:
+        """A file that is not there is refused with the path and the system's reason."""
+
+        def missing(path: str) -> str:
+            raise FileNotFoundError(2, "No such file or directory")
+
+        problems = self.assertRaises(ConfigProblems, read_file, "/x.yml", missing)
+        self.assertEqual(str(problems), "open /x.yml: no such file or directory")
+
+    def test_all_at_once(self) -> None:
+        """Every bad key is reported."""
+        problems = self.assertRaises(ConfigProblems, read, "name: 5\nmax-wals: x\n")
+        self.assertEqual([each.flag for each in problems.problems], ["name", "max-wals"])
+
+    def test_every_key(self) -> None:
+        """Every flag that has a key can be set in a file with a value of the key's type."""
+        for name, flag in FLAGS.items():
+            key = flag.file_key
+            if key is None or not flag.default:
+                continue
+            text, expected = flag.default, flag.kind.parse(flag.default)
+            if flag.kind is DURATION:
+                text = str(int(float(str(expected)) * 1e9))
+            elif flag.kind in (LOG_OUTPUTS, WORDS):
+                text = f"[{text}]"
+            elif flag.kind is SWITCH or flag.kind.word == "integer":
+                pass
+            else:
+                text = "'" + text + "'"
+            group, dot, inner = key.partition(".")
+            found = read(f"{group}:\n  {inner}: {text}" if dot else f"{key}: {text}")
+            self.assertEqual(found[name].value, expected, name)
+
+    def test_nanoseconds(self) -> None:
+        """A duration is a whole number of nanoseconds."""
+        self.assertEqual(
+            read("grpc-keepalive-min-time: 1500000000")["grpc-keepalive-min-time"].value, 1.5
+        )
+
+    def test_security_maps(self) -> None:
+        """The security maps hold the TLS flags without their prefix."""
+        found = read("peer-transport-security:\n  cert-file: a.crt\n  allowed-cn: b")
+        self.assertEqual(found["peer-cert-file"].value, "a.crt")
+        self.assertEqual(found["peer-cert-allowed-cn"].value, "b")
+
+    def test_unknown_and_empty_keys(self) -> None:
+        """Unknown keys are noticed and empty ones leave the default."""
+        values, notices = read_file("/c.yml", lambda path: "nope: 1\nname:\nlisten-peer-urls: ''\n")
+        self.assertEqual(values, {})
+        self.assertEqual([notice.fields for notice in notices], [{"key": "nope"}])
+        self.assertEqual(read_file("/c.yml", lambda path: ""), ({}, []))

@@ -1,0 +1,234 @@
+"""From command line, environment and file to settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.config.flags import FLAGS, Feature
+from etcdtw.config.load import Loaded, Wanted, load, member_settings
+from etcdtw.config.problems import ConfigProblems, Stage
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def loaded(
+    *words: str, variables: Mapping[str, str] = NOTHING, files: Mapping[str, str] = NOTHING
+) -> Loaded:
+    found = load(words, variables, "/here", files.__getitem__)
+    assert isinstance(found, Loaded), "a text was asked for"
+    return found
+
+
+class PrecedenceTests(SynchronousTestCase):
+    def test_flag_variable_default(self) -> None:
+        """A flag wins over a variable (if that is allowed), a variable over the default."""
+        variables = {"ETCD_NAME": "v", "ETCD_MAX_WALS": "7"}
+        found = loaded("--name=f", "--strict-environment=false", variables=variables).settings
+        self.assertEqual((found.name, found.max_wals, found.max_snapshots), ("f", 7, 5))
+
+    def test_shadowed_variable(self) -> None:
+        """By default a variable whose flag is given ends the start."""
+        variables = {"ETCD_NAME": "v"}
+        error = self.assertRaises(ConfigProblems, loaded, "--name=f", variables=variables)
+        self.assertIs(error.stage, Stage.VERIFY)
+        self.assertEqual(error.problems[0].source, "environment ETCD_NAME")
+
+    def test_file_replaces_all(self) -> None:
+        """With a file, flags and variables have no effect."""
+        found = loaded(
+            "--name=f",
+            "--config-file=c.yml",
+            variables={"ETCD_MAX_WALS": "7"},
+            files={"/here/c.yml": "max-snapshots: 3\n"},
+        )
+        settings = found.settings
+        self.assertEqual(
+            (settings.name, settings.max_wals, settings.max_snapshots), ("default", 5, 3)
+        )
+        self.assertTrue(any("will be ignored" in notice.message for notice in found.notices))
+
+    def test_file_by_variable(self) -> None:
+        """``ETCD_CONFIG_FILE`` names a file as the flag does."""
+        variables = {"ETCD_CONFIG_FILE": "/c.yml"}
+        found = loaded(variables=variables, files={"/c.yml": "name: y\n"})
+        self.assertEqual(found.settings.name, "y")
+
+
+class SettingsTests(SynchronousTestCase):
+    def test_defaults(self) -> None:
+        """A start without arguments gives etcd's defaults."""
+        found = loaded().settings
+        self.assertEqual(found.data_dir, "/here/default.etcd")
+        self.assertEqual(found.wal_path, "/here/default.etcd/member/wal")
+        self.assertEqual(found.initial_cluster, (("default", ("http://localhost:2380",)),))
+        self.assertEqual((found.heartbeat_interval, found.election_timeout), (100, 1000))
+        self.assertEqual(found.grpc_keepalive_interval, 7200.0)
+        self.assertEqual(found, member_settings("/here"))
+
+    def test_zero_means(self) -> None:
+        """0 stands for etcd's own choice where etcd says so."""
+        found = loaded("--snapshot-count=0", "--backend-batch-limit=0").settings
+        self.assertEqual((found.snapshot_count, found.backend_batch_limit), (100_000, 10_000))
+        self.assertEqual(found.backend_batch_interval, 0.1)
+
+    def test_relative_paths(self) -> None:
+        """Directories, certificates and log files are taken from the directory of the start."""
+        found = loaded(
+            "--data-dir=d",
+            "--wal-dir=/w",
+            "--peer-trusted-ca-file=ca.crt",
+            "--log-outputs=stderr,l",
+        ).settings
+        self.assertEqual((found.data_dir, found.wal_dir, found.wal_path), ("/here/d", "/w", "/w"))
+        self.assertEqual(found.peer_trusted_ca_file, "/here/ca.crt")
+        self.assertEqual(found.log_outputs, ("/here/l", "stderr"))
+
+    def test_name_alone(self) -> None:
+        """Only a name: the initial cluster is that name with the advertised URLs."""
+        found = loaded("--name=m", "--initial-advertise-peer-urls=http://b:2,http://a:1").settings
+        self.assertEqual(found.initial_cluster, (("m", ("http://a:1", "http://b:2")),))
+
+    def test_discovery_clears_initial_cluster(self) -> None:
+        """With discovery the default initial cluster does not count."""
+        self.assertEqual(loaded("--discovery=http://a:1/x").settings.initial_cluster, ())
+
+    def test_bad_initial_cluster_waits(self) -> None:
+        """A malformed initial cluster only matters to a member that is new."""
+        found = loaded("--initial-cluster=http://127.0.0.1:1")
+        self.assertEqual(found.settings.initial_cluster, ())
+        self.assertEqual(
+            [problem.reason for problem in found.bootstrap_problems],
+            ["error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "],
+        )
+
+    def test_retention(self) -> None:
+        """Retention is hours or a duration in periodic mode, revisions in revision mode."""
+        for mode, text, value in (
+            ("periodic", "2", 7200),
+            ("periodic", "30m", 1800),
+            ("revision", "1000", 1000),
+            ("revision", "1h", 3_600_000_000_000),
+            ("", "1", 3600),
+        ):
+            found = loaded(f"--auto-compaction-mode={mode}", f"--auto-compaction-retention={text}")
+            self.assertEqual(found.settings.auto_compaction_retention, value)
+        found = loaded("--auto-compaction-retention=1x")
+        self.assertEqual(
+            found.start_problems[0].reason,
+            'error parsing CompactionRetention: time: unknown unit "x" in duration "1x"',
+        )
+
+    def test_texts(self) -> None:
+        """``--help`` and ``--version`` win over everything that parses."""
+        self.assertEqual(load(["--help", "--nope"], {}, "/", str), Wanted("help"))
+        self.assertEqual(load(["--version", "--name=x"], {}, "/", str), Wanted("version"))
+        self.assertIsInstance(load(["--version=false"], {}, "/", str), Loaded)
+
+
+class RefusalTests(SynchronousTestCase):
+    def reasons(self, *words: str) -> list[str]:
+        error = self.assertRaises(ConfigProblems, loaded, *words)
+        return [problem.reason for problem in error.problems]
+
+    def test_all_at_once(self) -> None:
+        """All problems of a configuration are reported, each with flag and source."""
+        error = self.assertRaises(
+            ConfigProblems,
+            loaded,
+            "--election-timeout=300",
+            "--listen-client-urls=http://10.0.0.1:1",
+            variables={"ETCD_AUTO_COMPACTION_MODE": "weekly"},
+        )
+        self.assertEqual(
+            [(problem.flag, problem.source) for problem in error.problems],
+            [
+                ("election-timeout", "command line"),
+                ("advertise-client-urls", "default"),
+                ("auto-compaction-mode", "environment ETCD_AUTO_COMPACTION_MODE"),
+            ],
+        )
+
+    def test_empty_host(self) -> None:
+        """A listen URL without a host and an advertised one without are refused."""
+        self.assertEqual(
+            self.reasons("--listen-peer-urls=http://:1"),
+            ["expected IP in URL for binding (http://:1)"],
+        )
+        self.assertEqual(
+            self.reasons("--initial-advertise-peer-urls=http://:1"),
+            [
+                '--initial-advertise-peer-urls "http://:1" must be "host:port" '
+                "(unexpected empty host (http://:1))"
+            ],
+        )
+
+    def test_host_names(self) -> None:
+        """A host name to listen on is accepted, and refused with ``--strict-bind``."""
+        word = "--listen-peer-urls=http://example.com:1"
+        self.assertEqual(loaded(word).settings.listen_peer_urls, ("http://example.com:1",))
+        self.assertEqual(
+            self.reasons(word, "--strict-bind"),
+            ["expected IP in URL for binding (http://example.com:1)"],
+        )
+
+    def test_log_outputs(self) -> None:
+        """The default output stands alone."""
+        self.assertEqual(
+            self.reasons("--log-outputs=default,stderr"),
+            ['multi logoutput for "default" is not supported yet'],
+        )
+
+    def test_missing_features(self) -> None:
+        """What would be dangerous to ignore is refused by name; defaults are fine."""
+        for name, flag in FLAGS.items():
+            if flag.feature is not Feature.REFUSED:
+                continue
+            self.assertEqual(loaded(f"--{name}={flag.default}").start_problems, (), name)
+        for word in ("--cert-file=x", "--force-new-cluster", "--bcrypt-cost=11", "--proxy=on"):
+            reasons = [problem.reason for problem in loaded(word).start_problems]
+            name = word.partition("=")[0]
+            self.assertEqual(reasons, [f"{name} is not available in this build yet"])
+        jwt = loaded("--auth-token=jwt,sign-method=RS256").start_problems
+        self.assertIn("--auth-token is not available", jwt[0].reason)
+
+    def test_secure_urls(self) -> None:
+        """https and unixs URLs are refused, first with etcd's text if there is no certificate."""
+        for flag in ("listen-peer-urls", "initial-advertise-peer-urls", "advertise-client-urls"):
+            problems = loaded(f"--{flag}=https://127.0.0.1:1").start_problems
+            self.assertIn("not available in this build yet", problems[-1].reason)
+
+    def test_python_settings(self) -> None:
+        """Settings made in Python are checked as those of a command line."""
+        self.assertEqual(member_settings(max_wals=9).max_wals, 9)
+        self.assertRaises(ConfigProblems, member_settings, election_timeout=1)
+        self.assertRaises(AssertionError, member_settings, nope=1)
+
+
+class NoticeTests(SynchronousTestCase):
+    def notices(self, *words: str) -> list[str]:
+        return [notice.message for notice in loaded("--data-dir=d", *words).notices]
+
+    def test_no_effect(self) -> None:
+        """A flag whose feature is missing is noticed once, unless it has its default value."""
+        self.assertEqual(self.notices("--enable-pprof=false"), [])
+        self.assertEqual(
+            self.notices("--enable-pprof"),
+            ["flag is accepted but has no effect in this build yet"],
+        )
+
+    def test_local_advertising(self) -> None:
+        """Listening for the network while advertising localhost is noticed."""
+        self.assertEqual(
+            self.notices("--listen-peer-urls=http://0.0.0.0:2380"),
+            ["advertised URL can only be reached from this machine"],
+        )
+        self.assertEqual(self.notices("--listen-peer-urls=http://127.0.0.1:2380"), [])
+
+    def test_large_requests(self) -> None:
+        """More than 10 MiB per request is noticed."""
+        self.assertEqual(
+            self.notices("--max-request-bytes=10485761"), ["exceeded recommended request limit"]
+        )

@@ -1,0 +1,83 @@
+"""Worlds with faults keep every promise, and broken members are found out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.testing.cluster import MemberParts
+from etcdtw.testing.world import Report, WorldSettings, run_world
+from tests.simulation.planted import AcksBeforeSync, AppliesOutOfOrder, ForgetsVote
+
+SEEDS = range(30)
+SHORT = WorldSettings(fault_seconds=8.0)
+
+
+class WorldTests(SynchronousTestCase):
+    """Whole worlds, one seed each."""
+
+    def test_seeds(self) -> None:
+        """Thirty worlds with all kinds of faults violate nothing."""
+        failed = []
+        for seed in SEEDS:
+            report = run_world(seed, SHORT)
+            if report.violations:
+                failed.append(f"{report.violations[0]}\n  show it again: {report.replay_command}")
+        self.assertEqual(failed, [], "\n".join(failed))
+
+    def test_something_happens(self) -> None:
+        """A world has faults, messages that get lost, and requests that succeed all the same."""
+        report = run_world(1, SHORT)
+        self.assertGreater(sum(report.faults.values()), 3)
+        self.assertGreater(report.requests["writes acknowledged"], 50)
+        self.assertGreater(report.requests["reads answered"], 10)
+        self.assertGreater(report.messages["cut"] + report.messages["dropped"], 0)
+
+    def test_same_in_two_processes(self) -> None:
+        """A seed gives the same events in processes that hash differently."""
+        code = (
+            "from etcdtw.testing.world import *\n"
+            "report = run_world(7, WorldSettings(fault_seconds=6.0))\n"
+            "print(report.trace_digest, sorted(report.messages.items()))"
+        )
+        told = set()
+        for hash_seed in ("1", "2"):
+            environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+            told.add(subprocess.check_output([sys.executable, "-c", code], env=environment))
+        self.assertEqual(len(told), 1, told)
+
+
+class PlantedBugTests(SynchronousTestCase):
+    """A checker that finds nothing in a broken member would find nothing at all."""
+
+    def first_violation(self, settings: WorldSettings, seeds: int) -> Report:
+        for seed in range(seeds):
+            report = run_world(seed, settings)
+            if report.violations:
+                return report
+        raise self.failureException(f"{seeds} seeds found nothing")
+
+    def test_acknowledges_before_sync(self) -> None:
+        """Acknowledging an append before it is durable is found."""
+        faults = frozenset(("power cut at answer", "slow disk"))
+        parts = MemberParts(durable=AcksBeforeSync)
+        self.first_violation(WorldSettings(3, faults=faults, parts=parts), 20)
+
+    def test_forgets_vote(self) -> None:
+        """A vote that does not survive a restart is found: two leaders in one term."""
+        faults = frozenset(("upset election",))
+        parts = MemberParts(durable=ForgetsVote)
+        report = self.first_violation(
+            WorldSettings(3, fault_seconds=30.0, faults=faults, parts=parts), 20
+        )
+        self.assertIn("election safety", report.violations[0])
+
+    def test_applies_out_of_order(self) -> None:
+        """Applying in another order than the log's is found."""
+        report = self.first_violation(
+            WorldSettings(parts=MemberParts(replica=AppliesOutOfOrder)), 3
+        )
+        self.assertIn("apply order", report.violations[0])
