@@ -58,10 +58,11 @@ def frames_of(received: bytes) -> tuple[list[tuple[int, int, int, bytes]], bytes
 
 
 class PreparedConnection:
-    """One connection that replaces every answered request by its next one."""
+    """One connection; with ``refill`` every answered request is replaced by the next one."""
 
-    def __init__(self, port: int, requests: list[bytes]) -> None:
+    def __init__(self, port: int, requests: list[bytes], *, refill: bool = True) -> None:
         self._requests = requests
+        self._refill = refill
         self._sent = 0
         self._received = b""
         self._begin: dict[int, float] = {}
@@ -105,7 +106,7 @@ class PreparedConnection:
             if flags & END_STREAM and kind in (HEADERS, DATA):
                 self.latencies_us.append((now - self._begin.pop(stream)) * 1e6)
                 done += 1
-        self.send(done, control)
+        self.send(done if self._refill else 0, control)
 
 
 def encoded(path: str, bodies: Iterator[bytes], count: int) -> list[bytes]:

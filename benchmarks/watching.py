@@ -76,7 +76,7 @@ def run(member: Member, *, streams: int, watchers: int, puts: int) -> Sample:
     """``watchers`` of one key spread over ``streams`` connections; then ``puts`` one by one."""
     body = PutRequest(key=WATCHED, value=b"x" * 256).SerializeToString()
     put_requests = encoded("/etcdserverpb.KV/Put", repeat(body), puts)
-    writer = PreparedConnection(member.client_port, put_requests)
+    writer = PreparedConnection(member.client_port, put_requests, refill=False)
     watches = [_WatchConnection(member.client_port, watchers // streams) for _ in range(streams)]
     everyone = watchers // streams * streams
     try:

@@ -83,10 +83,12 @@ def assemble_core(
     transport: IPeerTransport,
     clock: IReactorTime,
     worker: IWorker,
+    background: IWorker,
     dice: Dice,
     wall_seconds: Callable[[], float],
 ) -> Core:
-    """Put a member together; nothing runs before ``start``.
+    """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
+    what may take longer.
 
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
@@ -121,7 +123,7 @@ def assemble_core(
     )
     replica = Replica(
         node,
-        DurableLog(opened.wal, opened.tail, worker),
+        DurableLog(opened.wal, opened.tail, worker, background),
         applier,
         transport,
         clock,

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
+from etcdtw.observe.logging import plain
+
 EXIT_CODE = 1
 STOP_SECONDS = 10.0
 """How long services may take to stop before the process is ended under them."""
@@ -50,7 +52,7 @@ class Fatal:
         if self.reason is not None:
             return
         self.reason = reason
-        self.log.critical("{reason}", reason=reason, **fields)
+        self.log.critical(plain(reason), **fields)
         self._leave(EXIT_CODE)
         self._reactor.callLater(STOP_SECONDS, self._leave_now, EXIT_CODE)
         self._reactor.callWhenRunning(self._reactor.stop)

@@ -22,7 +22,7 @@ from etcdtw.app.starting import Assemble, StartingMember, find_assemble
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
-from etcdtw.observe.logging import log_observers
+from etcdtw.observe.logging import log_observers, plain
 
 OTHER_COMMANDS = ("gateway", "grpc-proxy", "ctl")
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
@@ -35,7 +35,11 @@ def main() -> NoReturn:
     sys.exit(run(sys.argv[1:], os.environ))
 
 
-def run(words: Sequence[str], variables: Mapping[str, str], assemble: Any = find_assemble) -> int:
+def run(
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    assemble: Callable[[], Assemble] = find_assemble,
+) -> int:
     """Start a member and stay until it ends; the exit code. ``assemble`` finds its maker."""
     if words and words[0] in OTHER_COMMANDS:
         sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
@@ -75,7 +79,7 @@ def refuse(refused: ConfigProblems) -> int:
 def say_notices(loaded: Loaded) -> None:
     """Log what the operator should know about the configuration."""
     for notice in loaded.notices:
-        _log.warn(notice.message.replace("{", "{{").replace("}", "}}"), **notice.fields)
+        _log.warn(plain(notice.message), **notice.fields)
 
 
 def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:

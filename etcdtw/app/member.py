@@ -68,7 +68,7 @@ class Member(Service):
         self._client_gate = Gate()
         self._peer_gate = Gate()
         self._client_factory: ClientPortFactory | None = None
-        self._worker: ThreadWorker | None = None
+        self._workers: list[ThreadWorker] = []
         self._announcements: list[Announcement] = []
         self._purging: Any = None
 
@@ -99,7 +99,7 @@ class Member(Service):
         self._data_dir.lock()
         self._data_dir.remove_scratch()
         opened = self._open_log()
-        self._worker = ThreadWorker(self._reactor, "etcdtw-disk")
+        self._workers = [ThreadWorker(self._reactor, name) for name in ("sync", "background")]
         dice = random.SystemRandom()
         core = assemble_core(
             self.settings,
@@ -107,7 +107,7 @@ class Member(Service):
             MemoryBackend(),
             NoPeers(),
             self._reactor,
-            self._worker,
+            *self._workers,
             dice,
             time.time,
         )
@@ -244,8 +244,8 @@ class Member(Service):
         if self.core is not None:
             self.core.stop()
             self.core = None
-        if self._worker is not None:
-            self._worker.stop()
+        for worker in self._workers:
+            worker.stop()
         self._data_dir.unlock()
 
 

@@ -47,17 +47,15 @@ class KvApplier:
         """Raises ``LeaseNotFound`` or, for ignore_value and ignore_lease, ``KeyNotFound``."""
         store = self._store
         lease = request.lease
-        if request.prev_kv or request.ignore_value or request.ignore_lease:
-            if lease and not self._leases.exists(lease):
-                raise LeaseNotFound
-            check_put(store, self._leases, request)
-            txn = store.write()
-            response = put_response(store, txn, request, self._header.encode)
-            txn.end()
-            return response
         if lease and not self._leases.exists(lease):
             raise LeaseNotFound
-        return self._header.encode(store.put_one(request.key, request.value, lease))
+        if not (request.prev_kv or request.ignore_value or request.ignore_lease):
+            return self._header.encode(store.put_one(request.key, request.value, lease))
+        check_put(store, self._leases, request)
+        txn = store.write()
+        response = put_response(store, txn, request, self._header.encode)
+        txn.end()
+        return response
 
     def delete_range(self, request: DeleteRangeRequest) -> bytes:
         txn = self._store.write()

@@ -7,6 +7,8 @@ is anything written.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from etcdtw.apply.header import revision_header
 from etcdtw.apply.kv_range import check_sort_target, range_response
 from etcdtw.apply.kv_write import Leases, check_put, delete_range_response, put_response
@@ -23,8 +25,6 @@ from etcdtw.pb.rpc_pb2 import (
     RequestOp,
     TxnRequest,
 )
-
-Step = "RangeRequest | PutRequest | DeleteRangeRequest | TxnPlan | None"
 
 _MISSING = KeyValue()
 
@@ -72,9 +72,10 @@ class TxnPlan:
         return b"".join(parts)
 
 
-def _step(
-    store: Store, operation: RequestOp
-) -> RangeRequest | PutRequest | DeleteRangeRequest | TxnPlan | None:
+_Step: TypeAlias = RangeRequest | PutRequest | DeleteRangeRequest | TxnPlan | None
+
+
+def _step(store: Store, operation: RequestOp) -> _Step:
     kind = operation.WhichOneof("request")
     if kind == "request_range":
         return operation.request_range
@@ -87,11 +88,7 @@ def _step(
     return None
 
 
-def _run_step(
-    store: Store,
-    txn: WriteTxn,
-    step: RangeRequest | PutRequest | DeleteRangeRequest | TxnPlan | None,
-) -> bytes:
+def _run_step(store: Store, txn: WriteTxn, step: _Step) -> bytes:
     """The ResponseOp of one step."""
     if isinstance(step, RangeRequest):
         tag, body = b"\x0a", range_response(txn, step, revision_header)

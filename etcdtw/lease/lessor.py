@@ -22,8 +22,9 @@ from etcdtw.pb.lease_pb2 import Lease
 TTL_SECONDS_MAX = 9_000_000_000
 EXPIRED_RETRY_SECONDS = 3.0
 CHECKPOINT_INTERVAL_SECONDS = 300.0
-# A new primary puts so many leases under watch per round rather than all in one turn.
-SETTLE_LEASES_MAX = 10_000
+# So many leases are looked at in one turn: those that a new primary puts under watch, and those
+# whose deadline came up although they were renewed.
+ROUND_LEASES_MAX = 10_000
 _BUCKET = b"lease"
 
 
@@ -73,6 +74,7 @@ class Lessor:
         # plus their TTL.
         self._extended_to = 0.0
         self._unsettled: list[int] = []
+        self._cut_short = False
         self._expiries = Deadlines()  # at or before the lease's real expiry
         self._checkpoints = Deadlines()
         self._recover()
@@ -197,14 +199,14 @@ class Lessor:
         self._primary = False
         self._expiry = {}
         self._unsettled = []
+        self._cut_short = False
         self._expiries = Deadlines()
         self._checkpoints = Deadlines()
 
     @property
-    def settling(self) -> bool:
-        """Whether ``expired`` has not looked at all leases yet since the promotion; it should
-        then be called again soon."""
-        return bool(self._unsettled)
+    def unfinished(self) -> bool:
+        """Whether ``expired`` left out leases that it should look at soon."""
+        return bool(self._unsettled) or self._cut_short
 
     def renew(self, lease_id: int, now: float) -> int:
         """Start the whole TTL again; returns it.
@@ -232,19 +234,26 @@ class Lessor:
     def expired(self, now: float, limit: int = 500) -> list[int]:
         """Leases that are over, the earliest deadline first. Each comes up again after some
         seconds, as long as it is not revoked."""
-        for _ in range(min(len(self._unsettled), SETTLE_LEASES_MAX)):
+        for _ in range(min(len(self._unsettled), ROUND_LEASES_MAX)):
             lease_id = self._unsettled.pop()
             if lease_id in self._ttl:
                 self._settle(lease_id)
                 self._schedule_checkpoint(lease_id, now)
         over: list[int] = []
-        while len(over) < limit and (due := self._expiries.pop_due(now)) is not None:
+        self._cut_short = False
+        for _ in range(ROUND_LEASES_MAX):
+            due = self._expiries.pop_due(now)
+            if due is None:
+                return over
             expiry = self._expiry[due]
             if expiry > now:
                 self._expiries.set(due, expiry)
             else:
                 self._expiries.set(due, now + EXPIRED_RETRY_SECONDS)
                 over.append(due)
+                if len(over) == limit:
+                    return over
+        self._cut_short = True
         return over
 
     def due_checkpoints(self, now: float, limit: int = 1000) -> list[tuple[int, int]]:

@@ -34,6 +34,11 @@ def open_output(target: str) -> TextIO:
     return open(os.devnull if target in STANDARD else target, "a", encoding="utf-8", buffering=1)
 
 
+def plain(text: str) -> str:
+    """A text as a log format: its braces are no fields."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 class _LineWriter:
     """Writes whole lines and flushes them; a reader that went away is no reason to stop."""
 

@@ -26,11 +26,19 @@ class DurableLog:
     """
 
     def __init__(
-        self, wal: Wal, tail: MemoryLog, worker: IWorker, inline_seconds: float = 0.001
+        self,
+        wal: Wal,
+        tail: MemoryLog,
+        worker: IWorker,
+        background: IWorker,
+        inline_seconds: float = 0.001,
     ) -> None:
+        """``worker`` syncs; ``background`` prepares segments, which takes longer than a sync may
+        wait for."""
         self.wal = wal
         self.tail = tail
         self._worker = worker
+        self._background = background
         self._inline_seconds = inline_seconds
         self._average_seconds = 0.0
         self._held: HardState | None = None
@@ -56,7 +64,7 @@ class DurableLog:
             self.tail.append(entries)
         if self.wal.wants_next_segment and not self._preparing:
             self._preparing = True
-            self._worker.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
+            self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
         return must_sync
 
     def sync(self, done: Callable[[], None], failed: Callable[[BaseException], None]) -> bool:

@@ -74,6 +74,7 @@ class Replica:
         self._tick: IDelayedCall | None = None
         self._unsynced: Ready | None = None
         self._stopped = False
+        self._flush_due = False
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.on_turn_end: list[Callable[[], None]] = []
@@ -181,7 +182,7 @@ class Replica:
         self.node.tick()
         self._proposals.expire(now)
         self._reads.expire(now)
-        self._durable.flush()
+        self._flush_due = True
         self.wake()
 
     def _drive(self) -> None:
@@ -193,6 +194,9 @@ class Replica:
 
     def _run_turn(self) -> None:
         node = self.node
+        if self._flush_due:
+            self._flush_due = False
+            self._durable.flush()
         now = self._clock.seconds()
         turn_ends = now + self._settings.turn_seconds
         if self._proposals.has_new():

@@ -16,7 +16,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default 100)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--size", type=int, default=0, help="members (default 1, 3 or 5, by seed)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="virtual seconds with faults")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=WorldSettings.fault_seconds,
+        help="virtual seconds with faults (default %(default)s)",
+    )
     parser.add_argument("--lines", type=int, default=60, help="events shown of a single seed")
     chosen = parser.parse_args(arguments)
     settings = WorldSettings(size=chosen.size, fault_seconds=chosen.seconds)

@@ -123,7 +123,7 @@ class SimMember:
         milliseconds = int(cluster.time.now * 1000) + self.lives
         replica = cluster.parts.replica(
             node,
-            cluster.parts.durable(wal, tail, worker, inline_seconds),
+            cluster.parts.durable(wal, tail, worker, worker, inline_seconds),
             machine,
             transport,
             clock,

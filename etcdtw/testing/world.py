@@ -32,9 +32,10 @@ class WorldSettings:
 
 @dataclass
 class Report:
-    """The outcome of one world. No ``violations``: everything held."""
+    """The outcome of one world of ``size`` members at its start. No ``violations``: all held."""
 
     seed: int
+    settings: WorldSettings
     size: int
     violations: list[str]
     trace_digest: str
@@ -48,8 +49,13 @@ class Report:
 
     @property
     def replay_command(self) -> str:
-        """Shows this world again."""
-        return f"python -m etcdtw.testing --seed {self.seed}"
+        """Shows this world again. Planted bugs and a choice of faults have no option there."""
+        command = f"python -m etcdtw.testing --seed {self.seed}"
+        if self.settings.size != WorldSettings.size:
+            command += f" --size {self.settings.size}"
+        if self.settings.fault_seconds != WorldSettings.fault_seconds:
+            command += f" --seconds {self.settings.fault_seconds:g}"
+        return command
 
 
 def run_world(seed: int, settings: WorldSettings | None = None) -> Report:
@@ -133,6 +139,7 @@ class _World:
         committed = cluster.checkers.committed
         return Report(
             seed=self.seed,
+            settings=self.settings,
             size=self.size,
             violations=cluster.checkers.violations,
             trace_digest=cluster.trace.digest(),

@@ -1,4 +1,4 @@
-"""Random KV requests, sent to real etcd 3.5.1 and carried out here: the answers' bytes must agree."""
+"""Random KV requests to real etcd 3.5.1 and to the code here: the answers must agree in bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import EtcdError
 from etcdtw.pb.rpc_pb2 import (
-    Compare,
     CompactionRequest,
+    Compare,
     DeleteRangeRequest,
     HashKVRequest,
     HashKVResponse,

@@ -15,13 +15,16 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from etcdtw.app.settings import MemberSettings
-from etcdtw.config.flags import FLAGS, IGNORED_SWITCHES, SECTIONS
+from etcdtw.config.flags import FLAGS, IGNORED_SWITCHES, SECTIONS, Feature
 from etcdtw.config.help import docs_page, help_text, version_text
 from etcdtw.config.load import member_settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 # 3.5.1 prints these two without their default.
 UNPRINTED = {"backend-batch-interval", "experimental-bootstrap-defrag-threshold-megabytes"}
+
+# The configuration itself acts on these.
+ONLY_CHECKED = {"logger", "strict_bind", "strict_environment"}
 
 
 def etcd_help() -> dict[str, str]:
@@ -72,6 +75,18 @@ class TableTests(SynchronousTestCase):
         names = [flag.name for section in SECTIONS for flag in section.flags]
         self.assertEqual(len(names), len(set(names)))
         self.assertEqual(set(names) & IGNORED_SWITCHES, set())
+
+    def test_working_flags_are_read(self) -> None:
+        """A flag that is said to work is read outside the configuration."""
+        source = "".join(
+            path.read_text(encoding="utf-8")
+            for path in (PROJECT / "etcdtw").rglob("*.py")
+            if "config" not in path.parts and "pb" not in path.parts
+        )
+        read = set(re.findall(r"\bsettings\.([a-z0-9_]+)", source))
+        read |= set(re.findall(r"\bself\.([a-z0-9_]+)", source))
+        working = {flag.field for flag in FLAGS.values() if flag.feature is Feature.HERE}
+        self.assertEqual(working - read - ONLY_CHECKED, set())
 
     def test_docs_page_is_current(self) -> None:
         """``docs/reference/flags.md`` is what the table gives today."""

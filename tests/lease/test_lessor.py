@@ -151,7 +151,7 @@ class PrimaryTests(SynchronousTestCase):
 
     def test_promotion_in_rounds(self) -> None:
         """A new primary looks at so many leases per round, and knows every remaining time."""
-        self.patch(module, "SETTLE_LEASES_MAX", 3)
+        self.patch(module, "ROUND_LEASES_MAX", 3)
         lessor = Lessor(MemoryBackend(), 2)
         for lease_id in range(1, 9):
             lessor.grant(lease_id, 10, 0)
@@ -159,13 +159,28 @@ class PrimaryTests(SynchronousTestCase):
         self.assertEqual(lessor.remaining(8, 100), 11)
         self.assertEqual(lessor.renew(1, 105), 10)
         over = lessor.expired(111)
-        self.assertTrue(lessor.settling)
-        while lessor.settling:
+        self.assertTrue(lessor.unfinished)
+        while lessor.unfinished:
             over += lessor.expired(111)
         self.assertEqual(sorted(over), [2, 3, 4, 5, 6, 7, 8])
         for lease_id in over:
             lessor.revoke(lease_id)
         self.assertEqual(lessor.expired(115), [1])
+
+    def test_renewed_in_rounds(self) -> None:
+        """Many renewed leases whose old deadlines come up together are looked at in rounds."""
+        self.patch(module, "ROUND_LEASES_MAX", 3)
+        lessor = leader()
+        for lease_id in range(1, 9):
+            lessor.grant(lease_id, 10, 0)
+            if lease_id != 8:
+                lessor.renew(lease_id, 5)
+        over: list[int] = lessor.expired(12)
+        rounds = 1
+        while lessor.unfinished:
+            over += lessor.expired(12)
+            rounds += 1
+        self.assertEqual((over, rounds), ([8], 3))
 
     def test_renewal_keeps_an_extension(self) -> None:
         """A renewal never brings the end nearer than a promotion has put it."""
@@ -228,7 +243,7 @@ class ModelTests(SynchronousTestCase):
     def test_never_early(self, steps: list[tuple[str, int, int]]) -> None:
         """Against a table of ends: nothing expires early, what is over comes up in the first
         round on the primary, in order of its end."""
-        self.patch(module, "SETTLE_LEASES_MAX", 100)
+        self.patch(module, "ROUND_LEASES_MAX", 100)
         lessor = Lessor(MemoryBackend(), 2)
         ttls: dict[int, int] = {}
         ends: dict[int, float] = {}

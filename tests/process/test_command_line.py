@@ -109,6 +109,12 @@ def free_port() -> int:
         return port
 
 
+def end_daemon(pid_file: Path) -> None:
+    """Kill a daemon that has not removed its pid file."""
+    if pid_file.exists():
+        os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGKILL)
+
+
 class RefusalTests(ProcessTestCase):
     def test_recorded(self) -> None:
         """Real etcd's text is the last line, and its exit code ours; no directory is made."""
@@ -280,6 +286,7 @@ class TwistdTests(ProcessTestCase):
         self.assertIn(f"log: {log}", ended.stderr)
         pid_file = Path(self.directory, "twistd.pid")
         pid = int(pid_file.read_text(encoding="utf-8"))
+        self.addCleanup(end_daemon, pid_file)
         self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), os.path.join(self.directory, "run"))
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + SECONDS_MAX

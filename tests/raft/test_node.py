@@ -76,6 +76,19 @@ class ReadyContract(SynchronousTestCase):
         ready = node.node.take_ready()
         self.assertEqual([each.data for each in ready.committed], [b"b"])
 
+    def test_own_log_counts_as_far_as_it_is_durable(self) -> None:
+        """Of two voters both must hold an entry: this one does so when it is on its disk."""
+        node = LoneNode(voters=(1, 2))
+        node.lead()
+        node.node.propose(b"a")
+        writing = node.node.take_ready()
+        node.node.propose(b"b")
+        node.node.step(Message(type=APP_RESP, to=1, from_=2, term=1, index=3))
+        self.assertEqual(node.node.committed, 1)
+        node.log.append(writing.entries)
+        node.node.persisted(writing)
+        self.assertEqual(node.node.committed, 2)
+
     def test_acknowledgements_wait_for_the_disk(self) -> None:
         """What tells of durable state is released with the Ready that makes it durable."""
         node = LoneNode(term=1)
@@ -221,6 +234,19 @@ class Configurations(SynchronousTestCase):
         node.settle()
         self.assertEqual(node.applied[-1].type, EntryType.CONF_CHANGE)
 
+    def test_new_leader_reckons_with_an_old_change(self) -> None:
+        """Before it has applied what it was elected with, a leader takes no change: there may be
+        one in its log."""
+        node = LoneNode(term=1, terms=[1, 1])
+        node.lead()
+        node.node.propose_conf_change(b"1", change(ConfChangeType.ADD_NODE, 4))
+        node.settle()
+        self.assertEqual(node.log.entries(4, 5, None)[0].type, EntryType.NORMAL)
+        node.acknowledge(2)
+        node.node.propose_conf_change(b"1", change(ConfChangeType.ADD_NODE, 4))
+        node.settle()
+        self.assertEqual(node.log.entries(5, 6, None)[0].type, EntryType.CONF_CHANGE)
+
     def test_void_change(self) -> None:
         """A change with node id 0 has no effect."""
         node = LoneNode()
@@ -282,6 +308,22 @@ class Snapshots(SynchronousTestCase):
         self.assertEqual(node.node.conf_state().voters, (1, 2))
         node.hear(APP, index=8, log_term=2, commit=9, entries=entries_of([3], 9))
         self.assertEqual([each.index for each in node.applied], [9])
+
+    def test_only_for_the_living(self) -> None:
+        """A snapshot is not made for a member that was not heard from."""
+        node = LoneNode(term=1, terms=[1, 1])
+        node.log.create_snapshot(2, ConfState(voters=(1, 2, 3)), b"")
+        node.log.compact(2)
+        node.lead()
+        node.hear(APP_RESP, 2, index=2, reject=True, reject_hint=0)
+        self.assertEqual(node.node.progress()[2].pending_snapshot, 2)
+        node.acknowledge(2)
+        node.node.progress()[3].next_index = 1
+        node.node.progress()[3].flow_paused = False
+        node.node.propose(b"x")
+        self.assertEqual([m.to for m in of_type(node.settle(), MessageType.SNAP)], [])
+        sent = node.hear(MessageType.HEARTBEAT_RESP, 3)
+        self.assertEqual([m.to for m in of_type(sent, MessageType.SNAP)], [3])
 
     def test_not_needed(self) -> None:
         """A snapshot of what the log holds only moves the commit index."""

@@ -207,6 +207,13 @@ class Replication(SynchronousTestCase):
         (answer,) = node.hear(APP, index=3, log_term=3)
         self.assertEqual((answer.reject, answer.index, answer.reject_hint), (True, 3, 2))
 
+    def test_late_append_is_answered_with_what_is_settled(self) -> None:
+        """5.3: an append about entries that are committed, and gone by now, is no conflict."""
+        node = LoneNode(term=1, terms=[1] * 5, commit=4, applied=4)
+        node.log.compact(4)
+        (answer,) = node.hear(APP, index=2, log_term=1, entries=entries_of([1], 3))
+        self.assertEqual((answer.reject, answer.index), (False, 4))
+
     def test_conflicting_entries_are_overwritten(self) -> None:
         """5.3: an entry that conflicts is deleted with all that follow it; others stay."""
         for index, term, news, expected in (
@@ -430,6 +437,32 @@ class ReadIndex(SynchronousTestCase):
         node.hear(HEARTBEAT_RESP, context=b"r")
         self.assertEqual(node.reads, [])
 
+    def test_acknowledgement_confirms_no_later_read(self) -> None:
+        """6.4 (3): an answer confirms the reads that came before its heartbeat, no others."""
+        node = self.leader()
+        node.acknowledge(2)
+        for context in (b"a", b"b", b"c"):
+            node.node.read_index(context)
+        node.settle()
+        node.hear(HEARTBEAT_RESP, context=b"b")
+        self.assertEqual([r.context for r in node.reads], [b"a", b"b"])
+
+    def test_reads_end_with_the_term(self) -> None:
+        """6.4: a later term of the same leader does not take over reads of an earlier one."""
+        node = self.leader()
+        node.acknowledge(2)
+        node.node.read_index(b"r")
+        node.settle()
+        node.hear(HEARTBEAT, 3, term=9)
+        node.lead()
+        node.node.read_index(b"early")
+        node.hear(HEARTBEAT, 3, term=20)
+        node.lead()
+        node.acknowledge(2)
+        node.hear(HEARTBEAT_RESP, context=b"r")
+        node.hear(HEARTBEAT_RESP, context=b"early")
+        self.assertEqual(node.reads, [])
+
     def test_lease(self) -> None:
         """6.4.1: with a lease no round is needed."""
         node = self.leader(read_only="lease", check_quorum=True)
@@ -473,6 +506,7 @@ class Transfer(SynchronousTestCase):
         """3.10: if the transfer takes too long the leader accepts requests again."""
         node = LoneNode()
         node.lead()
+        node.tick(5)
         node.node.transfer_leader(3)
         node.tick(9)
         self.assertEqual(node.node.transferee, 3)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from etcdtw.raft import RaftNode, StateType
 from etcdtw.raft.messages import Entry, HardState
+from etcdtw.raft.state_machine import Proposed
 from etcdtw.replica.durable import DurableLog
+from etcdtw.replica.reads import Waiter
 from etcdtw.replica.replica import Replica
+from etcdtw.testing.cluster_machine import LedgerMachine
 
 
 class AcksBeforeSync(DurableLog):
@@ -34,3 +38,27 @@ class AppliesOutOfOrder(Replica):
         for entry in reversed(entries):
             super()._apply([entry])
         assert self.node.committed >= last, "more was applied than is committed"
+
+
+class ReadsAtOnce(Replica):
+    """Answers linearizable reads without asking anybody."""
+
+    def read(self, waiter: Waiter) -> None:
+        waiter(None)
+
+
+class NeverCampaigns(RaftNode):
+    """Waits for others to stand for leader."""
+
+    def tick(self) -> None:
+        if self.state is StateType.LEADER:
+            super().tick()
+
+
+class RemembersItsOwn(LedgerMachine):
+    """Lets something local into the replicated state."""
+
+    def apply(self, entry: Entry, proposal: Proposed | None) -> object:
+        if proposal is not None and entry.data:  # only the member that proposed it knows
+            self.digest += b"mine"
+        return super().apply(entry, proposal)

@@ -10,7 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.testing.cluster import MemberParts
 from etcdtw.testing.world import Report, WorldSettings, run_world
-from tests.simulation.planted import AcksBeforeSync, AppliesOutOfOrder, ForgetsVote
+from tests.simulation.planted import (
+    AcksBeforeSync,
+    AppliesOutOfOrder,
+    ForgetsVote,
+    NeverCampaigns,
+    ReadsAtOnce,
+    RemembersItsOwn,
+)
 
 SEEDS = range(30)
 SHORT = WorldSettings(fault_seconds=8.0)
@@ -81,3 +88,21 @@ class PlantedBugTests(SynchronousTestCase):
             WorldSettings(parts=MemberParts(replica=AppliesOutOfOrder)), 3
         )
         self.assertIn("apply order", report.violations[0])
+
+    def test_reads_at_once(self) -> None:
+        """A read that does not ask for the read index is found once it misses a write."""
+        parts = MemberParts(replica=ReadsAtOnce)
+        report = self.first_violation(WorldSettings(3, parts=parts), 3)
+        self.assertIn("linearizable reads", report.violations[0])
+
+    def test_local_state(self) -> None:
+        """A state that depends on anything local is found."""
+        parts = MemberParts(machine=RemembersItsOwn)
+        report = self.first_violation(WorldSettings(3, parts=parts), 3)
+        self.assertIn("state equality", report.violations[0])
+
+    def test_no_progress(self) -> None:
+        """A cluster that does not work again after all faults are over is found."""
+        parts = MemberParts(node=NeverCampaigns)
+        report = self.first_violation(WorldSettings(3, fault_seconds=3.0, parts=parts), 1)
+        self.assertIn("progress", report.violations[0])

@@ -42,7 +42,7 @@ LEADER_POLL_SECONDS = 0.05
 # Keepalives of one stream that wait behind one that is on its way to the leader.
 KEEPALIVES_WAITING_MAX = 1000
 EXPIRY_ROUND_SECONDS = 0.5
-SETTLING_ROUND_SECONDS = 0.02
+UNFINISHED_ROUND_SECONDS = 0.02
 EXPIRED_PER_ROUND_MAX = 500
 REVOKES_IN_FLIGHT_MAX = 16
 _POSITIVE_ID = (1 << 63) - 1
@@ -322,7 +322,7 @@ class LeaseExpirer:
             self._revoke_some()
             if self._checkpoints:
                 self._checkpoint(now)
-        delay = SETTLING_ROUND_SECONDS if lessor.settling else EXPIRY_ROUND_SECONDS
+        delay = UNFINISHED_ROUND_SECONDS if lessor.unfinished else EXPIRY_ROUND_SECONDS
         self._timer = self._clock.callLater(delay, self._round)
 
     def _revoke_some(self) -> None:

@@ -1,0 +1,122 @@
+"""What was acknowledged survives a power cut at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.storage.interfaces import IFile
+from etcdtw.testing.disk import SimDisk
+from tests.app.simulated_member import Call, SimulatedMember
+
+PUTS_PER_TURN = (1, 3, 1, 7, 2, 1)
+ROUNDS = 6
+
+
+class Ledger:
+    """Writes made on a recording disk, and how long the disk's journal was at each answer."""
+
+    def __init__(self, disk: SimDisk | None = None) -> None:
+        self.disk = disk or SimDisk(record=True)
+        self.member = SimulatedMember(self.disk)
+        self.acknowledged: list[tuple[int, bytes, int]] = []
+        self._number = 0
+
+    def run(self) -> None:
+        for size in PUTS_PER_TURN * ROUNDS:
+            calls = [self._put() for _ in range(size)]
+            self.member.settle()
+            for key, call in calls:
+                assert call.body is not None, f"{key!r} was not acknowledged: {call.error}"
+                self.acknowledged.append((len(self.disk.journal), key, self.member.revision))
+            self.member.clock.advance(0.1)
+
+    def _put(self) -> tuple[bytes, Call]:
+        self._number += 1
+        key = b"key-%d" % self._number
+        return key, self.member.put(key, b"value of " + key)
+
+    def lost(self, seed: int) -> list[str]:
+        """For every moment of the journal, what a restart after a power cut then misses."""
+        missing = []
+        for moment, disk in self.disk.states(Random(seed)):
+            due = [each for each in self.acknowledged if each[0] <= moment]
+            if not due:
+                continue
+            restarted = SimulatedMember(disk)
+            missing += [
+                f"{key!r} after operation {moment}"
+                for _, key, _ in due
+                if restarted.value(key) != b"value of " + key
+            ]
+            if restarted.revision < max(revision for _, _, revision in due):
+                missing.append(f"the revision went back after operation {moment}")
+        return missing
+
+
+class ForgetfulDisk(SimDisk):
+    """A disk one of whose syncs does nothing."""
+
+    forgotten_sync = 9
+    syncs = 0
+
+    def open(
+        self, path: str, *, create: bool = False, exclusive: bool = False, mode: int = 0o600
+    ) -> IFile:
+        file = super().open(path, create=create, exclusive=exclusive, mode=mode)
+        really_sync = file.sync_data
+
+        def sync_data() -> None:
+            self.syncs += 1
+            if self.syncs != self.forgotten_sync:
+                really_sync()
+
+        return Forgetful(file, sync_data)
+
+
+class Forgetful:
+    """A file with another ``sync_data``."""
+
+    def __init__(self, file: Any, sync_data: Callable[[], None]) -> None:
+        self._file = file
+        self.sync_data = sync_data
+        self.path = file.path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class PowerCutTests(SynchronousTestCase):
+    def test_nothing_acknowledged_is_lost(self) -> None:
+        """Restarted from every sync, write and rename with only the synced bytes and a random
+        part of the others, a member has everything that it ever acknowledged."""
+        ledger = Ledger()
+        ledger.run()
+        for seed in range(3):
+            self.assertEqual(ledger.lost(seed), [])
+
+    def test_a_missing_sync_is_noticed(self) -> None:
+        """The check above fails as soon as one sync is left out."""
+        ledger = Ledger(ForgetfulDisk(record=True))
+        ledger.run()
+        self.assertTrue(any(ledger.lost(seed) for seed in range(5)))
+
+    def test_a_failed_sync_acknowledges_nothing(self) -> None:
+        """When the disk fails under a batch, the member ends and none of the batch is answered
+        with success; what came before is there after a restart."""
+        disk = SimDisk()
+        member = SimulatedMember(disk)
+        first = member.put(b"a", b"1")
+        member.settle()
+        disk.fail_when(lambda number, name, path: OSError(5, "gone") if "sync" in name else None)
+        second = member.put(b"b", b"2")
+        member.settle()
+        self.assertIsNotNone(first.body)
+        self.assertIsNone(second.body)
+        self.assertEqual(len(member.fatal), 1)
+        disk.heal()
+        disk.crash(Random(4))
+        self.assertEqual(SimulatedMember(disk).value(b"a"), b"1")
