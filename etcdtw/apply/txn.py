@@ -14,8 +14,9 @@ from etcdtw.apply.kv_range import check_sort_target, range_response
 from etcdtw.apply.kv_write import Leases, check_put, delete_range_response, put_response
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.keyvalue import parse_record, unchunk
-from etcdtw.mvcc.store import Store, WriteTxn
+from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.varint import varint
+from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import (
     Compare,

@@ -26,6 +26,7 @@ from etcdtw.mvcc.keyvalue import (
     to_chunk,
     unchunk,
 )
+from etcdtw.mvcc.range_result import RangeResult
 from etcdtw.mvcc.recent import RecentChunks
 from etcdtw.mvcc.restore import Restore
 from etcdtw.mvcc.revision import (
@@ -39,6 +40,7 @@ from etcdtw.mvcc.revision import (
     tombstone_key,
 )
 from etcdtw.mvcc.varint import varint
+from etcdtw.mvcc.write_txn import WriteTxn
 
 KEY_BUCKET = b"key"
 META_BUCKET = b"meta"
@@ -54,23 +56,6 @@ class KeyLeases(Protocol):
     def attach(self, lease_id: int, key: bytes, /) -> None: ...
 
     def detach(self, lease_id: int, key: bytes, /) -> None: ...
-
-
-class RangeResult:
-    """``chunks``: pairs in key order, tagged as RangeResponse holds them; ``count``: keys in the
-    whole range, whatever the limit; ``revision``: the store's current one."""
-
-    __slots__ = ("chunks", "count", "revision")
-
-    def __init__(self, chunks: list[bytes], count: int, revision: int) -> None:
-        self.chunks = chunks
-        self.count = count
-        self.revision = revision
-
-    @property
-    def pairs(self) -> list[bytes]:
-        """The stored KeyValue records."""
-        return [unchunk(chunk) for chunk in self.chunks]
 
 
 class Store:
@@ -369,63 +354,3 @@ class Store:
     def hash_all(self) -> HashAll:
         """The job that computes Maintenance.Hash: over every bucket."""
         return HashAll(self.backend)
-
-
-class WriteTxn:
-    """Changes that share one revision. It is the store's next one if anything changed."""
-
-    __slots__ = ("_main", "_main_varint", "_store", "changes")
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._main = store.revision + 1
-        self._main_varint = varint(self._main)
-        self.changes: list[Change] = []
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.changes)
-
-    @property
-    def revision(self) -> int:
-        """What a read within the transaction calls current."""
-        return self._main if self.changes else self._main - 1
-
-    def range(
-        self,
-        key: bytes,
-        end: bytes | None = None,
-        *,
-        revision: int = 0,
-        limit: int = 0,
-        count_only: bool = False,
-    ) -> RangeResult:
-        """``Store.range`` that sees what this transaction has written."""
-        return self._store.range_within(self.revision, key, end, revision, limit, count_only)
-
-    def put(self, key: bytes, value: bytes, lease: int = 0) -> Change:
-        change = self._store.put(
-            self._main, len(self.changes), self._main_varint, key, value, lease
-        )
-        self.changes.append(change)
-        return change
-
-    def delete_range(self, key: bytes, end: bytes | None = None) -> list[bytes]:
-        """Delete what ``range`` finds; the keys, in order."""
-        store = self._store
-        if not end:
-            keys = [key] if key in store.index.current else []
-        else:
-            stop = None if end == b"\0" else end
-            keys = [] if stop is not None and stop <= key else list(store.index.keys(key, stop))
-        for each in keys:
-            self.changes.append(
-                store.delete(self._main, len(self.changes), self._main_varint, each)
-            )
-        return keys
-
-    def end(self) -> int:
-        """Publish; the revision of the store afterwards."""
-        if self.changes:
-            self._store.publish(self._main, self.changes)
-        return self._store.revision

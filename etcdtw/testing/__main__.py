@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections import Counter
 
+from etcdtw.testing.cluster import MemberParts
+from etcdtw.testing.cluster_etcd import ETCD_PARTS
 from etcdtw.testing.world import Report, WorldSettings, run_world
 
 
@@ -22,9 +24,11 @@ def main(arguments: list[str]) -> int:
         default=WorldSettings.fault_seconds,
         help="virtual seconds with faults (default %(default)s)",
     )
+    parser.add_argument("--etcd", action="store_true", help="keys and leases instead of v2 keys")
     parser.add_argument("--lines", type=int, default=60, help="events shown of a single seed")
     chosen = parser.parse_args(arguments)
-    settings = WorldSettings(size=chosen.size, fault_seconds=chosen.seconds)
+    parts = ETCD_PARTS if chosen.etcd else MemberParts()
+    settings = WorldSettings(size=chosen.size, fault_seconds=chosen.seconds, parts=parts)
     if chosen.seed is not None:
         report = run_world(chosen.seed, settings)
         print("\n".join(report.trace_tail[-chosen.lines :]))

@@ -78,7 +78,9 @@ class Checkers:
                 "state machine safety",
                 f"{member_id} applied another entry at index {entry.index} than others",
             )
-        elif known[1] != machine.digest:
+        elif not known[1]:
+            self.committed[entry.index] = (entry, machine.digest, known[2])
+        elif machine.digest and known[1] != machine.digest:
             self.violated("state equality", f"{member_id} differs after entry {entry.index}")
 
     # --- reported by clients -------------------------------------------------------------------
@@ -114,5 +116,5 @@ class Checkers:
         indexes = {each: machine.applied_index for each, machine in machines.items()}
         if len(set(indexes.values())) != 1:
             self.violated("progress", f"members did not catch up with each other: {indexes}")
-        elif len({machine.digest for machine in machines.values()}) != 1:
+        elif len({machine.current_digest() for machine in machines.values()}) != 1:
             self.violated("state equality", f"members differ at index {indexes.popitem()[1]}")

@@ -14,9 +14,10 @@ from etcdtw.raft import MemoryLog, RaftConfig, RaftNode, StateType
 from etcdtw.raft.messages import Entry, HardState
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.replica import Replica, ReplicaSettings
+from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.storage.wal import Wal, WalSnapshot
 from etcdtw.testing.checkers import Checkers
-from etcdtw.testing.cluster_machine import LedgerMachine
+from etcdtw.testing.cluster_machine import LedgerMachine, Write, draw_v2_write
 from etcdtw.testing.cluster_trace import Trace
 from etcdtw.testing.disk import SimDisk
 from etcdtw.testing.network import SimNetwork, SimTransport
@@ -32,12 +33,16 @@ _INLINE, _ON_WORKER = float("inf"), 0.0
 
 @dataclass(frozen=True)
 class MemberParts:
-    """What a member is made of; tests plant a bug by replacing one class by a broken one."""
+    """What a member is made of, and what its clients write (``draw`` takes dice and a request id).
+
+    Tests plant a bug by replacing one class by a broken one.
+    """
 
     durable: type[DurableLog] = DurableLog
     machine: type[LedgerMachine] = LedgerMachine
     node: type[RaftNode] = RaftNode
     replica: type[Replica] = Replica
+    draw: Callable[[Random, int], Write] = draw_v2_write
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Life:
 
 @dataclass
 class SimMember:
-    """A member over all its lives; its disk and its clock's condition outlast them.
+    """A member over all its lives; its disk, backend and clock's condition outlast them.
 
     ``life`` is None while the process is down. A member that ``joins`` was added to a running
     cluster and learns everything from its leader; one that ``left`` was removed and knows it, so
@@ -77,6 +82,7 @@ class SimMember:
     id: int
     disk: SimDisk
     dice: Random
+    backend: MemoryBackend = field(default_factory=lambda: MemoryBackend(durable=True))
     condition: Condition = field(default_factory=Condition)
     joins: bool = False
     left: bool = False
@@ -110,7 +116,7 @@ class SimMember:
             return
         clock = cluster.time.view(self.condition.clock_rate)
         worker = SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5)
-        machine = cluster.parts.machine(self._applied)
+        machine = cluster.parts.machine(self._applied, self.backend)
         config = RaftConfig(id=self.id)
         node = cluster.parts.node(config, tail, dice)
         # Some lives sync in the reactor thread, others on the worker: both exist in production,
@@ -158,6 +164,7 @@ class SimMember:
             life.clock.crash()
             life.worker.stop()
             self.cluster.network.transport(self.id, life.clock)  # a port where nobody listens
+            self.backend.crash()
 
     def _open_log(self) -> tuple[Wal, _WatchedLog]:
         if not self.disk.exists(WAL_DIRECTORY):

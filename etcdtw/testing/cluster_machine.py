@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from hashlib import sha256
+from random import Random
+from typing import Any, NamedTuple
 
 from zope.interface import implementer
 
@@ -12,7 +14,16 @@ from etcdtw.membership import Members, MembershipError, apply_v2_request
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
 from etcdtw.raft.state_machine import IStateMachine, Proposed
+from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.v2store import V2Error, V2Store, recover, save
+
+
+class Write(NamedTuple):
+    """A request on its way into the log: the entry's bytes, their kind, and the decoded form."""
+
+    data: bytes
+    kind: str
+    request: Any
 
 
 @implementer(IStateMachine)
@@ -20,13 +31,14 @@ class LedgerMachine:
     """Applies v2 requests, and remembers the id of each one with the index where it took effect.
 
     ``digest`` covers every entry applied so far and every answer given, so two machines with the
-    same ``applied_index`` have the same ``digest``, or their histories differ. ``on_applied`` is
-    called with each entry after it was applied.
+    same ``applied_index`` have the same ``digest``, or their histories differ; empty where it is
+    not known. ``on_applied`` is called with each entry after it was applied. ``backend`` outlives
+    the machine, but for what a crash takes from it.
     """
 
-    def __init__(self, on_applied: Callable[[Entry, LedgerMachine], None]) -> None:
+    def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
         self.store = V2Store(lambda: 0)
-        self.members = Members(self.store)
+        self.members = Members(self.store, backend)
         self.applied_index = 0
         self.digest = b""
         self.writes: dict[int, int] = {}
@@ -57,6 +69,10 @@ class LedgerMachine:
         self._advance(entry, answer)
         return answer if refused is None else refused
 
+    def current_digest(self) -> bytes:
+        """The digest as of ``applied_index``, at any time."""
+        return self.digest
+
     def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
         ledger = {
             "digest": self.digest.hex(),
@@ -79,3 +95,22 @@ class LedgerMachine:
         self.digest = sha256(self.digest + (entry.data or b"") + said).digest()
         self.applied_index = entry.index
         self._on_applied(entry, self)
+
+
+OnApplied = Callable[[Entry, LedgerMachine], None]
+
+
+def draw_v2_write(dice: Random, request_id: int) -> Write:
+    """Some v2 write on a few keys, so that clients meet."""
+    path = f"/1/{dice.choice('abcdef')}"
+    kind = dice.randrange(6)
+    request = Request(ID=request_id, Method="PUT", Path=path, Val=f"{request_id:x}")
+    if kind == 0:
+        request.Method, request.Path = "POST", path + "queue"
+    elif kind == 1:
+        request.Method = "DELETE"
+    elif kind == 2:
+        request.PrevExist = dice.random() < 0.5
+    elif kind == 3:
+        request.PrevIndex = dice.randrange(1, 50)
+    return Write(request.SerializeToString(), "v2", request)

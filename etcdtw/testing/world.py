@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from etcdtw.testing.cluster import MemberParts, SimCluster
+from etcdtw.testing.cluster_etcd import ETCD_PARTS
 from etcdtw.testing.cluster_machine import LedgerMachine
 from etcdtw.testing.world_clients import SimClient
 from etcdtw.testing.world_faults import Faults
@@ -55,6 +56,8 @@ class Report:
             command += f" --size {self.settings.size}"
         if self.settings.fault_seconds != WorldSettings.fault_seconds:
             command += f" --seconds {self.settings.fault_seconds:g}"
+        if self.settings.parts == ETCD_PARTS:
+            command += " --etcd"
         return command
 
 

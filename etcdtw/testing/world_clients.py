@@ -6,7 +6,6 @@ from collections import Counter
 from random import Random
 
 from etcdtw.errors import EtcdError
-from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.replica.proposal import Proposal
 from etcdtw.testing.cluster import SimCluster, SimMember
 from etcdtw.testing.time import SimDelayedCall
@@ -60,36 +59,21 @@ class SimClient:
     def _write(self, member: SimMember) -> None:
         assert member.life is not None, "a write to a dead member"
         self._sent += 1
-        request = self._draw(self._number * _CLIENT_IDS + self._sent)
+        request_id = self._number * _CLIENT_IDS + self._sent
+        write = self._cluster.parts.draw(self._dice, request_id)
         turn = self._turn
 
         def done(result: object) -> None:
             if isinstance(result, EtcdError):
-                self._answered(turn, "writes unknown")
+                self._answered(turn, "writes refused or unknown")
             else:
-                self._cluster.trace.add(f"client{self._number}", f"wrote {request.ID:x}")
-                self._cluster.checkers.write_acknowledged(request.ID, str(result))
+                self._cluster.trace.add(f"client{self._number}", f"wrote {request_id:x}")
+                self._cluster.checkers.write_acknowledged(request_id, str(result))
                 for each in list(self._cluster.on_acknowledged):
                     each()
                 self._answered(turn, "writes acknowledged")
 
-        data = request.SerializeToString()
-        member.life.replica.propose(Proposal(data, "v2", request, done))
-
-    def _draw(self, request_id: int) -> Request:
-        """Some v2 write; a few keys only, so that clients meet."""
-        path = f"/1/{self._dice.choice('abcdef')}"
-        kind = self._dice.randrange(6)
-        request = Request(ID=request_id, Method="PUT", Path=path, Val=f"{request_id:x}")
-        if kind == 0:
-            request.Method, request.Path = "POST", path + "queue"
-        elif kind == 1:
-            request.Method = "DELETE"
-        elif kind == 2:
-            request.PrevExist = self._dice.random() < 0.5
-        elif kind == 3:
-            request.PrevIndex = self._dice.randrange(1, 50)
-        return request
+        member.life.replica.propose(Proposal(write.data, write.kind, write.request, done))
 
     def _read(self, member: SimMember) -> None:
         life, checkers = member.life, self._cluster.checkers

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.v3.kv_checks import check_txn, is_read_only_txn, is_serializable_txn
+from etcdtw.api.v3.kv_checks import (
+    NESTING_MAX,
+    check_txn,
+    is_read_only_txn,
+    is_serializable_txn,
+)
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
 from etcdtw.errors import (
@@ -21,6 +26,7 @@ from etcdtw.errors import (
     TooManyOps,
 )
 from etcdtw.mvcc.store import Store
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.pb.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
@@ -95,6 +101,17 @@ class CheckTests(SynchronousTestCase):
         self.check(nested(success=[get(b"a")] * 3), max_ops=4)
         request = TxnRequest(success=[nested(success=[get(b"a")] * 4)])
         self.assertRaises(TooManyOps, check_txn, request, 4)
+
+    def test_nesting(self) -> None:
+        """Transactions are nested no deeper than a log entry can be decoded again."""
+        request = TxnRequest()
+        for _ in range(NESTING_MAX):
+            request = TxnRequest(success=[RequestOp(request_txn=request)])
+        check_txn(request, 128)
+        entry = InternalRaftRequest(txn=request)
+        self.assertEqual(InternalRaftRequest.FromString(entry.SerializeToString()), entry)
+        request = TxnRequest(success=[RequestOp(request_txn=request)])
+        self.assertRaises(TooManyOps, check_txn, request, 128)
 
     def test_first_problem_counts(self) -> None:
         """Sizes and keys are checked throughout before any duplicate is looked for."""

@@ -34,7 +34,8 @@ class Acknowledged:
             if kv is None:
                 broken.append(f"{key!r} of revision {revision} is lost")
             elif (kv.mod_revision, kv.value) != (revision, value_of(key)):
-                broken.append(f"{key!r} moved from revision {revision} to {kv.mod_revision}")
+                moved = f"moved from revision {revision} to {kv.mod_revision}"
+                broken.append(f"{key!r} {moved}, value {kv.value!r}")
         self.newest = answer.header.revision
         return broken
 

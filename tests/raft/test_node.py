@@ -311,17 +311,20 @@ class Snapshots(SynchronousTestCase):
 
     def test_only_for_the_living(self) -> None:
         """A snapshot is not made for a member that was not heard from."""
-        node = LoneNode(term=1, terms=[1, 1])
-        node.log.create_snapshot(2, ConfState(voters=(1, 2, 3)), b"")
-        node.log.compact(2)
+        node = LoneNode(check_quorum=True)
         node.lead()
-        node.hear(APP_RESP, 2, index=2, reject=True, reject_hint=0)
-        self.assertEqual(node.node.progress()[2].pending_snapshot, 2)
-        node.acknowledge(2)
-        node.node.progress()[3].next_index = 1
-        node.node.progress()[3].flow_paused = False
+        node.acknowledge(2, 3)
+        for _ in range(2):
+            node.acknowledge(2)
+            node.tick(10)
         node.node.propose(b"x")
-        self.assertEqual([m.to for m in of_type(node.settle(), MessageType.SNAP)], [])
+        node.settle()
+        node.acknowledge(2)
+        node.log.create_snapshot(2, node.node.conf_state(), b"")
+        node.log.compact(2)
+        node.node.report_unreachable(3)
+        node.node.propose(b"y")
+        self.assertEqual(of_type(node.settle(), MessageType.SNAP), [])
         sent = node.hear(MessageType.HEARTBEAT_RESP, 3)
         self.assertEqual([m.to for m in of_type(sent, MessageType.SNAP)], [3])
 

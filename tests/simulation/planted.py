@@ -10,7 +10,9 @@ from etcdtw.raft.state_machine import Proposed
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.reads import Waiter
 from etcdtw.replica.replica import Replica
-from etcdtw.testing.cluster_machine import LedgerMachine
+from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.testing.cluster_etcd import EtcdMachine
+from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied
 
 
 class AcksBeforeSync(DurableLog):
@@ -62,3 +64,11 @@ class RemembersItsOwn(LedgerMachine):
         if proposal is not None and entry.data:  # only the member that proposed it knows
             self.digest += b"mine"
         return super().apply(entry, proposal)
+
+
+class ReplaysTwice(EtcdMachine):
+    """Applies what its backend holds already once more after a restart."""
+
+    def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
+        super().__init__(on_applied, backend)
+        self._applier._consistent_index = 0

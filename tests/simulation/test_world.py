@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.testing.cluster import MemberParts
+from etcdtw.testing.cluster_etcd import ETCD_PARTS
 from etcdtw.testing.world import Report, WorldSettings, run_world
 from tests.simulation.planted import (
     AcksBeforeSync,
@@ -17,6 +19,7 @@ from tests.simulation.planted import (
     NeverCampaigns,
     ReadsAtOnce,
     RemembersItsOwn,
+    ReplaysTwice,
 )
 
 SEEDS = range(30)
@@ -35,6 +38,13 @@ class WorldTests(SynchronousTestCase):
                 failed.append(f"{report.violations[0]}\n  show it again: {report.replay_command}")
         self.assertEqual(failed, [], "\n".join(failed))
 
+    def test_seeds_of_etcd(self) -> None:
+        """Worlds whose members hold keys, leases and a backend that forgets violate nothing."""
+        settings = WorldSettings(fault_seconds=8.0, parts=ETCD_PARTS)
+        for seed in range(100, 108):
+            report = run_world(seed, settings)
+            self.assertEqual(report.violations, [], report.replay_command)
+
     def test_something_happens(self) -> None:
         """A world has faults, messages that get lost, and requests that succeed all the same."""
         report = run_world(1, SHORT)
@@ -46,9 +56,12 @@ class WorldTests(SynchronousTestCase):
     def test_same_in_two_processes(self) -> None:
         """A seed gives the same events in processes that hash differently."""
         code = (
-            "from etcdtw.testing.world import *\n"
-            "report = run_world(7, WorldSettings(fault_seconds=6.0))\n"
-            "print(report.trace_digest, sorted(report.messages.items()))"
+            "from etcdtw.testing.cluster import MemberParts\n"
+            "from etcdtw.testing.cluster_etcd import ETCD_PARTS\n"
+            "from etcdtw.testing.world import WorldSettings, run_world\n"
+            "for parts in (MemberParts(), ETCD_PARTS):\n"
+            "    report = run_world(7, WorldSettings(fault_seconds=6.0, parts=parts))\n"
+            "    print(report.trace_digest, sorted(report.messages.items()))"
         )
         told = set()
         for hash_seed in ("1", "2"):
@@ -98,6 +111,12 @@ class PlantedBugTests(SynchronousTestCase):
     def test_local_state(self) -> None:
         """A state that depends on anything local is found."""
         parts = MemberParts(machine=RemembersItsOwn)
+        report = self.first_violation(WorldSettings(3, parts=parts), 3)
+        self.assertIn("state equality", report.violations[0])
+
+    def test_replays_twice(self) -> None:
+        """Replaying entries that the backend holds already is found."""
+        parts = replace(ETCD_PARTS, machine=ReplaysTwice)
         report = self.first_violation(WorldSettings(3, parts=parts), 3)
         self.assertIn("state equality", report.violations[0])
 

@@ -23,6 +23,10 @@ from etcdtw.pb.rpc_pb2 import (
     TxnRequest,
 )
 
+# Protobuf's C decoder gives up at 100 messages inside each other, two of which are one level of
+# nested transactions; a log entry that members cannot decode must not come to be.
+NESTING_MAX = 40
+
 
 def check_range(request: RangeRequest) -> None:
     if not request.key:
@@ -45,16 +49,17 @@ def check_delete_range(request: DeleteRangeRequest) -> None:
 
 
 def check_txn(request: TxnRequest, max_ops: int) -> None:
-    """Raises TooManyOps, EmptyKey, what the operations' own checks raise, KeyNotFound for an
-    operation that is not there, and DuplicateKey."""
-    _check_operations(request, max_ops)
+    """Raises TooManyOps (also for transactions nested deeper than ``NESTING_MAX``), EmptyKey, what
+    the operations' own checks raise, KeyNotFound for an operation that is not there, and
+    DuplicateKey."""
+    _check_operations(request, max_ops, NESTING_MAX)
     _check_intervals(request.success)
     _check_intervals(request.failure)
 
 
-def _check_operations(request: TxnRequest, max_ops: int) -> None:
+def _check_operations(request: TxnRequest, max_ops: int, nesting_max: int) -> None:
     count = max(len(request.compare), len(request.success), len(request.failure))
-    if count > max_ops:
+    if count > max_ops or nesting_max < 0:
         raise TooManyOps
     for compare in request.compare:
         if not compare.key:
@@ -68,7 +73,7 @@ def _check_operations(request: TxnRequest, max_ops: int) -> None:
         elif kind == "request_delete_range":
             check_delete_range(operation.request_delete_range)
         elif kind == "request_txn":
-            _check_operations(operation.request_txn, max_ops - count)
+            _check_operations(operation.request_txn, max_ops - count, nesting_max - 1)
         else:
             raise KeyNotFound
 

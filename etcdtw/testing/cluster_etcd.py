@@ -1,0 +1,127 @@
+"""etcd's own state for a simulated cluster: keys and leases over a backend that forgets."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from random import Random
+
+from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.applier import Applier
+from etcdtw.apply.header import HeaderSource
+from etcdtw.apply.kv import KvApplier
+from etcdtw.apply.quota import Quota
+from etcdtw.lease.apply import LeaseApplier
+from etcdtw.lease.lessor import Lessor
+from etcdtw.mvcc.compaction import Compaction
+from etcdtw.mvcc.store import Store
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
+from etcdtw.pb.rpc_pb2 import PutRequest
+from etcdtw.raft.messages import ConfChange, ConfState, Entry
+from etcdtw.raft.state_machine import Proposed
+from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.testing.cluster import MemberParts
+from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied, Write
+
+COMMIT_ENTRIES = 23
+"""Entries from one commit of the backend to the next; a crash loses those after the last one."""
+
+DIGEST_ENTRIES = 50
+"""A digest covers the whole backend, so it is made every so many entries only."""
+
+_KEYS = [f"key{number}".encode() for number in range(8)]
+_LEASES = [1001, 1002, 1003]
+
+
+class EtcdMachine(LedgerMachine):
+    """The applier of a real member behind the face of a LedgerMachine.
+
+    After a crash the backend is as of its last commit, and entries that it holds already are
+    replayed on the v2 tree and the members only.
+    """
+
+    def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
+        super().__init__(on_applied, backend)
+        self._held_index, _ = backend.consistent_index()
+        header = HeaderSource(1, 1)
+        lessor = Lessor(backend, 1)
+        store = Store(backend, lessor)
+        kv = KvApplier(store, lessor, header)
+        leases = LeaseApplier(lessor, store, header, lambda: 0.0)
+        quota = Quota(backend.size, -1)
+        alarms = Alarms(backend)
+        self._backend = backend
+        self._applier = Applier(backend, kv, leases, self.store, self.members, alarms, quota)
+        self._applier.on_compaction.append(_run)
+
+    def apply(self, entry: Entry, proposal: Proposed | None) -> object:
+        if entry.data:
+            request_id = InternalRaftRequest.FromString(entry.data).header.ID
+            self.writes.setdefault(request_id, entry.index)
+        answer = self._applier.apply(entry, proposal)
+        self._note(entry)
+        return answer
+
+    def apply_conf_change(
+        self, entry: Entry, change: ConfChange, conf_state: ConfState, refused: Exception | None
+    ) -> object:
+        answer = self._applier.apply_conf_change(entry, change, conf_state, refused)
+        self._note(entry)
+        return answer
+
+    def current_digest(self) -> bytes:
+        digest = sha256()
+        for bucket in self._backend.buckets():
+            for key, value in self._backend.scan(bucket, b"", None):
+                digest.update(b"%s %d %d" % (bucket, len(key), len(value)) + key + value)
+        return digest.digest()
+
+    def _note(self, entry: Entry) -> None:
+        self.applied_index = entry.index
+        if entry.index % COMMIT_ENTRIES == 0:
+            self._backend.commit()
+        comparable = entry.index >= self._held_index and entry.index % DIGEST_ENTRIES == 0
+        self.digest = self.current_digest() if comparable else b""
+        self._on_applied(entry, self)
+
+
+def _run(job: Compaction) -> None:
+    while not job.step():
+        pass
+
+
+def draw_etcd_write(dice: Random, request_id: int) -> Write:
+    """A put, delete, transaction, lease or compaction on a few keys, so that clients meet."""
+    request = InternalRaftRequest()
+    request.header.ID = request_id
+    key, lease = dice.choice(_KEYS), dice.choice(_LEASES)
+    kind = dice.choice(("put", "put", "put", "delete_range", "txn", "lease", "compaction"))
+    if kind == "put":
+        request.put.key = key
+        request.put.value = b"%d" % request_id
+        request.put.lease = lease if dice.random() < 0.2 else 0
+        request.put.prev_kv = dice.random() < 0.2
+    elif kind == "delete_range":
+        request.delete_range.key = key
+        request.delete_range.range_end = max(key, dice.choice(_KEYS)) + b"\0"
+    elif kind == "txn":
+        compare = request.txn.compare.add(key=key, target="VERSION", result="GREATER")
+        compare.version = dice.randrange(3)
+        request.txn.success.add().request_put.MergeFrom(_put(key, request_id))
+        request.txn.success.add().request_delete_range.key = dice.choice(_KEYS) + b"x"
+        request.txn.failure.add().request_put.MergeFrom(_put(key, request_id + 1))
+    elif kind == "lease":
+        kind = dice.choice(("lease_grant", "lease_revoke"))
+        getattr(request, kind).ID = lease
+        if kind == "lease_grant":
+            request.lease_grant.TTL = 60
+    else:
+        request.compaction.revision = dice.randrange(1, 60)
+    return Write(request.SerializeToString(), kind, getattr(request, kind))
+
+
+def _put(key: bytes, number: int) -> PutRequest:
+    return PutRequest(key=key, value=b"%d" % number)
+
+
+ETCD_PARTS = MemberParts(machine=EtcdMachine, draw=draw_etcd_write)
+"""Members that hold what real ones hold."""
