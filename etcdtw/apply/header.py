@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcdtw.mvcc.varint import varint
+from etcdtw.varint import varint
 
 
 class HeaderSource:
@@ -11,15 +11,13 @@ class HeaderSource:
     Whoever follows the term sets ``term``.
     """
 
-    __slots__ = ("_encoded", "_identity", "_revision", "_term", "cluster_id", "member_id")
+    __slots__ = ("_encoded", "_identity", "_revision", "_tail", "_term", "cluster_id", "member_id")
 
     def __init__(self, cluster_id: int, member_id: int, term: int = 0) -> None:
         self.cluster_id = cluster_id
         self.member_id = member_id
         self._identity = _field(b"\x08", cluster_id) + _field(b"\x10", member_id)
-        self._term = term
-        self._revision = -1
-        self._encoded = b""
+        self.term = term
 
     @property
     def term(self) -> int:
@@ -28,13 +26,17 @@ class HeaderSource:
     @term.setter
     def term(self, term: int) -> None:
         self._term = term
+        self._tail = _field(b"\x20", term)
         self._revision = -1
+        self._encoded = b""
 
     def encode(self, revision: int) -> bytes:
         """Field 1 of a response, tag and length included; revision 0 is left out."""
         if revision != self._revision:
-            body = self._identity + _field(b"\x18", revision) + _field(b"\x20", self._term)
-            self._encoded = b"\x0a" + varint(len(body)) + body
+            identity, tail = self._identity, self._tail
+            number = b"\x18" + varint(revision) if revision else b""
+            size = varint(len(identity) + len(number) + len(tail))
+            self._encoded = b"\x0a" + size + identity + number + tail
             self._revision = revision
         return self._encoded
 

@@ -8,9 +8,9 @@ from typing import Protocol
 from etcdtw.errors import InvalidArgument
 from etcdtw.mvcc.keyvalue import parse_record, unchunk, without_value
 from etcdtw.mvcc.range_result import RangeResult
-from etcdtw.mvcc.varint import varint
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import RangeRequest
+from etcdtw.varint import varint
 
 _SORT_FIELDS = ("key", "version", "create_revision", "mod_revision", "value")
 

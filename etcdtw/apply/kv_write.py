@@ -8,9 +8,9 @@ from typing import Protocol
 from etcdtw.errors import KeyNotFound, LeaseNotFound
 from etcdtw.mvcc.keyvalue import parse_record, unchunk
 from etcdtw.mvcc.store import Store
-from etcdtw.mvcc.varint import varint
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.rpc_pb2 import DeleteRangeRequest, PutRequest
+from etcdtw.varint import varint
 
 Header = Callable[[int], bytes]
 

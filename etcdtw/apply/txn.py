@@ -15,7 +15,6 @@ from etcdtw.apply.kv_write import Leases, check_put, delete_range_response, put_
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.keyvalue import parse_record, unchunk
 from etcdtw.mvcc.store import Store
-from etcdtw.mvcc.varint import varint
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import (
@@ -26,6 +25,7 @@ from etcdtw.pb.rpc_pb2 import (
     RequestOp,
     TxnRequest,
 )
+from etcdtw.varint import varint
 
 _MISSING = KeyValue()
 

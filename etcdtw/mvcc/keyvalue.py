@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from etcdtw.mvcc.varint import signed_varint, varint
 from etcdtw.pb.kv_pb2 import KeyValue
+from etcdtw.varint import signed_varint, varint
 
 parse_record = KeyValue.FromString
 

@@ -39,8 +39,8 @@ from etcdtw.mvcc.revision import (
     revision_key,
     tombstone_key,
 )
-from etcdtw.mvcc.varint import varint
 from etcdtw.mvcc.write_txn import WriteTxn
+from etcdtw.varint import varint
 
 KEY_BUCKET = b"key"
 META_BUCKET = b"meta"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from etcdtw.mvcc.changes import Change
-from etcdtw.mvcc.varint import varint
+from etcdtw.varint import varint
 
 # Tags (field number, wire type) of mvccpb.Event and of etcdserverpb.WatchResponse.events.
 _TYPE_DELETE = b"\x08\x01"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.range_result import RangeResult
-from etcdtw.mvcc.varint import varint
+from etcdtw.varint import varint
 
 if TYPE_CHECKING:
     from etcdtw.mvcc.store import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from etcdtw.raft.confchange import changed_configuration
 from etcdtw.raft.config import RaftConfig, StateType
 from etcdtw.raft.election import on_own_vote_durable, start_campaign, usual_campaign
 from etcdtw.raft.errors import ProposalDropped
@@ -194,12 +195,15 @@ class RaftNode:
         """Append the configuration change ``cc``, whose encoding is ``data``.
 
         While another one is not applied yet, an empty normal entry takes its place and nobody is
-        told, as in etcd. Raises ProposalDropped as ``propose_batch`` does.
+        told, as in etcd. Raises ProposalDropped as ``propose_batch`` does, and on a leader
+        ConfChangeRefused for a change that would leave no voter: once in the log, it would stop
+        every member that applies it.
         """
-        assert cc.type is not None, "a change says what it does; its bytes are not looked at here"
+        raft = self._raft
         entries = [_unnumbered(EntryType.CONF_CHANGE, data)]
-        if self._raft.state is StateType.LEADER:
-            on_proposal(self._raft, entries)
+        if raft.state is StateType.LEADER:
+            changed_configuration(raft.tracker.configuration, [cc])
+            on_proposal(raft, entries)
         else:
             self._forward_proposal(entries)
 
@@ -259,13 +263,13 @@ class RaftNode:
         lead, state = self._soft_state
         return lead != self._raft.lead or state is not self._raft.state
 
+    def _hard_state_changed(self) -> bool:
+        raft = self._raft
+        return self._hard_state != (raft.term, raft.vote, raft.log.committed)
+
     def _has_durable_work(self) -> bool:
         log = self._raft.log
-        return log.has_untaken or log.has_untaken_snapshot or self._hard_state != self._raft_hard()
-
-    def _raft_hard(self) -> tuple[int, int, int]:
-        raft = self._raft
-        return raft.term, raft.vote, raft.log.committed
+        return log.has_untaken or log.has_untaken_snapshot or self._hard_state_changed()
 
     def take_ready(self) -> Ready:
         """What is to be done now; none of it is given out again."""
@@ -293,17 +297,15 @@ class RaftNode:
             ready.messages += promises
             return
         ready.after_persist = promises
-        before = self._hard_state
-        if before != self._raft_hard():
-            ready.hard_state = self._hard_state = raft.hard_state()
         if log.has_untaken_snapshot:
             ready.snapshot = log.take_snapshot()
         if log.has_untaken:
             ready.entries = log.take_unstable()
-        ready.must_sync = bool(ready.entries) or (before.term, before.vote) != (
-            raft.term,
-            raft.vote,
-        )
+            ready.must_sync = True
+        if self._hard_state_changed():
+            if self._hard_state[:2] != (raft.term, raft.vote):
+                ready.must_sync = True
+            ready.hard_state = self._hard_state = raft.hard_state()
         self._unpersisted = ready
 
     def persisted(self, ready: Ready) -> None:

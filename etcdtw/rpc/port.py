@@ -119,6 +119,10 @@ class ClientPortProtocol(Protocol):
 
     def connectionMade(self) -> None:
         port = self._port
+        transport: Any = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            # An answer is one write; waiting to fill a segment would hold it back for 40 ms.
+            transport.setTcpNoDelay(True)
         port.connection_made(self)
         self._timeout = port.clock.callLater(port.settings.handshake_timeout, self._too_late)
 

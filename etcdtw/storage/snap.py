@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from google_crc32c import value as crc32c
 
 from etcdtw.errors import CorruptError
-from etcdtw.raft.codec import decode_fields, decode_snapshot, encode_snapshot, encode_varint
+from etcdtw.raft.codec import decode_fields, decode_snapshot, encode_snapshot
 from etcdtw.raft.messages import Snapshot
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.wal.records import WalSnapshot
+from etcdtw.varint import varint
 
 _MODE = 0o666
 """etcd's, less the umask; everything else in a data directory is 0600."""
@@ -107,7 +108,7 @@ def _is_snap(name: str) -> bool:
 
 def encode_snap_file(snapshot: Snapshot) -> bytes:
     data = encode_snapshot(snapshot)
-    return b"\x08" + encode_varint(crc32c(data)) + b"\x12" + encode_varint(len(data)) + data
+    return b"\x08" + varint(crc32c(data)) + b"\x12" + varint(len(data)) + data
 
 
 def decode_snap_file(content: bytes) -> Snapshot:

@@ -59,7 +59,7 @@ class Life:
     """One run of a member's process, from its start to its end."""
 
     clock: MemberTime
-    worker: SimWorker
+    workers: list[SimWorker]
     machine: LedgerMachine
     node: RaftNode
     tail: MemoryLog
@@ -115,7 +115,9 @@ class SimMember:
                 cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
             return
         clock = cluster.time.view(self.condition.clock_rate)
-        worker = SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5)
+        syncs, background = (
+            SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5) for _ in range(2)
+        )
         machine = cluster.parts.machine(self._applied, self.backend)
         config = RaftConfig(id=self.id)
         node = cluster.parts.node(config, tail, dice)
@@ -129,14 +131,14 @@ class SimMember:
         milliseconds = int(cluster.time.now * 1000) + self.lives
         replica = cluster.parts.replica(
             node,
-            cluster.parts.durable(wal, tail, worker, worker, inline_seconds),
+            cluster.parts.durable(wal, tail, syncs, background, inline_seconds),
             machine,
             transport,
             clock,
             RequestIds(self.id, milliseconds),
             ReplicaSettings(),
         )
-        self.life = Life(clock, worker, machine, node, tail, replica, wal, transport)
+        self.life = Life(clock, [syncs, background], machine, node, tail, replica, wal, transport)
         cluster.trace.add(self.id, f"boots, log to {tail.last_index()}")
         replica.on_turn_end.append(self._turn_ended)
         replica.on_fatal.append(self._died)
@@ -162,7 +164,8 @@ class SimMember:
         life, self.life = self.life, None
         if life is not None:
             life.clock.crash()
-            life.worker.stop()
+            for worker in life.workers:
+                worker.stop()
             self.cluster.network.transport(self.id, life.clock)  # a port where nobody listens
             self.backend.crash()
 

@@ -27,8 +27,8 @@ from etcdtw.membership import (
     version_request,
 )
 from etcdtw.raft.messages import ConfChange, ConfChangeType, ConfState
+from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.v2store import V2Error, V2Store
-from tests.membership.backend import DictBackend
 
 
 def member(number: int, learner: bool = False, name: str = "") -> Member:
@@ -40,7 +40,7 @@ class MembersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.store = V2Store(lambda: 0)
-        self.backend = DictBackend()
+        self.backend = MemoryBackend()
         self.members = Members(self.store, self.backend)
         for number in (1, 2):
             self.change(add_change(0, member(number, name=f"m{number}")))
@@ -152,13 +152,14 @@ class MembersTests(SynchronousTestCase):
 
     def test_backend_left_alone(self) -> None:
         """An entry that the backend holds already changes the tree and the members only."""
-        self.backend.content.clear()
+        unused = MemoryBackend()
+        self.members.use_backend(unused)
         self.members.apply(add_change(9, member(3)), to_backend=False)
         self.members.apply(remove_change(9, 2), to_backend=False)
         request = publish_request(5, member(1).path, '{"name":"one"}')
         apply_v2_request(self.store, self.members, request, to_backend=False)
         self.members.set_version("3.5.0", to_backend=False)
-        self.assertEqual(self.backend.content, {})
+        self.assertEqual(unused.buckets(), [])
         self.assertEqual([each.id for each in self.members.all()], [1, 3])
 
     def test_publish_of_strangers(self) -> None:

@@ -27,9 +27,9 @@ from etcdtw.mvcc.revision import (
     revision_key,
     tombstone_key,
 )
-from etcdtw.mvcc.varint import signed_varint, varint
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import RangeResponse
+from etcdtw.varint import signed_varint, varint
 
 REVISIONS = st.integers(1, 2**62) | st.integers(1, 300)
 KEYS = st.binary(min_size=1, max_size=5) | st.integers(100, 200).map(lambda n: b"k" * n)

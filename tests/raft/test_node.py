@@ -259,6 +259,9 @@ class Configurations(SynchronousTestCase):
         removal = change(ConfChangeType.REMOVE_NODE, 1)
         self.assertRaises(ConfChangeRefused, node.node.apply_conf_change, removal)
         self.assertEqual(node.node.conf_state().voters, (1,))
+        node.lead()
+        self.assertRaises(ConfChangeRefused, node.node.propose_conf_change, b"r1", removal)
+        self.assertEqual(node.log_terms(), [1])
 
     def test_removal_may_commit(self) -> None:
         """With a smaller majority, what was short of one vote commits."""

@@ -10,22 +10,14 @@ from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.replica.proposal import Proposal
 from etcdtw.replica.replica import Replica
 from etcdtw.rpc import UnaryCall
+from etcdtw.varint import varint
 
 _HEADER_FIELD = InternalRaftRequest.DESCRIPTOR.fields_by_name["header"].number
 _HEADER_TAG = b"\xa2\x06"
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 _TAGS = {
-    field.name: (_varint(field.number << 3 | 2), field.number < _HEADER_FIELD)
+    field.name: (varint(field.number << 3 | 2), field.number < _HEADER_FIELD)
     for field in InternalRaftRequest.DESCRIPTOR.fields
     if field.message_type is not None and field.name != "header"
 }
@@ -35,8 +27,8 @@ def entry_data(kind: str, raw: bytes, request_id: int) -> bytes:
     """The bytes of an InternalRaftRequest that holds ``raw`` as its member ``kind`` and a header
     with the id; fields ascend, as every etcd encoder writes them."""
     tag, before_header = _TAGS[kind]
-    body = tag + _varint(len(raw)) + raw
-    header_body = b"\x08" + _varint(request_id)
+    body = tag + varint(len(raw)) + raw
+    header_body = b"\x08" + varint(request_id)
     header = _HEADER_TAG + bytes((len(header_body),)) + header_body
     return body + header if before_header else header + body
 

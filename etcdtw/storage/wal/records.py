@@ -14,9 +14,9 @@ from etcdtw.raft.codec import (
     decode_varint,
     encode_conf_state,
     encode_entry_head,
-    encode_varint,
 )
 from etcdtw.raft.messages import ConfState, Entry
+from etcdtw.varint import varint
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5
 """Record types."""
@@ -43,11 +43,11 @@ class WalSnapshot:
     conf_state: ConfState | None = None
 
     def encode(self) -> bytes:
-        data = b"\x08" + encode_varint(self.index) + b"\x10" + encode_varint(self.term)
+        data = b"\x08" + varint(self.index) + b"\x10" + varint(self.term)
         if self.conf_state is None:
             return data
         conf_state = encode_conf_state(self.conf_state)
-        return data + b"\x1a" + encode_varint(len(conf_state)) + conf_state
+        return data + b"\x1a" + varint(len(conf_state)) + conf_state
 
     @classmethod
     def decode(cls, data: bytes) -> WalSnapshot:
@@ -67,7 +67,7 @@ class WalSnapshot:
 
 def encode_metadata(member_id: int, cluster_id: int) -> bytes:
     """What etcd puts into a log's metadata record."""
-    return b"\x08" + encode_varint(member_id) + b"\x10" + encode_varint(cluster_id)
+    return b"\x08" + varint(member_id) + b"\x10" + varint(cluster_id)
 
 
 def decode_metadata(data: bytes) -> tuple[int, int]:
@@ -83,9 +83,9 @@ def decode_metadata(data: bytes) -> tuple[int, int]:
 
 def encode_frame(record_type: int, crc: int, data: bytes | None) -> bytes:
     """A whole frame: length field, record, padding."""
-    record = b"\x08" + encode_varint(record_type) + b"\x10" + encode_varint(crc)
+    record = b"\x08" + varint(record_type) + b"\x10" + varint(crc)
     if data is not None:
-        record += b"\x1a" + encode_varint(len(data)) + data
+        record += b"\x1a" + varint(len(data)) + data
     padding = -len(record) & 7
     return _pack_length(len(record) | _PADDING_MARK[padding]) + record + _PADDING[padding]
 
@@ -112,16 +112,16 @@ def encode_entry_frames(entries: Iterable[Entry], crc: int) -> tuple[list[bytes]
             head = encode_entry_head(entry.type, entry.term)
         content = entry.data
         if content is None:
-            data = head + encode_varint(entry.index)
+            data = head + varint(entry.index)
         else:
             data = b'%b%b"%b%b' % (
                 head,
-                encode_varint(entry.index),
-                encode_varint(len(content)),
+                varint(entry.index),
+                varint(len(content)),
                 content,
             )
         crc = extend(crc, data)
-        start = b"\x08\x02\x10%b\x1a%b" % (encode_varint(crc), encode_varint(len(data)))
+        start = b"\x08\x02\x10%b\x1a%b" % (varint(crc), varint(len(data)))
         length = len(start) + len(data)
         padding = -length & 7
         pieces += (
