@@ -78,6 +78,8 @@ class ServerConnection(Connection):
         self._draining = False
         # Requests come the short way from streams above this one; _NO_STREAM shuts it.
         self._short_way_above = _NO_STREAM
+        # Requests of the current read whose body has not come yet.
+        self._pending: dict[int, tuple[Headers, str | None]] = {}
         self._block_cache: dict[bytes, tuple[Headers, str | None]] = {}
         self._shapes: dict[tuple[Field, ...], Headers] = {}
         # The short way of answers: largest DATA that may take it (-1: shut), and its constants.
@@ -161,64 +163,69 @@ class ServerConnection(Connection):
             self._preface_left = self._preface_left[at:]
         unpack = FRAME_HEADER.unpack_from
         cache = self._block_cache
+        pending = self._pending
         streams = self._streams
         request_received = self._events.request_received
         while end - at >= HEADER_BYTES:
-            high, low, kind, flags, stream_id = unpack(data, at)
+            high, size, kind, flags, stream_id = unpack(data, at)
             start = at + HEADER_BYTES
-            stop = start + low
-            if high or low > FRAME_BYTES:
+            stop = start + size
+            if high or size > FRAME_BYTES:
                 raise ProtocolError(
-                    ErrorCode.FRAME_SIZE_ERROR, f"frame of {high << 16 | low} bytes"
+                    ErrorCode.FRAME_SIZE_ERROR, f"frame of {high << 16 | size} bytes"
                 )
             if stop > end:
                 break
-            # The short way: a new request as HEADERS and the one DATA frame that ends it.
-            body_start = stop + HEADER_BYTES
-            if (
-                kind == HEADERS
-                and flags == END_HEADERS
-                and body_start <= end
-                and self._short_way_above < stream_id <= STREAM_ID_MAX
-                and stream_id & 1
-            ):
-                high, size, kind, flags, data_stream_id = unpack(data, stop)
-                body_stop = body_start + size
-                if (
-                    data_stream_id == stream_id
-                    and kind == DATA
-                    and flags == END_STREAM
-                    and not high
-                    and size <= FRAME_BYTES
-                    and body_stop <= end
-                    and len(streams) < self._streams_max
-                ):
+            at = stop
+            stream_id &= STREAM_ID_MAX
+            if kind == HEADERS:
+                if flags == END_HEADERS and stream_id > self._short_way_above and stream_id & 1:
                     block = data[start:stop]
-                    known = cache.get(block)
-                    if known is None:
-                        known = self._short_headers(stream_id, block)
-                    at = body_stop
-                    self._receive_left -= size
-                    if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
-                        self._count_received(0)
+                    known = cache.get(block) or self._short_headers(stream_id, block)
                     self._short_way_above = self._highest_stream = stream_id
                     self._opened += 1
-                    if known is None:
-                        continue
-                    headers, varying = known
-                    if headers.content_length >= 0 and headers.content_length != size:
-                        self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
-                        continue
-                    streams[stream_id] = None
-                    request_received(stream_id, headers, varying, data[body_start:body_stop])
+                    if known is not None:
+                        pending[stream_id] = known
                     continue
-                kind = HEADERS
-                flags = END_HEADERS
-            self._frame(kind, flags, stream_id & STREAM_ID_MAX, data[start:stop])
-            at = stop
+            elif kind == DATA and flags == END_STREAM and stream_id in pending:
+                headers, varying = pending.pop(stream_id)
+                self._receive_left -= size
+                if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+                    self._count_received(0)
+                if headers.content_length >= 0 and headers.content_length != size:
+                    self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+                elif len(streams) + len(pending) >= self._streams_max:
+                    self._refuse_for_now(stream_id)
+                else:
+                    streams[stream_id] = None
+                    request_received(stream_id, headers, varying, data[start:stop])
+                continue
+            if stream_id in pending:
+                self._announce(stream_id)
+            self._frame(kind, flags, stream_id, data[start:stop])
             if self.failed:
                 return end
+        while pending:
+            self._announce(next(iter(pending)))
         return at
+
+    def _announce(self, stream_id: int) -> None:
+        """A request does not come whole in this read: it begins as a stream."""
+        headers, varying = self._pending.pop(stream_id)
+        if len(self._streams) + len(self._pending) >= self._streams_max:
+            self._refuse_for_now(stream_id)
+            return
+        self._streams[stream_id] = Stream(
+            self._peer_window, remote_open=True, content_length=headers.content_length
+        )
+        self._events.headers_received(stream_id, headers, varying, False)
+
+    def _refuse_for_now(self, stream_id: int) -> None:
+        """Reset a request that is one too many; the client may try again."""
+        self._count_idle()
+        self._reset_total += 1
+        self._queue_reset(stream_id, ErrorCode.REFUSED_STREAM)
+        self._owe_ack()
 
     def _refuse(self, stream_id: int, code: int) -> None:
         """Reset a request that never began."""
@@ -300,10 +307,7 @@ class ServerConnection(Connection):
         known = self._block_cache.get(block) or self._request_headers(block)
         headers, varying = known
         if len(self._streams) >= self._streams_max:
-            self._count_idle()
-            self._reset_total += 1
-            self._queue_reset(stream_id, ErrorCode.REFUSED_STREAM)
-            self._owe_ack()
+            self._refuse_for_now(stream_id)
             return
         if self_dependent:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "stream depends on itself")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
-from etcdtw.errors import EtcdError, TimedOut
-from etcdtw.raft import ProposalDropped, RaftNode
+from etcdtw.errors import Code, EtcdError, StatusError, TimedOut
+from etcdtw.raft import ConfChangeRefused, ProposalDropped, RaftNode
 from etcdtw.raft.messages import ConfChange
 
 
@@ -64,21 +65,25 @@ class ProposalQueue:
         self.waiting[proposal.data] = proposal
 
     def hand_over(self, node: RaftNode) -> None:
-        """Give everything new to Raft as one batch; without a leader it stays here."""
-        batch, self._new = self._new, []
-        start = 0
-        try:
-            for position, proposal in enumerate(batch):
-                if isinstance(proposal, ConfChangeProposal):
-                    if start < position:
-                        node.propose_batch([each.data for each in batch[start:position]])
-                    start = position
-                    node.propose_conf_change(proposal.data, proposal.request)
-                    start = position + 1
-            if start < len(batch):
-                node.propose_batch([each.data for each in batch[start:]])
-        except ProposalDropped:
-            self._new = batch[start:] + self._new
+        """Give everything new to Raft in the order in which it came; without a leader it stays
+        here. Requests between two membership changes are one batch."""
+        new, self._new = self._new, []
+        while new:
+            first = new[0]
+            try:
+                if isinstance(first, ConfChangeProposal):
+                    taken = 1
+                    node.propose_conf_change(first.data, first.request)
+                else:
+                    batch = [each.data for each in takewhile(_is_plain, new)]
+                    taken = len(batch)
+                    node.propose_batch(batch)
+            except ProposalDropped:
+                self._new = new
+                return
+            except ConfChangeRefused as refused:
+                self._drop([first], StatusError(Code.UNKNOWN, str(refused)))
+            new = new[taken:]
 
     def has_new(self) -> bool:
         return bool(self._new)
@@ -91,14 +96,18 @@ class ProposalQueue:
                 break
             late.append(proposal)
         if late:
-            self._drop(late, TimedOut)
+            self._drop(late, TimedOut())
 
-    def fail_all(self, error: type[EtcdError]) -> None:
+    def fail_all(self, error: EtcdError) -> None:
         self._drop(list(self.waiting.values()), error)
 
-    def _drop(self, proposals: list[Proposal], error: type[EtcdError]) -> None:
+    def _drop(self, proposals: list[Proposal], error: EtcdError) -> None:
         gone = {id(each) for each in proposals}
         self._new = [each for each in self._new if id(each) not in gone]
         for proposal in proposals:
             del self.waiting[proposal.data]
-            proposal.done(error())
+            proposal.done(error)
+
+
+def _is_plain(proposal: Proposal) -> bool:
+    return not isinstance(proposal, ConfChangeProposal)

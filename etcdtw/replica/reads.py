@@ -83,7 +83,7 @@ class ReadQueue:
                 self._round = None
         self._new = self._still_in_time(self._new, now)
 
-    def fail_all(self, error: type[EtcdError]) -> None:
+    def fail_all(self, error: EtcdError) -> None:
         waiters = self._new
         self._new = []
         if self._round is not None:
@@ -93,7 +93,7 @@ class ReadQueue:
             waiters = more + waiters
         self._at_index = []
         for _, waiter in waiters:
-            waiter(error())
+            waiter(error)
 
     @staticmethod
     def _still_in_time(

@@ -19,7 +19,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from etcdtw.errors import Stopped, TooManyRequests
 from etcdtw.ids import RequestIds
-from etcdtw.raft import ProposalDropped, RaftNode, Ready, StateType
+from etcdtw.raft import (
+    LogLost,
+    ProposalDropped,
+    RaftNode,
+    Ready,
+    StateType,
+    UnexpectedMessage,
+)
 from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
 from etcdtw.raft.state_machine import IStateMachine
@@ -150,13 +157,15 @@ class Replica:
 
     def receive(self, message: Message) -> None:
         """A message from a peer. A forwarded proposal that cannot be taken is dropped, as on the
-        wire; its proposer times out or retries."""
+        wire, and so is what no peer may send; its sender times out or retries."""
         if self._stopped:
             return
         try:
             self.node.step(message)
-        except ProposalDropped:
+        except (ProposalDropped, UnexpectedMessage):
             pass
+        except LogLost as error:
+            self._fatal(error)
         self.wake()
 
     def peer_unreachable(self, member_id: int) -> None:
@@ -244,6 +253,8 @@ class Replica:
         if ready.hard_state is None and not ready.entries and ready.snapshot is None:
             assert not ready.after_persist, "an acknowledgement that waits for nothing"
             return
+        if ready.snapshot is not None:
+            self._durable.tail.apply_snapshot(ready.snapshot)
         if self._durable.append(ready.hard_state, ready.entries):
             self._unsynced = ready
             if not self._durable.sync(self._synced, self._fatal):
@@ -337,5 +348,5 @@ class Replica:
             if call is not None and call.active():
                 call.cancel()
         self._transport.stop()
-        self._proposals.fail_all(Stopped)
-        self._reads.fail_all(Stopped)
+        self._proposals.fail_all(Stopped())
+        self._reads.fail_all(Stopped())

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from etcdtw.errors import Code, EtcdError, StatusError
 from etcdtw.http2.server import ServerConnection
 
-from .messages import BAD_STREAM_MESSAGE, PREFIX, PREFIX_BYTES, MessageReader
+from .messages import BAD_STREAM_MESSAGE, PREFIX, PREFIX_BYTES, MessageReader, whole_message
 from .status import OK_TRAILERS, RESPONSE_HEADERS, error_trailers
 from .transport import Transport
 
@@ -28,6 +28,7 @@ class CallOwner(Protocol):
     transport: Transport
     peer: str
     dirty: bool
+    message_bytes_max: int
     unsent_bytes: int
     partial_bytes: int
 
@@ -310,26 +311,29 @@ class UnaryRequest:
     __slots__ = ("_owner", "_reader", "deadline", "stream_id", "target")
 
     def __init__(
-        self,
-        owner: CallOwner,
-        stream_id: int,
-        target: Target,
-        deadline: float | None,
-        reader: MessageReader,
+        self, owner: CallOwner, stream_id: int, target: Target, deadline: float | None
     ) -> None:
         self._owner = owner
-        self._reader = reader
+        self._reader: MessageReader | None = None
         self.stream_id = stream_id
         self.target = target
         self.deadline = deadline
 
     def data_received(self, data: bytes, ended: bool) -> None:
         """For the connection: bytes of the request."""
+        owner = self._owner
         reader = self._reader
+        if reader is None:
+            message = whole_message(data, owner.message_bytes_max)
+            if message is not None:
+                del owner.calls[self.stream_id]
+                owner.unary_received(self, message)
+                return
+            reader = self._reader = MessageReader(owner.message_bytes_max, self.target.gzip)
         before = reader.buffered
         try:
             messages = reader.feed(data)
-            self._owner.partial_bytes += reader.buffered - before
+            owner.partial_bytes += reader.buffered - before
             if ended and not messages:
                 raise StatusError(Code.UNKNOWN, "unexpected EOF" if reader.buffered else "EOF")
         except StatusError as error:
@@ -337,13 +341,14 @@ class UnaryRequest:
             return
         if messages:
             self.cancelled()
-            del self._owner.calls[self.stream_id]
-            self._owner.unary_received(self, messages[0])
+            del owner.calls[self.stream_id]
+            owner.unary_received(self, messages[0])
 
     def cancelled(self) -> None:
         """For the connection: no more of it is wanted."""
-        self._owner.partial_bytes -= self._reader.buffered
-        self._reader.clear()
+        if self._reader is not None:
+            self._owner.partial_bytes -= self._reader.buffered
+            self._reader.clear()
 
     def fail(self, error: EtcdError) -> None:
         """For the connection: the request ends with an error."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from etcdtw.errors import Code, DeadlineExceeded, EtcdError, ProtocolError, StatusError, Stopped
+from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
 from etcdtw.http2.frames import ErrorCode
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
@@ -20,7 +20,7 @@ from etcdtw.http2.server import ServerConnection
 from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
 from .keepalive import PingStrikes
-from .messages import BAD_UNARY_MESSAGE, PREFIX, PREFIX_BYTES, MessageReader
+from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
 from .router import Router
 from .settings import ServerSettings
 from .status import OK_TRAILERS, RESPONSE_HEADERS, TIMEOUT_FIELD, parse_timeout
@@ -57,7 +57,7 @@ class RpcConnection:
         self.partial_bytes = 0  # of incomplete requests
         self._router = router
         self._settings = settings
-        self._message_bytes_max = settings.max_receive_bytes
+        self.message_bytes_max = settings.max_receive_bytes
         self._answer_bytes_max = settings.queued_answer_bytes
         self._clock = clock
         self._flusher = flusher
@@ -275,7 +275,7 @@ class RpcConnection:
             if call.deadline is None:
                 continue
             if call.deadline <= now:
-                call.expire(DeadlineExceeded())
+                call.expire(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
             else:
                 left = True
         if left:
@@ -288,14 +288,8 @@ class RpcConnection:
     ) -> None:
         """A request in one piece; nearly all unary ones are."""
         target = headers.note
-        size = len(body) - PREFIX_BYTES
-        if (
-            type(target) is not Target
-            or target.method.unary_handler is None
-            or size < 0
-            or size > self._message_bytes_max
-            or PREFIX.unpack_from(body) != (0, size)
-        ):
+        message = whole_message(body, self.message_bytes_max)
+        if message is None or type(target) is not Target or target.method.unary_handler is None:
             self.headers_received(stream_id, headers, varying, False)
             self.data_received(stream_id, body, True)
             return
@@ -306,7 +300,7 @@ class RpcConnection:
             except ValueError:
                 self.http2.reset(stream_id, ErrorCode.PROTOCOL_ERROR)  # as grpc-go does
                 return
-        self._start_unary(stream_id, target, deadline, body[PREFIX_BYTES:])
+        self._start_unary(stream_id, target, deadline, message)
 
     def headers_received(
         self, stream_id: int, headers: Headers, varying: str | None, ended: bool
@@ -327,10 +321,10 @@ class RpcConnection:
                 self.http2.reset(stream_id, ErrorCode.PROTOCOL_ERROR)  # as grpc-go does
                 return
             self._later("deadlines", DEADLINE_SWEEP_SECONDS, self._sweep_deadlines)
-        reader = MessageReader(self._message_bytes_max, target.gzip)
         if target.method.stream_handler is None:
-            self.calls[stream_id] = UnaryRequest(self, stream_id, target, deadline, reader)
+            self.calls[stream_id] = UnaryRequest(self, stream_id, target, deadline)
         else:
+            reader = MessageReader(self.message_bytes_max, target.gzip)
             self._start_stream(StreamCall(self, stream_id, target, deadline, reader))
         if ended:
             self.data_received(stream_id, b"", True)

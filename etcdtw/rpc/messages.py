@@ -21,6 +21,14 @@ def too_large(size: int, limit: int) -> StatusError:
     )
 
 
+def whole_message(data: bytes, limit: int) -> bytes | None:
+    """The message, if ``data`` is exactly one that needs no second look."""
+    size = len(data) - PREFIX_BYTES
+    if 0 <= size <= limit and PREFIX.unpack_from(data) == (0, size):
+        return data[PREFIX_BYTES:]
+    return None
+
+
 class MessageReader:
     """Cuts the bytes of one stream into messages of at most ``limit`` bytes. ``gzip``: messages
     flagged as compressed are expanded, otherwise they are refused."""

@@ -17,6 +17,9 @@ from etcdtw.testing.network import Weather
 FAULT_PAUSE_SECONDS = 0.7
 """From one fault to the next, on average."""
 
+DYING_SECONDS = 1.0
+"""Longer than any disk operation takes."""
+
 MEMBERS_MIN, MEMBERS_MAX = 3, 5
 """Between these, members come and go."""
 
@@ -72,6 +75,8 @@ class Faults:
             member.disk.heal()
             member.set_condition(Condition())
             member.boot()
+        # A member may still be about to die of an error that its disk gave before it was healed.
+        self._cluster.time.view().callLater(DYING_SECONDS, self._cluster.boot_all)
 
     def _schedule(self) -> None:
         self._clock.callLater(self._dice.expovariate(1 / FAULT_PAUSE_SECONDS), self._strike)

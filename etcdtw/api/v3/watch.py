@@ -21,6 +21,9 @@ DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 # A progress answer to a request concerns all watches of the stream.
 ALL_WATCHES = -1
 _FRAGMENT = b"\x38\x01"
+# Asking whether a stream is writable costs much of a small delivery: it is not done each time.
+LOOK_EVERY_RESPONSES = 16
+SMALL_BODY_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class WatchStream:
     def __init__(self, service: WatchService, call: StreamCall) -> None:
         self.call = call
         self.ready = True
+        self.response_bytes_max = service.settings.response_bytes_max
+        self.unlooked = 0  # responses since the last look whether the client keeps up
         self._service = service
         self._hub = service.hub
         self._header = service.header
@@ -227,17 +232,26 @@ class WatchStream:
 
     # --- answers ------------------------------------------------------------------------------
 
-    def send_events(self, id_field: bytes, batch: EventBatch, fragment: bool) -> None:
+    def header_of(self, batch: EventBatch) -> bytes:
         header = batch.header
         if header is None:
             header = batch.header = self._header.encode(batch.revision)
-        if fragment and len(batch.body) > self._settings.response_bytes_max:
-            self._send_fragments(header + id_field, batch)
-        else:
-            self._send(header + id_field, batch.body)
+        return header
 
-    def _send_fragments(self, head: bytes, batch: EventBatch) -> None:
-        room = self._settings.response_bytes_max - len(head) - len(_FRAGMENT)
+    def look(self, body_bytes: int) -> None:
+        """See whether the client keeps up; ``body_bytes`` is the size of the last response."""
+        unlooked, self.unlooked = self.unlooked, 0
+        if self.call.writable:
+            return
+        self._blocked_responses += unlooked
+        self._blocked_bytes += body_bytes
+        self.ready = (
+            self._blocked_responses < self._settings.blocked_responses_max
+            and self._blocked_bytes < self._settings.blocked_bytes_max
+        )
+
+    def send_fragments(self, head: bytes, batch: EventBatch) -> None:
+        room = self.response_bytes_max - len(head) - len(_FRAGMENT)
         part: list[bytes] = []
         size = 0
         for event in batch.events:
@@ -259,20 +273,9 @@ class WatchStream:
         self._send(self._header.encode(self._hub.revision) + response.SerializeToString())
 
     def _send(self, head: bytes, body: bytes = b"") -> None:
-        call = self.call
-        if body:
-            call.send_shared(head, body)
-        else:
-            call.send(head)
-        if not call.writable:
-            settings = self._settings
-            self._blocked_responses += 1
-            self._blocked_bytes += len(head) + len(body)
-            if (
-                self._blocked_responses >= settings.blocked_responses_max
-                or self._blocked_bytes >= settings.blocked_bytes_max
-            ):
-                self.ready = False
+        self.call.send_shared(head, body)
+        self.unlooked += 1
+        self.look(len(head) + len(body))
 
     def _writable(self) -> None:
         self._blocked_responses = self._blocked_bytes = 0
@@ -304,7 +307,17 @@ class StreamWatcher(Watcher):
 
     def deliver(self, batch: EventBatch) -> None:
         self.quiet = False
-        self.stream.send_events(self.id_field, batch, self.fragment)
+        stream = self.stream
+        head = (batch.header or stream.header_of(batch)) + self.id_field
+        body = batch.body
+        size = len(body)
+        if self.fragment and size > stream.response_bytes_max:
+            stream.send_fragments(head, batch)
+            return
+        stream.call.send_shared(head, body)
+        stream.unlooked += 1
+        if stream.unlooked >= LOOK_EVERY_RESPONSES or size > SMALL_BODY_BYTES:
+            stream.look(size)
 
     def compacted(self, revision: int) -> None:
         self.stream.watch_compacted(self.watch_id, revision)
