@@ -13,16 +13,18 @@ from etcdtw.storage.wal import Wal
 CATCH_UP_ENTRIES = 5000
 """Entries kept in memory behind the applied index, for followers that lag (etcd's default)."""
 
-_SPIKE_SECONDS = 0.004
+_SPIKE_SECONDS = 0.02
 
 
 class DurableLog:
     """Appends to the WAL and its in-memory tail, and syncs.
 
     A sync blocks. While the last ones were short (moving average below ``inline_seconds``) it runs
-    right here, which is quickest for a lone writer and for batches alike; on a slow disk it runs
-    on the worker so that the reactor stays free. A reactor that is kept busy starves a thread,
-    which is why the thread is the exception.
+    right here, which is quickest for a lone writer and for batches alike. On a slower disk it runs
+    on the worker, so that the reactor stays free for those who do not wait for the disk; when
+    nobody else asked for anything lately there is nobody to stay free for, and a sync may take
+    ten times as long before it moves. A reactor that is kept busy starves a thread, which is why
+    the thread is the exception.
     """
 
     def __init__(
@@ -67,9 +69,18 @@ class DurableLog:
             self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
         return must_sync
 
-    def sync(self, done: Callable[[], None], failed: Callable[[BaseException], None]) -> bool:
-        """Make appended data durable. True: it is, now. False: ``done`` or ``failed`` follows."""
-        if self._average_seconds < self._inline_seconds:
+    def sync(
+        self,
+        done: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        others_wait: bool = True,
+    ) -> bool:
+        """Make appended data durable. True: it is, now. False: ``done`` or ``failed`` follows.
+
+        ``others_wait`` tells whether anybody would miss the reactor meanwhile.
+        """
+        limit = self._inline_seconds if others_wait else 10 * self._inline_seconds
+        if self._average_seconds < limit:
             self._timed_sync()
             return True
         self._worker.run(self._timed_sync, lambda _: done(), failed)

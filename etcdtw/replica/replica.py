@@ -84,6 +84,9 @@ class Replica:
         self._flush_due = False
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
+        self.reads_served = 0
+        """Reads so far; those who serve them count, so that a slow disk does not stop them."""
+        self._reads_at_sync = 0
         self.on_turn_end: list[Callable[[], None]] = []
         self.on_leader_change: list[Callable[[int], None]] = []
         self.on_term: list[Callable[[int], None]] = []
@@ -144,6 +147,7 @@ class Replica:
         if self._stopped:
             waiter(Stopped())
         elif self.reads_are_local:
+            self.reads_served += 1
             waiter(None)
         else:
             self._reads.add(waiter, self._clock.seconds())
@@ -257,7 +261,9 @@ class Replica:
             self._durable.tail.apply_snapshot(ready.snapshot)
         if self._durable.append(ready.hard_state, ready.entries):
             self._unsynced = ready
-            if not self._durable.sync(self._synced, self._fatal):
+            others_wait = self.reads_served != self._reads_at_sync
+            self._reads_at_sync = self.reads_served
+            if not self._durable.sync(self._synced, self._fatal, others_wait):
                 return
             self._unsynced = None
         self._persisted(ready)

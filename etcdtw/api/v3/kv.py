@@ -53,11 +53,13 @@ class KvService:
     def range(self, call: UnaryCall, body: bytes) -> None:
         one_key = single_key_range(body)
         if one_key is not None and (one_key[1] or self._replica.reads_are_local):
+            self._replica.reads_served += 1
             call.reply(self._applier.range_one(one_key[0]))
             return
         request, _ = canonical(RangeRequest, body)
         check_range(request)
         if request.serializable or self._replica.reads_are_local:
+            self._replica.reads_served += 1
             call.reply(self._applier.range(request))
         else:
             self._read(call, lambda: self._applier.range(request))
