@@ -18,7 +18,12 @@ from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied
 class AcksBeforeSync(DurableLog):
     """Says that data is durable while the sync is still under way."""
 
-    def sync(self, done: Callable[[], None], failed: Callable[[BaseException], None]) -> bool:
+    def sync(
+        self,
+        done: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        others_wait: bool = True,
+    ) -> bool:
         self._worker.run(self._timed_sync, lambda _: None, failed)
         return True
 
