@@ -43,6 +43,7 @@ class DurableLog:
         self._background = background
         self._inline_seconds = inline_seconds
         self._average_seconds = 0.0
+        self._saved_state, _ = tail.initial_state()
         self._held: HardState | None = None
         self._preparing = False
 
@@ -50,17 +51,14 @@ class DurableLog:
         """Hand both to the WAL; True when a sync must follow before anybody may rely on them.
 
         A state in which only the commit index moved needs no sync (it is learnt again), so it is
-        held back and travels with the next append.
+        held back until the next ``flush``.
         """
-        if hard_state is None:
-            hard_state = self._held
-        elif not entries and self._only_commit_moved(hard_state):
-            self._held = hard_state
-            self.tail.set_hard_state(hard_state)
-            return False
-        self._held = None
         if hard_state is not None:
-            self.tail.set_hard_state(hard_state)
+            if hard_state[:2] == self._saved_state[:2]:
+                self._held, hard_state = hard_state, None
+            else:
+                self._held = None
+                self._saved_state = hard_state
         must_sync = self.wal.append(hard_state, entries)
         if entries:
             self.tail.append(entries)
@@ -89,8 +87,8 @@ class DurableLog:
     def flush(self) -> None:
         """Write a held-back commit index; called now and then and before the end."""
         if self._held is not None:
-            held, self._held = self._held, None
-            self.wal.append(held, [])
+            self._saved_state, self._held = self._held, None
+            self.wal.append(self._saved_state, [])
 
     def compact(self, applied: int) -> None:
         """Forget entries in memory that are far behind the applied index."""
@@ -101,10 +99,6 @@ class DurableLog:
         self.flush()
         self.wal.sync()
         self.wal.close()
-
-    def _only_commit_moved(self, hard_state: HardState) -> bool:
-        before, _ = self.tail.initial_state()
-        return hard_state.term == before.term and hard_state.vote == before.vote
 
     def _timed_sync(self) -> None:
         begin = time.monotonic()

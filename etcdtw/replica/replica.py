@@ -81,6 +81,7 @@ class Replica:
         self._tick: IDelayedCall | None = None
         self._unsynced: Ready | None = None
         self._stopped = False
+        self._synced_now = False
         self._flush_due = False
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
@@ -187,7 +188,7 @@ class Replica:
         """Have a turn after the reactor has read what is there to read, so that all of it shares
         one write, one sync and one answer per connection."""
         if self._turn is None and not self._stopped:
-            self._turn = self._clock.callLater(0, self._drive)
+            self._turn = self._clock.callLater(0, self._on_turn)
 
     def _on_tick(self) -> None:
         self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
@@ -198,8 +199,11 @@ class Replica:
         self._flush_due = True
         self.wake()
 
-    def _drive(self) -> None:
+    def _on_turn(self) -> None:
         self._turn = None
+        self._drive()
+
+    def _drive(self) -> None:
         try:
             self._run_turn()
         except Exception as error:  # the one place where the member ends by its own fault
@@ -207,6 +211,11 @@ class Replica:
 
     def _run_turn(self) -> None:
         node = self.node
+        if self._synced_now:
+            self._synced_now = False
+            ready, self._unsynced = self._unsynced, None
+            assert ready is not None, "a sync ended that nobody waits for"
+            self._persisted(ready)
         if self._flush_due:
             self._flush_due = False
             self._durable.flush()
@@ -269,12 +278,9 @@ class Replica:
         self._persisted(ready)
 
     def _synced(self) -> None:
-        if self._stopped:
-            return
-        ready, self._unsynced = self._unsynced, None
-        assert ready is not None, "a sync ended that nobody waits for"
-        self._persisted(ready)
-        self.wake()
+        if not self._stopped:
+            self._synced_now = True
+            self._drive()
 
     def _persisted(self, ready: Ready) -> None:
         if ready.after_persist:

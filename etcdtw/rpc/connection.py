@@ -6,10 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
-from twisted.internet import tcp
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
 from etcdtw.http2.frames import ErrorCode
@@ -21,6 +19,7 @@ from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
 from .keepalive import PingStrikes
 from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
+from .output import Output
 from .router import Router
 from .settings import ServerSettings
 from .status import OK_TRAILERS, RESPONSE_HEADERS, TIMEOUT_FIELD, parse_timeout
@@ -36,7 +35,6 @@ _DRAIN_PING = b"draining"
 _IDLE_PING = b"are you?"
 
 
-@implementer(IPushProducer)
 class RpcConnection:
     """Serves one client. ``dataReceived`` and ``connectionLost`` are called as a protocol's."""
 
@@ -70,22 +68,17 @@ class RpcConnection:
             concurrent_streams_max=settings.max_concurrent_streams,
         )
         self._strikes = PingStrikes(settings.keepalive_min_time)
-        # Writing past the transport's queue is known to be safe for plain sockets only.
-        self._socket = transport if isinstance(transport, tcp.Connection) else None
-        self._output_paused = False
-        self._input_paused = False
-        self._held_output: list[bytes] = []
-        self._held_bytes = 0
+        self._output = Output(transport, settings.queued_answer_bytes, self._look_after)
         self._held_requests: deque[tuple[int, Callable[[], None]]] = deque()
         self._stalled: dict[StreamCall, None] = {}
         # Too much waits for the client: new requests wait as well.
         self._holding = False
         self._draining = False
         self._closing = False
+        self._lost = False
         # Whether the end of a flush has more to look after than writing.
         self._attention = False
         self._timers: dict[str, IDelayedCall] = {}
-        transport.registerProducer(self, True)
         self._later("handshake", settings.handshake_timeout, self._handshake_is_late)
         self._later("idle", settings.keepalive_interval, self._check_idle)
         self.flush()
@@ -104,35 +97,16 @@ class RpcConnection:
         flusher.flush()
 
     def connectionLost(self, reason: Failure) -> None:
-        self._closing = True
+        self._closing = self._lost = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._held_requests.clear()
-        self._held_output.clear()
         self._stalled.clear()
         calls = list(self.calls.values())
         self.calls.clear()
         for call in calls:
             call.cancelled()
-
-    def pauseProducing(self) -> None:
-        self._output_paused = True
-
-    def resumeProducing(self) -> None:
-        self._output_paused = False
-        held = b"".join(self._held_output)
-        self._held_output.clear()
-        self._held_bytes = 0
-        if held:
-            self._write(held)
-        if self._input_paused and not self._output_paused:
-            self._input_paused = False
-            self.transport.resumeProducing()
-        self._look_after()
-
-    def stopProducing(self) -> None:
-        self._output_paused = True
 
     # --- Output -------------------------------------------------------------------------------
 
@@ -145,44 +119,18 @@ class RpcConnection:
     def flush(self) -> None:
         """Write what is queued, in one piece."""
         self.dirty = False
+        if self._lost:
+            return
         data = self.http2.take()
         if data:
             self.unsent_bytes = 0
-            if self._output_paused:
-                self._held_output.append(data)
-                self._held_bytes += len(data)
-                if self._held_bytes > self._answer_bytes_max:
-                    self._pause_input()
-            else:
-                self._write(data)
+            self._output.write(data)
         if self._attention or self.http2.blocked_bytes > self._answer_bytes_max:
             self._look_after()
 
-    def _write(self, data: bytes) -> None:
-        socket = self._socket
-        if (
-            socket is not None
-            and socket.connected
-            and not socket.disconnecting
-            and not socket.dataBuffer
-            and not socket._tempDataBuffer
-        ):
-            sent = socket.writeSomeData(data)
-            if sent == len(data):
-                return
-            # An error comes again, and is handled, when the reactor writes the rest.
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-        self.transport.write(data)
-
-    def _pause_input(self) -> None:
-        if not self._input_paused and not self._closing:
-            self._input_paused = True
-            self.transport.pauseProducing()
-
     def congested(self) -> bool:
         """Whether streams should wait before they send more."""
-        return self._output_paused or self.unsent_bytes > UNSENT_BYTES_MAX
+        return self._output.paused or self.unsent_bytes > UNSENT_BYTES_MAX
 
     def stalled(self, call: StreamCall) -> None:
         """Tell this call when it may send again."""
@@ -194,7 +142,9 @@ class RpcConnection:
     def _look_after(self) -> None:
         """What is rarely due: closing, streams that wait, requests that wait."""
         http2 = self.http2
-        if http2.failed or (self._draining and not http2.open_streams and not self._held_bytes):
+        if http2.failed or (
+            self._draining and not http2.open_streams and not self._output.held_bytes
+        ):
             self._close()
             return
         self._attention = self._draining
@@ -211,7 +161,7 @@ class RpcConnection:
 
     def _is_overfull(self) -> bool:
         """Whether more waits for this client than it is allowed to let wait."""
-        queued = self.unsent_bytes + self._held_bytes + self.http2.blocked_bytes
+        queued = self.unsent_bytes + self._output.held_bytes + self.http2.blocked_bytes
         return queued > self._answer_bytes_max
 
     def _wake_streams(self) -> None:
@@ -228,10 +178,7 @@ class RpcConnection:
     def _close(self) -> None:
         if not self._closing:
             self._closing = True
-            self.transport.unregisterProducer()
-            if self._held_output:
-                self.transport.write(b"".join(self._held_output))
-            self.transport.loseConnection()
+            self._output.close()
             self._later("close", CLOSE_SECONDS, self.transport.abortConnection)
 
     # --- Timers -------------------------------------------------------------------------------

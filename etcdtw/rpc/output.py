@@ -1,0 +1,87 @@
+"""What a connection writes: at once where the socket takes it, held while it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from .transport import Transport
+
+
+@implementer(IPushProducer)
+class Output:
+    """The way out of one connection.
+
+    While the transport's buffer is full, output is held here, and above ``held_bytes_max`` the
+    transport is not read either: a client that takes no answers may ask no more. ``on_room`` is
+    called when the transport takes output again.
+    """
+
+    def __init__(
+        self, transport: Transport, held_bytes_max: int, on_room: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._held_bytes_max = held_bytes_max
+        self._on_room = on_room
+        # Writing past the transport's queue is known to be safe for plain sockets only.
+        self._socket = transport if isinstance(transport, tcp.Connection) else None
+        self._held: list[bytes] = []
+        self._reading_paused = False
+        self.held_bytes = 0
+        self.paused = False
+        transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Write or hold these bytes."""
+        if self.paused:
+            self._held.append(data)
+            self.held_bytes += len(data)
+            if self.held_bytes > self._held_bytes_max and not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pauseProducing()
+            return
+        socket = self._socket
+        if (
+            socket is not None
+            and socket.connected
+            and not socket.disconnecting
+            and not socket.dataBuffer
+            and not socket._tempDataBuffer
+        ):
+            sent = socket.writeSomeData(data)
+            if sent == len(data):
+                return
+            # An error comes again, and is handled, when the reactor writes the rest.
+            if isinstance(sent, int) and sent > 0:
+                data = data[sent:]
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Let the transport close behind everything that was written."""
+        self._transport.unregisterProducer()
+        self.paused = False
+        if self._held:
+            self._transport.write(b"".join(self._held))
+            self._held.clear()
+        self._transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        held = b"".join(self._held)
+        self._held.clear()
+        self.held_bytes = 0
+        if held:
+            self.write(held)
+        if self._reading_paused and not self.paused:
+            self._reading_paused = False
+            self._transport.resumeProducing()
+        self._on_room()
+
+    def stopProducing(self) -> None:
+        self.paused = True
