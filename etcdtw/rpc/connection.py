@@ -22,7 +22,13 @@ from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
 from .output import Output
 from .router import Router
 from .settings import ServerSettings
-from .status import OK_TRAILERS, RESPONSE_HEADERS, TIMEOUT_FIELD, parse_timeout
+from .status import (
+    OK_TRAILERS,
+    RESPONSE_HEADERS,
+    TIMEOUT_FIELD,
+    deadline_exceeded,
+    parse_timeout,
+)
 from .targets import Refusal, find_target
 from .transport import Transport
 
@@ -222,7 +228,7 @@ class RpcConnection:
             if call.deadline is None:
                 continue
             if call.deadline <= now:
-                call.expire(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+                call.expire(deadline_exceeded())
             else:
                 left = True
         if left:
@@ -304,6 +310,9 @@ class RpcConnection:
         method.started += 1
         method.received_bytes += len(message)
         call = UnaryCall(self, stream_id, target, deadline)
+        if deadline is not None and deadline <= self._now:
+            call.expire(deadline_exceeded())
+            return
         try:
             method.unary_handler(call, message)  # type: ignore[misc]  # checked by the caller
         except EtcdError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcdtw.errors import EtcdError
+from etcdtw.errors import Code, EtcdError, StatusError
 from etcdtw.http2.header_table import Field
 
 RESPONSE_HEADERS: tuple[Field, ...] = ((":status", "200"), ("content-type", "application/grpc"))
@@ -43,3 +43,8 @@ def parse_timeout(text: str) -> float:
     ):
         raise ValueError(f"malformed {TIMEOUT_FIELD} {text!r}")
     return int(digits) * scale
+
+
+def deadline_exceeded() -> EtcdError:
+    """The answer to a call whose time is up."""
+    return StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")

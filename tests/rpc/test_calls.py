@@ -138,6 +138,12 @@ class UnaryTests(SynchronousTestCase):
         self.wire.lose()
         self.assertEqual(self.cancelled, [stream_id])
 
+    def test_deadline_in_the_past(self) -> None:
+        """A call whose time is up on arrival reaches no handler."""
+        stream_id = self.wire.call(LATER, b"", ("grpc-timeout", "0n"))
+        self.assertEqual(self.calls, [])
+        self.assertEqual(self.wire.answer(stream_id).status[1], "context deadline exceeded")
+
     def test_bad_timeout(self) -> None:
         """A timeout that is none resets the stream, as grpc-go does."""
         for text in ("", "S", "1", "1x", "123456789S", "-1S", "+1S", "1_0S", "1.5S"):
