@@ -179,7 +179,9 @@ def assemble_core(
         router=router,
         slices=slices,
         watches=watches,
-        expirer=LeaseExpirer(clock, lessor, submitter),
+        expirer=LeaseExpirer(
+            clock, lessor, submitter, settings.experimental_enable_lease_checkpoint
+        ),
         compactor=_compactor(settings, clock, store, submitter, replica),
     )
 

@@ -1,0 +1,149 @@
+"""The whole member behind its two commands: ``etcdtw`` and ``twistd etcd``, seen by etcdctl."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.process.member import etcdctl, free_ports, real_etcd
+from tests.process.test_command_line import (
+    ETCDTW,
+    READY,
+    SECONDS_MAX,
+    TWISTD,
+    ProcessTestCase,
+    end_daemon,
+)
+
+# A real etcd that was refused would have served or written long before.
+REAL_ETCD_SECONDS = 2.0
+
+
+def member_flags(client_port: int, peer_port: int, data_dir: str = "d") -> list[str]:
+    client, peer = (f"http://127.0.0.1:{port}" for port in (client_port, peer_port))
+    return [
+        f"--data-dir={data_dir}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+    ]
+
+
+class EntryPointTestCase(ProcessTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client_port, self.peer_port = free_ports(2)
+        self.flags = member_flags(self.client_port, self.peer_port)
+
+    def ctl(self, *words: str) -> str:
+        """etcdctl's output; it must succeed."""
+        ended = self.run_it([etcdctl(), f"--endpoints=127.0.0.1:{self.client_port}"], *words)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        return ended.stdout
+
+    def assert_closed(self, *ports: int) -> None:
+        for port in ports:
+            with socket.socket() as probe:
+                self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0, f"{port} is open")
+
+    def end(self, process: subprocess.Popen[str], number: signal.Signals, code: int) -> None:
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=SECONDS_MAX)
+        self.assertEqual(process.returncode, code, output)
+        self.assertNotIn("Traceback", output)
+        self.assert_closed(self.client_port, self.peer_port)
+
+
+class ForegroundTests(EntryPointTestCase):
+    def test_restart_keeps_data_and_ids(self) -> None:
+        """Both commands serve etcdctl; SIGTERM and SIGINT end them cleanly, and the next start on
+        the same directory has the same data, revision and ids."""
+        said = []
+        for command, number, code in (
+            (ETCDTW, signal.SIGTERM, -signal.SIGTERM),
+            (ETCDTW, signal.SIGINT, -signal.SIGINT),
+            ([*TWISTD, "-n", "etcd"], signal.SIGTERM, 0),
+            ([*TWISTD, "-n", "etcd"], signal.SIGINT, 0),
+        ):
+            process = self.start(command, *self.flags)
+            self.read_until(process, READY)
+            if not said:
+                self.assertEqual(self.ctl("put", "a", "1"), "OK\n")
+            said.append(self.ctl("member", "list", "-w=json") + self.ctl("get", "a", "-w=fields"))
+            self.end(process, number, code)
+        self.assertIn('"Value" : "1"', said[0])
+        without_term = {
+            "\n".join(line for line in each.splitlines() if "Term" not in line).partition("}")[2]
+            for each in said
+        }
+        self.assertEqual(len(without_term), 1, said)
+
+    def test_directory_in_use(self) -> None:
+        """A second process on the same directory is refused with a sentence that names the file,
+        whichever command it is; the first goes on."""
+        first = self.start(ETCDTW, *self.flags)
+        self.read_until(first, READY)
+        others = member_flags(*free_ports(2))
+        reason = (
+            f"{self.directory}/d/member/snap/db is locked: another process is using this "
+            "data directory"
+        )
+        for command in (ETCDTW, [*TWISTD, "-n", "etcd"]):
+            self.assertEqual(self.refused(command, *others), (1, reason))
+        daemon = self.run_it([*TWISTD, "etcd"], *others)
+        self.assertEqual(daemon.returncode, 1)
+        self.assertIn("is locked", Path(self.directory, "twistd.log").read_text(encoding="utf-8"))
+        self.assertEqual(self.ctl("put", "a", "1"), "OK\n")
+
+    def test_directory_in_use_seen_by_etcd(self) -> None:
+        """Real etcd on the directory of a running member waits for bbolt's lock as it does beside
+        another etcd: it serves nobody and changes nothing."""
+        first = self.start(ETCDTW, *self.flags)
+        self.read_until(first, READY)
+        self.ctl("put", "a", "1")
+        wal = Path(self.directory, "d/member/wal")
+        before = {each.name: each.read_bytes() for each in wal.iterdir()}
+        client_port, peer_port = free_ports(2)
+        second = self.start(real_etcd(), *member_flags(client_port, peer_port))
+        self.read_until(second, "starting an etcd server")
+        deadline = time.monotonic() + REAL_ETCD_SECONDS
+        while time.monotonic() < deadline:
+            self.assertIs(second.poll(), None)
+            with socket.create_connection(("127.0.0.1", client_port)) as caller:
+                caller.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                caller.settimeout(0.2)
+                self.assertRaises(TimeoutError, caller.recv, 1)
+        second.kill()
+        self.assertEqual({each.name: each.read_bytes() for each in wal.iterdir()}, before)
+        self.assertEqual(self.ctl("put", "a", "2"), "OK\n")
+
+
+class DaemonTests(EntryPointTestCase):
+    def test_daemon(self) -> None:
+        """The daemon serves, keeps a relative data directory where it was started, and is gone
+        after SIGTERM; started again it has everything."""
+        os.mkdir(os.path.join(self.directory, "run"))
+        pid_file = Path(self.directory, "twistd.pid")
+        self.addCleanup(end_daemon, pid_file)
+        for number in range(2):
+            ended = self.run_it([*TWISTD, "--rundir=run"], "etcd", *self.flags)
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            self.assertEqual(self.ctl("put", f"k{number}", "1"), "OK\n")
+            self.assertEqual(
+                self.ctl("get", "k", "--prefix", "--keys-only").split(),
+                [f"k{each}" for each in range(number + 1)],
+            )
+            os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
+            deadline = time.monotonic() + SECONDS_MAX
+            while pid_file.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            self.assertFalse(pid_file.exists())
+            self.assert_closed(self.client_port, self.peer_port)
+        self.assertTrue(Path(self.directory, "d/member/wal").is_dir())
+        self.assertEqual(os.listdir(os.path.join(self.directory, "run")), [])
