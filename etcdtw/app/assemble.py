@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
 from etcdtw.api.v3.kv import KvService
@@ -168,6 +169,7 @@ def assemble_core(
     LeaseService(submitter, lessor, header, lambda: store.revision, clock, ids.next).register(
         router
     )
+    refuse_the_rest(router)
     return Core(
         settings=settings,
         member_id=opened.member_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.apply.header import HeaderSource
-from etcdtw.errors import EtcdError, Unimplemented
+from etcdtw.errors import EtcdError
 from etcdtw.membership import Members
 from etcdtw.pb.rpc_pb2 import Member, MemberListRequest, MemberListResponse
 from etcdtw.replica.replica import Replica
@@ -21,8 +21,6 @@ class ClusterService:
 
     def register(self, router: Router) -> None:
         router.add_unary("/etcdserverpb.Cluster/MemberList", self.member_list)
-        for name in ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"):
-            router.add_unary(f"/etcdserverpb.Cluster/{name}", self._not_here)
 
     def member_list(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberListRequest, body)
@@ -52,6 +50,3 @@ class ClusterService:
             ]
         )
         return self._header.encode(0) + listed.SerializeToString()
-
-    def _not_here(self, call: UnaryCall, body: bytes) -> None:
-        raise Unimplemented("etcdserver: changing the membership is not available in this build")

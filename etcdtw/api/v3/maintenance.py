@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.header import HeaderSource
-from etcdtw.errors import BadLeaderTransferee, EtcdError, NoLeader, NotLeader, Unimplemented
+from etcdtw.errors import BadLeaderTransferee, EtcdError, NoLeader, NotLeader
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.rpc_pb2 import (
@@ -58,8 +56,6 @@ class MaintenanceService:
         router.add_unary(_PREFIX + "Hash", self.hash)
         router.add_unary(_PREFIX + "HashKV", self.hash_kv)
         router.add_unary(_PREFIX + "MoveLeader", self.move_leader)
-        for name in ("Defragment", "Snapshot", "Downgrade"):
-            router.add_unary(_PREFIX + name, _not_here(name))
 
     def status(self, call: UnaryCall, body: bytes) -> None:
         canonical(StatusRequest, body)
@@ -128,10 +124,3 @@ class MaintenanceService:
         if request.targetID != self._replica.node.id:
             self._replica.transfer_leader(request.targetID)
         call.reply(self._header.encode(self._store.revision))
-
-
-def _not_here(name: str) -> Callable[[UnaryCall, bytes], None]:
-    def refuse(call: UnaryCall, body: bytes) -> None:
-        raise Unimplemented(f"etcdserver: {name} is not available in this build")
-
-    return refuse
