@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -80,11 +82,26 @@ def _listen(reactor: Any, flag: str, text: str, gate: Gate) -> IListeningPort:
 
 def _listen_unix(reactor: Any, flag: str, url: URL, gate: Gate) -> IListeningPort:
     path = url.host + url.path
+    _remove_left_behind(path)
     try:
         bound: IListeningPort = reactor.listenUNIX(path, gate, backlog=_BACKLOG, mode=0o600)
     except CannotListenError as error:
         raise ConfigError(flag, str(url), f"listen unix {path}: bind: {_reason(error)}") from error
     return bound
+
+
+def _remove_left_behind(path: str) -> None:
+    """Remove a socket that nobody listens on: a killed process leaves it behind, and it must not
+    keep the next one from starting."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.connect(path)
+    except ConnectionRefusedError:
+        os.remove(path)
+    except OSError:
+        pass  # it is not there, or binding tells what is wrong
 
 
 def _address(flag: str, host: str) -> str:

@@ -12,9 +12,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.web.server import Site
 
-from etcdtw.api.http.resources import Health, Members, Root, Version
+from etcdtw.api.http.factory import HttpFactory
+from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
@@ -117,7 +117,8 @@ class Member(Service):
         self.core = core
         self._client_factory = self._client_side(core)
         self._peer_gate.open(self._peer_side(core))
-        core.replica.on_turn_end.append(self._client_factory.flusher.flush)
+        core.replica.on_turn_begin.append(self._client_factory.flusher.hold)
+        core.replica.on_turn_end.append(self._client_factory.flusher.release)
         core.replica.on_leader_change.append(self._leader_known)
         core.replica.on_leading.append(self._set_version)
         core.replica.on_fatal.append(self._ended)
@@ -145,11 +146,9 @@ class Member(Service):
             b"/health": Health(MemberHealth(core.replica, core.alarms)),
             b"/version": Version(cluster),
         }
-        site = Site(Root(routes, cors=True), reactor=self._reactor)
-        site.noisy = False
         return ClientPortFactory(
             core.router,
-            site,
+            HttpFactory(routes, self._reactor, cors=True),
             ServerSettings(
                 max_receive_bytes=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
                 max_concurrent_streams=settings.max_concurrent_streams,
@@ -160,12 +159,10 @@ class Member(Service):
             self._reactor,
         )
 
-    def _peer_side(self, core: Core) -> Site:
+    def _peer_side(self, core: Core) -> HttpFactory:
         cluster = MemberCluster(core.cluster_id, core.members)
         routes = {b"/version": Version(cluster), b"/members": Members(cluster)}
-        site = Site(Root(routes, cors=False), reactor=self._reactor)
-        site.noisy = False
-        return site
+        return HttpFactory(routes, self._reactor, cors=False)
 
     # --- becoming ready ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.kv import KvApplier
-from etcdtw.apply.quota import Quota, request_cost
+from etcdtw.apply.quota import COST_PER_BYTE_MAX, Quota, request_cost
 from etcdtw.apply.requests import V2, decode_request
 from etcdtw.errors import Corrupt, CorruptError, EtcdError, NoSpace
 from etcdtw.lease.apply import LeaseApplier
@@ -75,16 +75,16 @@ class Applier:
         if not entry.data:
             result = None
         elif proposed is not None:
-            result = self._dispatch(proposed.kind, proposed.request, index)
+            result = self._dispatch(proposed.kind, proposed.request, entry)
         else:
             kind, request = decode_request(entry.data, index)
-            result = self._dispatch(kind, request, index)
+            result = self._dispatch(kind, request, entry)
         if index > self._consistent_index:
             self._backend.end_entry(index, entry.term)
         return result
 
-    def _dispatch(self, kind: str, request: Any, index: int) -> object:
-        is_new = index > self._consistent_index
+    def _dispatch(self, kind: str, request: Any, entry: Entry) -> object:
+        is_new = entry.index > self._consistent_index
         try:
             if kind == V2:
                 return apply_v2_request(self._v2store, self._members, request, is_new)
@@ -92,11 +92,18 @@ class Applier:
                 return None  # the backend holds this entry's changes already
             handler = self._open_handlers.get(kind)
             if handler is None:
-                raise CorruptError(f"log entry {index} holds {kind}, which this build cannot apply")
+                raise CorruptError(
+                    f"log entry {entry.index} holds {kind}, which this build cannot apply"
+                )
             result = handler(request)
         except (EtcdError, V2Error) as refused:
             return refused
-        if kind in _TAKES_SPACE and self._quota.exceeded_by(request_cost(kind, request)):
+        if (
+            kind in _TAKES_SPACE
+            # Far below the quota a bound of the cost says enough.
+            and self._quota.exceeded_by(COST_PER_BYTE_MAX * len(entry.data or b""))
+            and self._quota.exceeded_by(request_cost(kind, request))
+        ):
             for each in self.on_over_quota:
                 each()
             return NoSpace()

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv_range import range_response
-from etcdtw.apply.kv_write import Leases, check_put, delete_range_response, put_response
+from etcdtw.apply.kv_write import (
+    Leases,
+    PlainPut,
+    check_put,
+    delete_range_response,
+    put_response,
+)
 from etcdtw.apply.txn import TxnPlan
 from etcdtw.errors import LeaseNotFound
 from etcdtw.mvcc.compaction import Compaction
@@ -43,9 +49,11 @@ class KvApplier:
         header = self._header.encode(store.revision)
         return header if chunk is None else header + chunk + b"\x20\x01"
 
-    def put(self, request: PutRequest) -> bytes:
+    def put(self, request: PutRequest | PlainPut) -> bytes:
         """Raises ``LeaseNotFound`` or, for ignore_value and ignore_lease, ``KeyNotFound``."""
         store = self._store
+        if isinstance(request, PlainPut):
+            return self._header.encode(store.put_one(request.key, request.value))
         lease = request.lease
         if lease and not self._leases.exists(lease):
             raise LeaseNotFound

@@ -8,8 +8,11 @@ from typing import Any
 from etcdtw.pb.rpc_pb2 import RequestOp
 
 DEFAULT_QUOTA_BYTES = 2 * 1024 * 1024 * 1024
-_PUT_OVERHEAD = 256
+PUT_OVERHEAD = 256
 _LEASE_COST = 64
+# No request costs more than this many times the bytes of its log entry: a put takes at least the
+# bytes of a tag and a length.
+COST_PER_BYTE_MAX = PUT_OVERHEAD // 2 + 1
 
 
 class Quota:
@@ -27,7 +30,7 @@ class Quota:
 def request_cost(kind: str, request: Any) -> int:
     """Bytes that a request counts for against the quota."""
     if kind == "put":
-        return _PUT_OVERHEAD + len(request.key) + len(request.value)
+        return PUT_OVERHEAD + len(request.key) + len(request.value)
     if kind == "txn":
         return max(_puts_cost(request.success), _puts_cost(request.failure))
     return _LEASE_COST if kind == "lease_grant" else 0

@@ -54,8 +54,13 @@ class KeyIndex:
 
     def replace(self, key: bytes, revision: int) -> None:
         """A put of a key that exists."""
-        self.remember(key, self.current[key])
-        self.current[key] = revision
+        current = self.current
+        known = self.history.get(key)
+        if type(known) is list:
+            known.append(current[key])
+        else:
+            self.remember(key, current[key])
+        current[key] = revision
 
     def remove(self, key: bytes, tombstone: int) -> None:
         """A deletion of a key that exists."""

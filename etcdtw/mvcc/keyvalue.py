@@ -109,7 +109,8 @@ def successor(chunk: bytes, key_length: int) -> tuple[bytes, int]:
     """What the next put of a key needs of its present chunk: the head, and the version."""
     start = _record_start(chunk)
     # Behind the key's tag, length and bytes, and behind the tag of create_revision.
-    at = start + 2 + len(varint(key_length)) + key_length
+    length_bytes = 1 if key_length < 0x80 else len(varint(key_length))
+    at = start + 2 + length_bytes + key_length
     while chunk[at] > 0x7F:
         at += 1
     head = chunk[start : at + 1]
@@ -118,11 +119,12 @@ def successor(chunk: bytes, key_length: int) -> tuple[bytes, int]:
         at += 1
     at += 2
     version = chunk[at]
-    shift = 7
-    while chunk[at] > 0x7F:
-        at += 1
-        version += (chunk[at] - 1) << shift
-        shift += 7
+    if version > 0x7F:
+        shift = 7
+        while chunk[at] > 0x7F:
+            at += 1
+            version += (chunk[at] - 1) << shift
+            shift += 7
     return head, version
 
 

@@ -10,15 +10,15 @@ class RecentChunks:
     """The chunk of a key's newest revision, for the keys used last.
 
     Two generations: ``young`` takes what is written or read; when it holds half of the bound, it
-    becomes the old one and the old one is forgotten. The hot path reads ``young`` directly and
-    calls ``find`` on a miss.
+    becomes the old one and the old one is forgotten. ``used`` counts its bytes. The hot paths use
+    both directly and call a method on a miss.
     """
 
-    __slots__ = ("_half", "_old", "_used", "young")
+    __slots__ = ("_half", "_old", "used", "young")
 
     def __init__(self, bytes_max: int) -> None:
         self._half = bytes_max // 2
-        self._used = 0
+        self.used = 0
         self._old: dict[bytes, bytes] = {}
         self.young: dict[bytes, bytes] = {}
 
@@ -32,11 +32,11 @@ class RecentChunks:
 
     def keep(self, key: bytes, chunk: bytes) -> None:
         """Note the chunk of a key that ``young`` does not hold."""
-        self._used += len(key) + len(chunk) + _ENTRY_BYTES
-        if self._used > self._half:
+        self.used += len(key) + len(chunk) + _ENTRY_BYTES
+        if self.used > self._half:
             self._old = self.young
             self.young = {}
-            self._used = len(key) + len(chunk) + _ENTRY_BYTES
+            self.used = len(key) + len(chunk) + _ENTRY_BYTES
         self.young[key] = chunk
 
     def replace(self, key: bytes, chunk: bytes) -> None:
@@ -45,11 +45,11 @@ class RecentChunks:
         if known is None:
             self.keep(key, chunk)
         else:
-            self._used += len(chunk) - len(known)
+            self.used += len(chunk) - len(known)
             self.young[key] = chunk
 
     def forget(self, key: bytes) -> None:
         known = self.young.pop(key, None)
         if known is not None:
-            self._used -= len(key) + len(known) + _ENTRY_BYTES
+            self.used -= len(key) + len(known) + _ENTRY_BYTES
         self._old.pop(key, None)

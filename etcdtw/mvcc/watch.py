@@ -120,7 +120,6 @@ class WatchHub:
 
     def __init__(self, store: WatchableStore) -> None:
         self._store = store
-        self._revision = store.revision
         self._index = AudienceIndex[Audience]()
         self._audiences: dict[Interest, Audience] = {}  # of synced watchers
         # Behind, by next_revision // SLICE_REVISIONS: those walk the same history together.
@@ -129,14 +128,13 @@ class WatchHub:
         self._deliveries_left = TURN_DELIVERIES_MAX
         self.events_sent = 0
         self.on_work: Callable[[], None] = lambda: None
-        store.on_change.append(self.changed)
 
     # --- what owners of watchers call ---------------------------------------------------------
 
     @property
     def revision(self) -> int:
         """The store's revision as far as watchers have been told."""
-        return self._revision
+        return self._store.revision
 
     @property
     def watchers(self) -> int:
@@ -153,7 +151,7 @@ class WatchHub:
         """Begin. Events from ``start_revision`` on, which may lie in the past or in the future;
         0 and less: from the next revision on. Nothing is delivered before this returns."""
         assert watcher.place is Place.NEW, "a watcher begins once"
-        upcoming = self._revision + 1
+        upcoming = self.revision + 1
         watcher.next_revision = start_revision if start_revision > 0 else upcoming
         if watcher.next_revision >= upcoming:
             self._sync(watcher)
@@ -173,17 +171,16 @@ class WatchHub:
     def position(self, watcher: Watcher) -> int:
         """The first revision that the watcher has not been told of."""
         if watcher.place is Place.SYNCED:
-            return max(watcher.next_revision, self._revision + 1)
+            return max(watcher.next_revision, self.revision + 1)
         return watcher.next_revision
 
     # --- what the store and the driver call ---------------------------------------------------
 
     def changed(self, revision: int, changes: Sequence[Change]) -> None:
-        """A revision was written: tell the synced watchers."""
-        assert revision > self._revision, f"revision {revision} after {self._revision}"
-        self._revision = revision
-        if not self._audiences:
-            return
+        """A revision was written: tell the synced watchers.
+
+        The store calls this only while there are any, and need not prepare changes otherwise.
+        """
         touched: dict[Audience, None] = {}
         _collect(self._index, revision, changes, touched)
         for audience in touched:
@@ -204,10 +201,7 @@ class WatchHub:
         for watcher in synced:
             watcher.next_revision = self.position(watcher)
             self._take_out(watcher)
-        self._store.on_change.remove(self.changed)
         self._store = store
-        self._revision = store.revision
-        store.on_change.append(self.changed)
         for watcher in synced:
             self._fall_behind(watcher)
 
@@ -240,7 +234,7 @@ class WatchHub:
         if not watchers:
             return cost
         first = min(each.next_revision for each in watchers)
-        last = min(first + SLICE_REVISIONS - 1, self._revision)
+        last = min(first + SLICE_REVISIONS - 1, self.revision)
         audiences = _audiences_of(watchers)
         index = AudienceIndex[Audience]()
         for audience in audiences:
@@ -294,7 +288,7 @@ class WatchHub:
             watcher.place = Place.CLOSED
             watcher.compacted(self._store.compacted)
             return False
-        if watcher.next_revision > self._revision:
+        if watcher.next_revision > self.revision:
             self._sync(watcher)
             return False
         return True
@@ -307,7 +301,7 @@ class WatchHub:
             self._park(watcher)
             return
         watcher.next_revision = last + 1
-        if last == self._revision:
+        if last == self.revision:
             self._sync(watcher)
         else:
             self._fall_behind(watcher)
@@ -327,6 +321,8 @@ class WatchHub:
             if not audience.watchers:
                 del self._audiences[watcher.interest]
                 self._index.remove(watcher.interest, audience)
+                if not self._audiences:
+                    self._store.on_change.remove(self.changed)
         elif watcher.place is Place.BEHIND:
             _discard(self._behind, watcher.next_revision // SLICE_REVISIONS, watcher)
         elif watcher.place is Place.PARKED:
@@ -336,6 +332,8 @@ class WatchHub:
     def _sync(self, watcher: Watcher) -> None:
         audience = self._audiences.get(watcher.interest)
         if audience is None:
+            if not self._audiences:
+                self._store.on_change.append(self.changed)
             audience = self._audiences[watcher.interest] = Audience(watcher.interest)
             self._index.add(watcher.interest, audience)
         audience.watchers[watcher] = None

@@ -52,7 +52,7 @@ class ReplicaSettings:
 class Replica:
     """One member's share of the replicated log. All calls on the reactor thread.
 
-    ``on_turn_end`` callables run after each turn that did work; ``on_leader_change`` callables
+    ``on_turn_begin`` and ``on_turn_end`` callables run around each turn; ``on_leader_change`` ones
     get the leader's id (0: none), ``on_term`` ones a new term; ``on_leading`` ones run once per
     term that this member leads, when its first own entry is applied, ``on_following`` ones when it
     leads no more; ``on_fatal`` gets the error that ends the member.
@@ -88,6 +88,7 @@ class Replica:
         self.reads_served = 0
         """Reads so far; those who serve them count, so that a slow disk does not stop them."""
         self._reads_at_sync = 0
+        self.on_turn_begin: list[Callable[[], None]] = []
         self.on_turn_end: list[Callable[[], None]] = []
         self.on_leader_change: list[Callable[[int], None]] = []
         self.on_term: list[Callable[[int], None]] = []
@@ -204,10 +205,14 @@ class Replica:
         self._drive()
 
     def _drive(self) -> None:
+        for begin in self.on_turn_begin:
+            begin()
         try:
             self._run_turn()
         except Exception as error:  # the one place where the member ends by its own fault
             self._fatal(error)
+        for end in self.on_turn_end:
+            end()
 
     def _run_turn(self) -> None:
         node = self.node
@@ -253,8 +258,6 @@ class Replica:
             self._alone and self._led_term == node.term and applied >= node.committed
         )
         self._durable.compact(applied)
-        for each in self.on_turn_end:
-            each()
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""

@@ -33,6 +33,15 @@ class Flusher:
             self._scheduled = True
             self._clock.callLater(0, self._flush_late)
 
+    def hold(self) -> None:
+        """A batch of work begins, and ends with ``release``."""
+        self.held = True
+
+    def release(self) -> None:
+        """The batch is done: write what it brought."""
+        self.held = False
+        self.flush()
+
     def flush(self) -> None:
         """Write everything that waits now, and what is added meanwhile."""
         while self._waiting:

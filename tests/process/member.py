@@ -131,12 +131,11 @@ class Member:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, ready_seconds: float = READY_SECONDS) -> float:
-        """Start the process and wait until it is healthy; the seconds that took."""
+    def launch(self) -> None:
+        """Start the process and return at once."""
         assert not self.running, "the member is running already"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
         self._log = self._output.open("ab")
-        begin = time.monotonic()
         self._process = subprocess.Popen(
             self._argv,
             stdin=subprocess.DEVNULL,
@@ -145,8 +144,13 @@ class Member:
             cwd=self.directory,
             env=environment,
         )
+
+    def start(self, ready_seconds: float = READY_SECONDS) -> float:
+        """Start the process and wait until it is healthy; the seconds that took."""
+        begin = time.monotonic()
+        self.launch()
         while not self.healthy():
-            code = self._process.poll()
+            code = self.process.poll()
             if code is not None:
                 raise NotReady(f"{self._argv[0]} ended with {code}:\n{self.output()}")
             if time.monotonic() - begin > ready_seconds:

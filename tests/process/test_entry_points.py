@@ -52,10 +52,10 @@ class EntryPointTestCase(ProcessTestCase):
             with socket.socket() as probe:
                 self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0, f"{port} is open")
 
-    def end(self, process: subprocess.Popen[str], number: signal.Signals, code: int) -> None:
+    def end(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
         process.send_signal(number)
         output, _ = process.communicate(timeout=SECONDS_MAX)
-        self.assertEqual(process.returncode, code, output)
+        self.assertEqual(process.returncode, -number, output)
         self.assertNotIn("Traceback", output)
         self.assert_closed(self.client_port, self.peer_port)
 
@@ -65,18 +65,19 @@ class ForegroundTests(EntryPointTestCase):
         """Both commands serve etcdctl; SIGTERM and SIGINT end them cleanly, and the next start on
         the same directory has the same data, revision and ids."""
         said = []
-        for command, number, code in (
-            (ETCDTW, signal.SIGTERM, -signal.SIGTERM),
-            (ETCDTW, signal.SIGINT, -signal.SIGINT),
-            ([*TWISTD, "-n", "etcd"], signal.SIGTERM, 0),
-            ([*TWISTD, "-n", "etcd"], signal.SIGINT, 0),
+        twistd = [*TWISTD, "-n", "etcd"]
+        for command, number in (
+            (ETCDTW, signal.SIGTERM),
+            (ETCDTW, signal.SIGINT),
+            (twistd, signal.SIGTERM),
+            (twistd, signal.SIGINT),
         ):
             process = self.start(command, *self.flags)
             self.read_until(process, READY)
             if not said:
                 self.assertEqual(self.ctl("put", "a", "1"), "OK\n")
             said.append(self.ctl("member", "list", "-w=json") + self.ctl("get", "a", "-w=fields"))
-            self.end(process, number, code)
+            self.end(process, number)
         self.assertIn('"Value" : "1"', said[0])
         without_term = {
             "\n".join(line for line in each.splitlines() if "Term" not in line).partition("}")[2]
@@ -98,7 +99,12 @@ class ForegroundTests(EntryPointTestCase):
             self.assertEqual(self.refused(command, *others), (1, reason))
         daemon = self.run_it([*TWISTD, "etcd"], *others)
         self.assertEqual(daemon.returncode, 1)
-        self.assertIn("is locked", Path(self.directory, "twistd.log").read_text(encoding="utf-8"))
+        log = Path(self.directory, "twistd.log")
+        deadline = time.monotonic() + SECONDS_MAX
+        while reason not in log.read_text(encoding="utf-8"):
+            # The daemon writes its end while twistd is already back.
+            self.assertLess(time.monotonic(), deadline, log.read_text(encoding="utf-8"))
+            time.sleep(0.02)
         self.assertEqual(self.ctl("put", "a", "1"), "OK\n")
 
     def test_directory_in_use_seen_by_etcd(self) -> None:
@@ -107,8 +113,7 @@ class ForegroundTests(EntryPointTestCase):
         first = self.start(ETCDTW, *self.flags)
         self.read_until(first, READY)
         self.ctl("put", "a", "1")
-        wal = Path(self.directory, "d/member/wal")
-        before = {each.name: each.read_bytes() for each in wal.iterdir()}
+        before = self.settled_log()
         client_port, peer_port = free_ports(2)
         second = self.start(real_etcd(), *member_flags(client_port, peer_port))
         self.read_until(second, "starting an etcd server")
@@ -120,8 +125,22 @@ class ForegroundTests(EntryPointTestCase):
                 caller.settimeout(0.2)
                 self.assertRaises(TimeoutError, caller.recv, 1)
         second.kill()
-        self.assertEqual({each.name: each.read_bytes() for each in wal.iterdir()}, before)
+        self.assertEqual(self.log_times(), before)
         self.assertEqual(self.ctl("put", "a", "2"), "OK\n")
+
+    def log_times(self) -> dict[str, int]:
+        """When each file of the write-ahead log was changed last."""
+        wal = Path(self.directory, "d/member/wal")
+        return {each.name: each.stat().st_mtime_ns for each in wal.iterdir()}
+
+    def settled_log(self) -> dict[str, int]:
+        """``log_times`` once the member has noted its last commit index, and then rests."""
+        found: dict[str, int] = {}
+        deadline = time.monotonic() + SECONDS_MAX
+        while (now := self.log_times()) != found and time.monotonic() < deadline:
+            found = now
+            time.sleep(0.4)
+        return found
 
 
 class DaemonTests(EntryPointTestCase):

@@ -42,7 +42,7 @@ class FakeStore:
         if changes:
             self.revision = revision
             self.log[revision] = changes
-            for callback in self.on_change:
+            for callback in tuple(self.on_change):
                 callback(revision, changes)
         return self.revision
 

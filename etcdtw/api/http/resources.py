@@ -1,18 +1,39 @@
-"""The plain HTTP/1.1 side of the client and peer ports: health, version, members."""
+"""The pages of plain HTTP on the client and peer ports: health, version, members."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Request
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
 
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
 from etcdtw.version import ETCD_VERSION
+
+
+class HttpRequest(Protocol):
+    """What pages need of ``twisted.web.http.Request``."""
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+    @property
+    def args(self) -> Any: ...
+
+    def setResponseCode(self, code: int) -> None: ...
+
+    def setHeader(self, name: bytes, value: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def notifyFinish(self) -> Deferred[None]: ...
 
 
 class HealthView(Protocol):
@@ -39,29 +60,29 @@ def _compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def answer(request: Request, status: int, body: bytes, content_type: bytes) -> bytes:
+def answer(request: HttpRequest, status: int, body: bytes, content_type: bytes) -> bytes:
     request.setResponseCode(status)
     request.setHeader(b"content-type", content_type)
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
 
 
-def plain_error(request: Request, status: int, text: str) -> bytes:
+def plain_error(request: HttpRequest, status: int, text: str) -> bytes:
     """An error as Go's HTTP server words it."""
     request.setHeader(b"x-content-type-options", b"nosniff")
     return answer(request, status, text.encode() + b"\n", b"text/plain; charset=utf-8")
 
 
 class Page:
-    """Something to GET."""
+    """Something to GET. A body of None means that the page finishes the request later."""
 
-    def render(self, request: Request) -> bytes | int:
+    def render(self, request: HttpRequest) -> bytes | None:
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET")
             return plain_error(request, 405, "Method Not Allowed")
         return self.show(request)
 
-    def show(self, request: Request) -> bytes | int:
+    def show(self, request: HttpRequest) -> bytes | None:
         raise NotImplementedError
 
 
@@ -71,7 +92,7 @@ class Health(Page):
     def __init__(self, view: HealthView) -> None:
         self._view = view
 
-    def show(self, request: Request) -> bytes | int:
+    def show(self, request: HttpRequest) -> bytes | None:
         excluded = {each.decode("utf-8", "replace") for each in request.args.get(b"exclude", [])}
         for alarm in self._view.raised_alarms():
             if alarm not in excluded:
@@ -89,10 +110,10 @@ class Health(Page):
                 request.finish()
 
         self._view.read(ready)
-        return NOT_DONE_YET
+        return None
 
     @staticmethod
-    def _say(request: Request, reason: str) -> bytes:
+    def _say(request: HttpRequest, reason: str) -> bytes:
         body = _compact({"health": "false" if reason else "true", "reason": reason})
         return answer(request, 503 if reason else 200, body, b"text/plain; charset=utf-8")
 
@@ -103,7 +124,7 @@ class Version(Page):
     def __init__(self, view: ClusterView) -> None:
         self._view = view
 
-    def show(self, request: Request) -> bytes:
+    def show(self, request: HttpRequest) -> bytes:
         body = _compact(
             {"etcdserver": ETCD_VERSION, "etcdcluster": self._view.version() or "not_decided"}
         )
@@ -116,39 +137,7 @@ class Members(Page):
     def __init__(self, view: ClusterView) -> None:
         self._view = view
 
-    def show(self, request: Request) -> bytes:
+    def show(self, request: HttpRequest) -> bytes:
         request.setHeader(b"x-etcd-cluster-id", format_id(self._view.cluster_id).encode())
         body = f"[{','.join(self._view.members_json())}]\n".encode()
         return answer(request, 200, body, b"application/json")
-
-
-@implementer(IResource)
-class Root:
-    """The routes of one port; whatever is not listed is etcd's 404. Serves every path itself, so
-    that ``/health/`` is not ``/health``."""
-
-    isLeaf = True
-    server = None
-
-    def __init__(self, routes: Mapping[bytes, Page], cors: bool) -> None:
-        self._routes = routes
-        self._cors = cors
-
-    def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
-        return self
-
-    def putChild(self, path: bytes, child: IResource) -> None:
-        raise AssertionError("routes are given at construction")
-
-    def render(self, request: Request) -> bytes | int:
-        if self._cors:
-            request.setHeader(
-                b"access-control-allow-headers", b"accept, content-type, authorization"
-            )
-            request.setHeader(b"access-control-allow-methods", b"POST, GET, OPTIONS, PUT, DELETE")
-            request.setHeader(b"access-control-allow-origin", b"*")
-        request.responseHeaders.removeHeader(b"server")
-        resource = self._routes.get(request.path)
-        if resource is None:
-            return plain_error(request, 404, "404 page not found")
-        return resource.render(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdtw.api.v3.canonical import canonical, single_key_range
+from etcdtw.api.v3.canonical import canonical, plain_put, single_key_range
 from etcdtw.api.v3.kv_checks import (
     check_delete_range,
     check_put,
@@ -15,7 +15,8 @@ from etcdtw.api.v3.kv_checks import (
 )
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.kv import KvApplier
-from etcdtw.apply.quota import request_cost
+from etcdtw.apply.kv_write import PlainPut
+from etcdtw.apply.quota import PUT_OVERHEAD, request_cost
 from etcdtw.errors import EtcdError
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.pb.rpc_pb2 import (
@@ -65,10 +66,17 @@ class KvService:
             self._read(call, lambda: self._applier.range(request))
 
     def put(self, call: UnaryCall, body: bytes) -> None:
-        request, raw = canonical(PutRequest, body)
-        check_put(request)
-        self._submitter.submit(
-            "put", request, raw, self._submitter.answer(call), request_cost("put", request)
+        submitter = self._submitter
+        request: PutRequest | PlainPut | None = plain_put(body)
+        if request is None:
+            request, body = canonical(PutRequest, body)
+            check_put(request)
+        submitter.submit(
+            "put",
+            request,
+            body,
+            submitter.answer(call),
+            PUT_OVERHEAD + len(request.key) + len(request.value),
         )
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge
@@ -14,8 +15,6 @@ from etcdtw.varint import varint
 
 _HEADER_FIELD = InternalRaftRequest.DESCRIPTOR.fields_by_name["header"].number
 _HEADER_TAG = b"\xa2\x06"
-
-
 _TAGS = {
     field.name: (varint(field.number << 3 | 2), field.number < _HEADER_FIELD)
     for field in InternalRaftRequest.DESCRIPTOR.fields
@@ -23,14 +22,28 @@ _TAGS = {
 }
 
 
+_MORE = [bytes((n | 0x80,)) for n in range(0x80)]
+
+
+@lru_cache(maxsize=16)
+def _header_around(id_rest: int) -> tuple[bytes, bytes]:
+    """The header field for a request id, up to and from behind the first byte of the id's varint;
+    ``id_rest``, not 0, is the id without its lowest seven bits. Ids count up, so that 128 in a row
+    share this."""
+    rest = varint(id_rest)
+    return _HEADER_TAG + bytes((2 + len(rest),)) + b"\x08", rest
+
+
 def entry_data(kind: str, raw: bytes, request_id: int) -> bytes:
     """The bytes of an InternalRaftRequest that holds ``raw`` as its member ``kind`` and a header
     with the id; fields ascend, as every etcd encoder writes them."""
+    assert request_id > 0x7F, f"request id {request_id}: ids begin with the member's"
     tag, before_header = _TAGS[kind]
-    body = tag + varint(len(raw)) + raw
-    header_body = b"\x08" + varint(request_id)
-    header = _HEADER_TAG + bytes((len(header_body),)) + header_body
-    return body + header if before_header else header + body
+    start, rest = _header_around(request_id >> 7)
+    first = _MORE[request_id & 0x7F]
+    if before_header:
+        return b"".join((tag, varint(len(raw)), raw, start, first, rest))
+    return b"".join((start, first, rest, tag, varint(len(raw)), raw))
 
 
 class Quota(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import islice
 
-from sortedcontainers import SortedDict
 from zope.interface import implementer
 
 from etcdtw.mvcc.interfaces import IBackend
@@ -14,6 +13,56 @@ PAGE_BYTES = 4096
 # What a record costs in a page besides its bytes.
 _RECORD_BYTES = 16
 _SCAN_RECORDS = 256
+
+
+class _Bucket:
+    """Records by key. Their order is made when it is asked for.
+
+    New keys mostly come in ascending order (revisions do), so that appending keeps ``_order``
+    sorted; others only note that it is not. Deleted keys stay in it until they are many.
+    """
+
+    __slots__ = ("_deleted", "_is_sorted", "_last", "_order", "records")
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self._order: list[bytes] = []
+        self._last = b""  # the greatest key in _order
+        self._is_sorted = True
+        self._deleted: set[bytes] = set()  # in _order, but not in records
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """Set the value of a key that is not there."""
+        self.records[key] = value
+        if key > self._last:
+            self._last = key
+        elif key in self._deleted:
+            self._deleted.remove(key)
+            return
+        else:
+            self._is_sorted = not self._order
+        self._order.append(key)
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key that is there."""
+        del self.records[key]
+        self._deleted.add(key)
+        if len(self._deleted) > len(self.records):
+            self._order = [each for each in self._order if each in self.records]
+            self._last = max(self._order, default=b"")
+            self._deleted.clear()
+
+    def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        """The first so many keys with ``start <= key < end``, in order."""
+        if not self._is_sorted:
+            self._order.sort()
+            self._is_sorted = True
+        order = self._order
+        first = bisect_left(order, start)
+        last = first + limit
+        if end is not None:
+            last = bisect_left(order, end, first, min(last, len(order)))
+        return order[first:last]
 
 
 @implementer(IBackend)
@@ -26,7 +75,7 @@ class MemoryBackend:
     """
 
     def __init__(self, durable: bool = False) -> None:
-        self._buckets: dict[bytes, SortedDict[bytes, bytes]] = {}
+        self._buckets: dict[bytes, _Bucket] = {}
         self._entry = (0, 0)
         self._durable_entry = (0, 0)
         self._bytes = 0
@@ -36,32 +85,29 @@ class MemoryBackend:
         self._ended = 0
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None:
-        records = self._buckets.get(bucket)
-        if records is None:
-            return None
-        found: bytes | None = records.get(key)
-        return found
+        found = self._buckets.get(bucket)
+        return None if found is None else found.records.get(key)
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None:
-        records = self._buckets.get(bucket)
-        if records is None:
-            records = self._buckets[bucket] = SortedDict()
-        before = records.get(key)
+        target = self._buckets.get(bucket)
+        if target is None:
+            target = self._buckets[bucket] = _Bucket()
+        before = target.records.get(key)
         if self._undo is not None:
             self._undo.append((bucket, key, before))
         if before is None:
             self._bytes += len(key) + len(value) + _RECORD_BYTES
+            target.add(key, value)
         else:
             self._bytes += len(value) - len(before)
-        records[key] = value
+            target.records[key] = value
 
     def delete(self, bucket: bytes, key: bytes) -> None:
-        records = self._buckets.get(bucket)
-        if records is None:
+        target = self._buckets.get(bucket)
+        before = None if target is None else target.records.get(key)
+        if target is None or before is None:
             return
-        before = records.pop(key, None)
-        if before is None:
-            return
+        target.remove(key)
         if self._undo is not None:
             self._undo.append((bucket, key, before))
         self._bytes_max = max(self._bytes_max, self._bytes)
@@ -69,14 +115,13 @@ class MemoryBackend:
 
     def scan(self, bucket: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         # A piece at a time, so that writes in between find no iterator to break.
-        records = self._buckets.get(bucket)
-        if records is None:
+        target = self._buckets.get(bucket)
+        if target is None:
             return
-        inclusive = (True, False)
         while True:
-            keys = list(islice(records.irange(start, end, inclusive), _SCAN_RECORDS))
+            keys = target.keys(start, end, _SCAN_RECORDS)
             for key in keys:
-                value = records.get(key)
+                value = target.records.get(key)
                 if value is not None:
                     yield key, value
             if len(keys) < _SCAN_RECORDS:
@@ -115,17 +160,14 @@ class MemoryBackend:
         self._entry = self._durable_entry
 
     def size(self) -> int:
-        return _pages(max(self._bytes_max, self._bytes))
+        used, most = self._bytes, self._bytes_max
+        return -(-(used if used > most else most) // PAGE_BYTES) * PAGE_BYTES
 
     def size_in_use(self) -> int:
-        return _pages(self._bytes)
+        return -(-self._bytes // PAGE_BYTES) * PAGE_BYTES
 
     def buckets(self) -> list[bytes]:
         return sorted(self._buckets)
 
     def close(self) -> None:
         self._buckets = {}
-
-
-def _pages(size: int) -> int:
-    return (size + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
