@@ -13,6 +13,7 @@ from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
 from etcdtw.api.v3.kv import KvService
 from etcdtw.api.v3.lease import LeaseExpirer, LeaseService
 from etcdtw.api.v3.maintenance import MaintenanceService
+from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
 from etcdtw.app.parts import Dice, OpenedLog, consensus
@@ -29,7 +30,6 @@ from etcdtw.membership import Members
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
-from etcdtw.pb.rpc_pb2 import NOSPACE, AlarmRequest
 from etcdtw.raft import RaftConfig
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
@@ -140,14 +140,9 @@ def assemble_core(
     )
     replica.on_following.append(lessor.demote)
 
-    def raise_no_space() -> None:
-        request = AlarmRequest(
-            action=AlarmRequest.ACTIVATE, memberID=opened.member_id, alarm=NOSPACE
-        )
-        submitter.submit("alarm", request, request.SerializeToString(), lambda result: None)
-
-    submitter = Submitter(replica, quota, settings.max_request_bytes, raise_no_space)
-    applier.on_over_quota.append(raise_no_space)
+    no_space = NoSpaceAlarm(replica, alarms, opened.member_id)
+    submitter = Submitter(replica, quota, settings.max_request_bytes, no_space.raise_alarm)
+    applier.on_over_quota.append(no_space.raise_alarm)
     router = Router()
     Health(router)
     KvService(replica, kv, submitter, settings.max_txn_ops).register(router)

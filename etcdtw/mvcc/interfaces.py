@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 
 class IBackend(Interface):
@@ -53,3 +53,47 @@ class IBackend(Interface):
 
     def close() -> None:
         """Release everything; nothing uncommitted is waited for."""
+
+
+class IBackendView(Interface):
+    """What was durable at one moment; later writes never show.
+
+    It keeps the backend from reusing space, so its owner closes it soon.
+    """
+
+    index = Attribute("Index of the last log entry in it.")
+    term = Attribute("Term of that entry.")
+
+    def get(bucket: bytes, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    def scan(bucket: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """As the backend's, and of the view's moment. StorageError once the view is closed."""
+
+    def buckets() -> list[bytes]:
+        """Names of the buckets that exist, in order."""
+
+    def close() -> None:
+        """Let go; closing twice is harmless."""
+
+
+class IDurableBackend(IBackend):
+    """A backend that keeps its records on a disk and says how far it has got."""
+
+    on_durable = Attribute("Callables that get the index whenever ``durable_index`` has moved.")
+    on_no_space = Attribute(
+        "Callables without arguments, called after every commit that failed for lack of space. "
+        "Nothing is lost: it is tried again, and reads go on seeing everything."
+    )
+    on_fatal = Attribute("Callables that get the StorageError after which nothing is written.")
+
+    def wait_durable(index: int, done: Callable[[], None]) -> None:
+        """Have committed what there is, and call ``done`` once a restart finds everything up to
+        ``index``: before this returns if it does already."""
+
+    def view(owner: str) -> IBackendView:
+        """A view of what is durable. ``owner`` names who holds it when it is held too long."""
+
+    def defragment(done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Give free space back to the filesystem, then call one of the two. Reads and writes go on
+        meanwhile; nothing becomes durable."""

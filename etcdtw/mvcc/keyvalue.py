@@ -93,21 +93,19 @@ def to_chunk(record: bytes) -> bytes:
     return b"\x12" + varint(len(record)) + record
 
 
-def _record_start(chunk: bytes) -> int:
+def unchunk(chunk: bytes) -> bytes:
+    """The record inside a chunk."""
     start = 2
     while chunk[start - 1] > 0x7F:
         start += 1
-    return start
-
-
-def unchunk(chunk: bytes) -> bytes:
-    """The record inside a chunk."""
-    return chunk[_record_start(chunk) :]
+    return chunk[start:]
 
 
 def successor(chunk: bytes, key_length: int) -> tuple[bytes, int]:
     """What the next put of a key needs of its present chunk: the head, and the version."""
-    start = _record_start(chunk)
+    start = 2
+    while chunk[start - 1] > 0x7F:
+        start += 1
     # Behind the key's tag, length and bytes, and behind the tag of create_revision.
     length_bytes = 1 if key_length < 0x80 else len(varint(key_length))
     at = start + 2 + length_bytes + key_length

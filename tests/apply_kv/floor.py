@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from etcdtw.api.v3.canonical import plain_put
 from etcdtw.api.v3.kv_checks import check_delete_range, check_put, check_range, check_txn
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
@@ -31,7 +32,7 @@ class Floor:
             return self.applier.range(request)
         if method == "KV.Put":
             check_put(request)
-            return self.applier.put(request)
+            return self.applier.put(plain_put(request.SerializeToString()) or request)
         if method == "KV.DeleteRange":
             check_delete_range(request)
             return self.applier.delete_range(request)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.v3.canonical import canonical, single_key_range
+from etcdtw.api.v3.canonical import canonical, plain_put, single_key_range
 from etcdtw.errors import Code, StatusError
 from etcdtw.pb.rpc_pb2 import (
     Compare,
@@ -107,6 +107,70 @@ class CanonicalTests(SynchronousTestCase):
             self.assertEqual(again.SerializeToString(deterministic=True), encoded)
 
         check()
+
+
+class PlainPutTests(SynchronousTestCase):
+    """``plain_put``."""
+
+    def test_like_decoding(self) -> None:
+        """It recognises a request with key and value alone, below its bounds, and only that."""
+        sizes = st.sampled_from((0, 1, 2, 126, 127, 128, 129, 130, 16382, 16383, 16384, 16385))
+
+        @settings(max_examples=300, deadline=None, derandomize=True)
+        @given(sizes, sizes, st.sampled_from((0, 0, 0, 1, -1)), st.sampled_from((0, 0, 0, 1, 2, 4)))
+        def check(key_bytes: int, value_bytes: int, lease: int, flags: int) -> None:
+            request = PutRequest(
+                key=b"k" * key_bytes,
+                value=b"v" * value_bytes,
+                lease=lease,
+                prev_kv=bool(flags & 1),
+                ignore_value=bool(flags & 2),
+                ignore_lease=bool(flags & 4),
+            )
+            got = plain_put(request.SerializeToString())
+            if 0 < key_bytes < 128 and 0 < value_bytes < 16384 and not lease and not flags:
+                assert got is not None
+                self.assertEqual((got.key, got.value), (request.key, request.value))
+            else:
+                self.assertIsNone(got)
+
+        check()
+
+    def test_any_bytes(self) -> None:
+        """Whatever the bytes, those that it recognises are canonical and mean what it says."""
+        piece = st.one_of(
+            st.sampled_from(
+                (b"\x0a", b"\x12", b"\x18", b"\x01", b"\x03", b"\x80\x01", b"\x81\x00")
+            ),
+            st.binary(max_size=4),
+            st.just(b"v" * 128),
+        )
+        pieces = st.one_of(
+            st.lists(piece, max_size=8),
+            st.tuples(st.just(b"\x0a\x01k\x12"), piece, piece, piece),
+        )
+
+        @settings(max_examples=1000, deadline=None, derandomize=True)
+        @given(pieces.map(b"".join))
+        def check(raw: bytes) -> None:
+            got = plain_put(raw)
+            if got is not None:
+                request, encoded = canonical(PutRequest, raw)
+                self.assertIs(encoded, raw)
+                self.assertEqual(request, PutRequest(key=got.key, value=got.value))
+                self.assertTrue(got.key and got.value)
+
+        check()
+
+    def test_one_byte_changed(self) -> None:
+        """Of the requests for a key and a value of one byte each, with any one byte changed, it
+        takes those alone that are still such a request."""
+        plain = PutRequest(key=b"k", value=b"v").SerializeToString()
+        for place in range(len(plain)):
+            for byte in range(256):
+                raw = plain[:place] + bytes((byte,)) + plain[place + 1 :]
+                got = plain_put(raw)
+                self.assertEqual(got is not None, raw == plain or place in (2, 5))
 
 
 class SingleKeyTests(SynchronousTestCase):

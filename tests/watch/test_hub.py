@@ -179,6 +179,30 @@ class LiveTests(SynchronousTestCase):
         self.add(A, 2)
         self.assertEqual(len(calls), 1)
 
+    def test_listens_only_when_needed(self) -> None:
+        """While nobody is synced the store has no listener; those who begin or catch up later
+        still see every event once."""
+        self.assertEqual(self.store.on_change, [])
+        self.store.write((b"a", False))
+        behind = self.add(A, 2)
+        self.assertEqual(self.store.on_change, [])
+        self.store.write((b"a", False))
+        catch_up(self.hub)
+        self.assertEqual(len(self.store.on_change), 1)
+        live = self.add(ALL)
+        self.assertEqual(len(self.store.on_change), 1)
+        self.store.write((b"a", False))
+        self.hub.cancel(behind)
+        self.store.write((b"a", False))
+        self.hub.cancel(live)
+        self.assertEqual(self.store.on_change, [])
+        self.store.write((b"a", False))
+        late = self.add(A)
+        self.store.write((b"a", False))
+        self.assertEqual([each[0] for each in behind.seen], [2, 3, 4])
+        self.assertEqual([each[0] for each in live.seen], [4, 5])
+        self.assertEqual([each[0] for each in late.seen], [7])
+
     def test_restore(self) -> None:
         """When a snapshot replaces the store, every watcher goes on in the new one from where it
         was, and learns when that part is compacted there."""

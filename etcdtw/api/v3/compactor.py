@@ -8,7 +8,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from etcdtw.api.v3.submit import Submitter
-from etcdtw.errors import EtcdError
+from etcdtw.errors import Compacted, EtcdError
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.rpc_pb2 import CompactionRequest
 
@@ -58,8 +58,8 @@ class _Compactor:
         request = CompactionRequest(revision=target)
 
         def done(result: object) -> None:
-            # Whether somebody was faster or the leader was lost: the next check tries again.
-            if not isinstance(result, EtcdError):
+            # Somebody may have been faster; after any other failure the next check tries again.
+            if not isinstance(result, EtcdError) or isinstance(result, Compacted):
                 self._compacted_to = target
                 self._succeeded()
 

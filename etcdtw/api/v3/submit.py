@@ -61,8 +61,10 @@ class Submitter:
         replica: Replica,
         quota: Quota,
         max_request_bytes: int,
-        raise_no_space: Callable[[], None],
+        raise_no_space: Callable[[Callable[[], None]], None],
     ) -> None:
+        """``raise_no_space`` proposes the alarm and calls its argument once it is applied or has
+        failed: whoever was told that there is no space must find the alarm raised."""
         self._replica = replica
         self._quota = quota
         self._max_request_bytes = max_request_bytes
@@ -79,15 +81,15 @@ class Submitter:
         """Propose ``raw``, the canonical bytes of ``request``; ``done`` gets the apply result or
         an :class:`EtcdError`.
 
-        Raises RequestTooLarge, and NoSpace after having the alarm raised.
+        Raises RequestTooLarge.
         """
         replica = self._replica
         data = entry_data(kind, raw, replica.ids.next())
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
         if cost and self._quota.exceeded_by(cost):
-            self._raise_no_space()
-            raise NoSpace
+            self._raise_no_space(lambda: done(NoSpace()))
+            return
         replica.propose(Proposal(data, kind, request, done))
 
     def answer(self, call: UnaryCall) -> Callable[[object], None]:
@@ -97,6 +99,8 @@ class Submitter:
         def done(result: object) -> None:
             if isinstance(result, bytes):
                 reply(result)
+            elif isinstance(result, NoSpace):
+                self._raise_no_space(lambda: call.fail(result))
             else:
                 assert isinstance(result, EtcdError), f"no answer in {result!r}"
                 call.fail(result)
