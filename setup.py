@@ -45,5 +45,5 @@ setup(
     package_data={"etcdtw": ["py.typed", "pb/*.proto", "pb/*.pyi"]},
     install_requires=RUNTIME,
     extras_require={"test": TEST, "dev": DEV},
-    entry_points={"console_scripts": ["etcdtw = etcdtw.app.main:main"]},
+    entry_points={"console_scripts": ["etcdtw = etcdtw.app.console:main"]},
 )

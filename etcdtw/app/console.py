@@ -1,9 +1,10 @@
-"""The console command ``etcdtw``: brings in what the member needs, and runs it.
+"""The console command ``etcdtw``: brings in what a member needs, without what it does not, and
+runs it.
 
-Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's library, wherever they are
-installed: a quarter of a small member's memory and a third of its start, for nothing if no TLS is
-configured. This process is the member's own, so it may keep them out until somebody needs them.
-``docs/design/0004-memory.md`` has the measurements.
+Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's own library, wherever they are
+installed, and a few more modules that it only wants to mention. Together they are a third of a
+small member's memory. This process is the member's alone, so it may import Twisted without them;
+whoever needs one later imports it as ever. ``docs/design/0004-memory.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -11,92 +12,116 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
+from importlib.util import find_spec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-# Any of these in a flag, a variable or a value may lead to TLS or hide the flags that do.
-TLS_WORDS = ("https", "unixs", "tls", "cert", "ca-file", "key-file", "crl")
-TLS_WORDS += ("auth-token", "config-file", "discovery")
+# Any of these in a flag, a variable or a value may lead to TLS, or hide the flags that do.
+TLS_WORDS = (
+    *("https", "unixs", "tls", "cert", "ca-file", "key-file", "crl"),
+    *("auth-token", "config-file", "discovery"),
+)
 
-# Twisted and the standard library do without any of these where they are not installed.
-HELD_AWAY = ("OpenSSL", "cryptography", "service_identity", "h2", "ssl", "_hashlib")
+# Optional for their importers: without pyOpenSSL, say, there is no ``reactor.listenSSL``.
+HELD_AWAY = (
+    *("OpenSSL", "cryptography", "service_identity", "h2"),
+    *("ssl", "bz2", "lzma", "ctypes"),
+)
+# OpenSSL's digests, optional only where Python was built with its own.
+OPENSSL_DIGESTS = "_hashlib"
+OWN_DIGESTS = ("_md5", "_sha1")
 
-# Imported by others, which then do not use them as long as nothing goes by an old name.
-ON_FIRST_USE = ("http.cookiejar", "google.protobuf.internal.python_message")
 
-# What asks for the modules above. The reactor itself is chosen later.
+def _is_coroutine(found: object) -> bool:
+    return isinstance(found, Coroutine)
+
+
+# Imported for names that are passed on, written in annotations, or used in rare calls. What is
+# used at once is given here; any other name brings the module in.
+STANDING_IN: Mapping[str, Mapping[str, object]] = {
+    "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
+    "http.cookiejar": {},
+    "google.protobuf.internal.python_message": {},
+    "unittest": {"TestCase": object},
+}
+
+# Those importers. Which reactor there will be is chosen later.
 IMPORTED_FIRST = (
+    "hashlib",
     "twisted.internet.posixbase",
     "twisted.internet.tcp",
     "twisted.internet.unix",
     "twisted.web.http",
-    "google.protobuf.descriptor_pool",
+    "twisted.plugin",
+    "google.protobuf.internal.builder",
+    "twisted.trial.itrial",  # loaded with the list of all plugins
 )
 
 
 def main() -> NoReturn:
-    """Run as the program, like ``etcdtw.app.main.main``."""
+    """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
     if not may_want_tls(sys.argv[1:], os.environ):
-        with held_away(HELD_AWAY), on_first_use(ON_FIRST_USE):
-            for name in IMPORTED_FIRST:
-                import_module(name)
-    from etcdtw.app.main import main as member_main
+        import_without_tls()
+    from etcdtw.app.main import run
 
-    member_main()
+    sys.exit(run(sys.argv[1:], os.environ))
 
 
 def may_want_tls(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     """False if nothing in a command line and an environment can ask for TLS.
 
-    A wrong True costs memory, a wrong False nothing but an import later on.
+    A wrong True costs memory; after a wrong False what needs TLS imports it then.
     """
     said = [*words, *(f"{k}={v}" for k, v in variables.items() if k.startswith("ETCD_"))]
     text = "\n".join(said).lower().replace("_", "-")
     return any(word in text for word in TLS_WORDS)
 
 
-@contextmanager
-def held_away(names: Iterable[str]) -> Iterator[None]:
-    """Within, importing one of these modules fails as if it were not installed."""
-    marked = [name for name in names if name not in sys.modules]
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    for name in marked:
-        modules[name] = None
-    try:
-        yield
-    finally:
-        for name in marked:
-            del modules[name]
+def import_without_tls() -> None:
+    """Import the large libraries without the parts that a member without TLS has no use for."""
+    held_away = [*HELD_AWAY]
+    if all(find_spec(name) for name in OWN_DIGESTS):
+        held_away.append(OPENSSL_DIGESTS)
+    # A library that has come to need more of them is imported as usual, later.
+    with suppress(ImportError), spared(held_away, STANDING_IN):
+        for name in IMPORTED_FIRST:
+            import_module(name)
 
 
 @contextmanager
-def on_first_use(names: Iterable[str]) -> Iterator[None]:
-    """Within, importing one of these modules gives one that loads when it is first looked at."""
-    finder = _LateFinder(frozenset(names))
-    sys.meta_path.insert(0, finder)
+def spared(
+    held_away: Sequence[str], standing_in: Mapping[str, Mapping[str, object]]
+) -> Iterator[None]:
+    """Within, modules of the first kind cannot be imported, as if they were not installed; those
+    of the second are not loaded before somebody uses them. Loaded modules stay as they are."""
+    modules: dict[str, Any] = sys.modules
+    placed: dict[str, Any] = {name: None for name in held_away if name not in modules}
+    for name, names in standing_in.items():
+        if name not in modules:
+            placed[name] = _StandIn(name, names)
+    modules.update(placed)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        for name, module in placed.items():
+            if modules.get(name, placed) is module:
+                del modules[name]
 
 
-class _LateFinder(MetaPathFinder):
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+class _StandIn(ModuleType):
+    """Has the names given; any other is that of the real module, which is loaded for it."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in self._names:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = LazyLoader(spec.loader)
-        return spec
+    def __init__(self, name: str, names: Mapping[str, object]) -> None:
+        super().__init__(name)
+        vars(self).update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)

@@ -1,14 +1,15 @@
-"""The console command ``etcdtw``: etcd's command line, in the foreground."""
+"""What ``etcdtw`` does: etcd's command line, in the foreground."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.logger import Logger, globalLogBeginner
 
@@ -27,12 +28,6 @@ from etcdtw.observe.logging import log_observers, plain
 OTHER_COMMANDS = ("gateway", "grpc-proxy", "ctl")
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
-
-
-def main() -> NoReturn:
-    """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
-    sys.exit(run(sys.argv[1:], os.environ))
 
 
 def run(
@@ -92,7 +87,16 @@ def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
         _log.info("server has already been initialized", data_dir=settings.data_dir)
 
 
+def _choose_reactor() -> None:
+    """Our own where epoll is, unless somebody has chosen already."""
+    if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
+        from etcdtw.app import reactor
+
+        reactor.install()
+
+
 def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) -> int:
+    _choose_reactor()
     from twisted.internet import reactor
 
     fatal = Fatal(reactor)

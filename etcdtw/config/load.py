@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from etcdtw.app.settings import InitialCluster, MemberSettings
 from etcdtw.config.arguments import Arguments, parse_arguments
 from etcdtw.config.environment import read_environment
-from etcdtw.config.file import read_file
 from etcdtw.config.flags import CONFIG_FILE, FLAGS, VERSION
 from etcdtw.config.kinds import PATH, FlagValue
 from etcdtw.config.problems import ConfigProblems, Notice, Stage
@@ -84,6 +83,8 @@ def load(
     said = list(arguments.notices)
     path = _config_file(arguments, variables)
     if path:
+        from etcdtw.config.file import read_file  # brings in YAML, which few starts need
+
         given, file_notices = read_file(os.path.join(directory, path), read)
         said += file_notices
         said.append(

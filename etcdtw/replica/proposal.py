@@ -79,7 +79,7 @@ class ProposalQueue:
                     taken = len(batch)
                     node.propose_batch(batch)
             except ProposalDropped:
-                self._new = new
+                self._new = new + self._new  # an answer may have brought another request
                 return
             except ConfChangeRefused as refused:
                 self._drop([first], StatusError(Code.UNKNOWN, str(refused)))

@@ -296,9 +296,10 @@ class Replica:
         for entry in entries:
             if entry.type == EntryType.NORMAL:
                 if entry.data:
-                    proposal = waiting.pop(entry.data, None)
+                    proposal = waiting.get(entry.data)
                     result = machine.apply(entry, proposal)
                     if proposal is not None:
+                        del waiting[entry.data]
                         proposal.done(result)
                 else:
                     machine.apply(entry, None)

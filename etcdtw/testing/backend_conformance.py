@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.errors import StorageError
+from etcdtw.mvcc.interfaces import IBackend, IBackendView, IDurableBackend
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Case
@@ -123,6 +124,50 @@ class BackendConformance(_Case):
         self.assertEqual(keys(b"c", b"a"), [])
         self.assertEqual(keys(b"d", b"e"), [])
 
+    def test_long_scan(self) -> None:
+        """A scan gives every record once and in order, however many there are, whatever was
+        committed, and whether they came in order."""
+        backend = self.backend()
+        count = 5000
+        for number in range(count):
+            name = b"%05d" % (number * 7919 % count)
+            backend.put(b"key", name, name)
+            if number % 1000 == 500:
+                backend.end_entry(number, 1)
+                backend.commit()
+        for number in range(0, count, 2):
+            backend.delete(b"key", b"%05d" % number)
+        expected = [(b"%05d" % number,) * 2 for number in range(1, count, 2)]
+        self.assertEqual(list(backend.scan(b"key", b"", None)), expected)
+        self.assertEqual(list(backend.scan(b"key", b"00100", b"04900")), expected[50:2450])
+
+    def test_long_names(self) -> None:
+        """Names of users and roles may have any length, and are in their own order."""
+        backend = self.backend()
+        names = [b"n" * 499 + end for end in (b"", b"a", b"b", b"b" * 20, b"c" * 600, b"d" * 600)]
+        names += [b"n" * 1000 + end for end in (b"", b"a", b"b")]
+        for bucket in (b"authUsers", b"authRoles"):
+            for name in names[::2] + names[1::2]:
+                backend.put(bucket, name, b"1" + name)
+                backend.put(bucket, name, name)
+        for index in (1, 2):
+            backend.end_entry(index, 1)
+            backend.commit()
+            self.assertEqual(
+                list(backend.scan(b"authUsers", b"", None)),
+                [(name, name) for name in sorted(names)],
+            )
+            for name in names:
+                self.assertEqual(backend.get(b"authRoles", name), name)
+        middle = sorted(names)[4]
+        backend.delete(b"authUsers", middle)
+        backend.end_entry(3, 1)
+        backend.commit()
+        self.assertIsNone(backend.get(b"authUsers", middle))
+        self.assertEqual(
+            [name for name, _ in backend.scan(b"authUsers", middle, None)], sorted(names)[5:]
+        )
+
     def test_scan_survives_writes(self) -> None:
         """Writes while a scan is alive do not break it: it goes on in order, and shows what was
         there before and stays."""
@@ -221,6 +266,28 @@ class DurableBackendConformance(BackendConformance):
         self.assertEqual(contents(backend), {b"key": {b"a": b"1"}})
         self.assertEqual(backend.consistent_index(), (3, 2))
 
+    def test_entry_ends_again(self) -> None:
+        """Changes between two entries are committed when the earlier one is ended once more."""
+        backend = self.backend()
+        backend.put(b"key", b"a", b"1")
+        backend.end_entry(3, 2)
+        backend.commit()
+        backend.delete(b"key", b"a")
+        backend.end_entry(*backend.consistent_index())
+        backend.commit()
+        self.wait_durable(backend)
+        backend = self.crash(backend)
+        self.assertEqual(contents(backend), {})
+        self.assertEqual(backend.consistent_index(), (3, 2))
+
+    def test_entry_without_changes(self) -> None:
+        """Index and term become durable although nothing else changed."""
+        backend = self.backend()
+        backend.end_entry(4, 3)
+        backend.commit()
+        self.wait_durable(backend)
+        self.assertEqual(self.crash(backend).consistent_index(), (4, 3))
+
     def test_crash_at_every_commit(self) -> None:
         """After a crash the backend is as it was at the end of some entry, not before the last
         durable commit, and its index says which."""
@@ -248,3 +315,104 @@ class DurableBackendConformance(BackendConformance):
             backend.close()
 
         check()
+
+
+class DiskBackendConformance(DurableBackendConformance):
+    """What an ``IDurableBackend`` says and does beyond that."""
+
+    def make_backend(self) -> IDurableBackend:
+        raise NotImplementedError
+
+    def disk_backend(self) -> IDurableBackend:
+        made = self.make_backend()
+        self.addCleanup(made.close)
+        return made
+
+    def test_provides_the_durable_interface(self) -> None:
+        """It has every method of IDurableBackend with its signature, and so have its views."""
+        backend = self.disk_backend()
+        self.assertTrue(verifyObject(IDurableBackend, backend))
+        view = backend.view("test")
+        self.assertTrue(verifyObject(IBackendView, view))
+        view.close()
+
+    def test_waiting(self) -> None:
+        """Who waits for an index is called once when it is durable, or at once if it is."""
+        backend = self.disk_backend()
+        seen: list[object] = []
+        backend.on_durable.append(seen.append)
+        backend.end_entry(1, 1)
+        backend.wait_durable(2, lambda: seen.append("two"))
+        backend.wait_durable(1, lambda: seen.append("one"))
+        self.wait_durable(backend)
+        self.assertEqual([each for each in seen if each != 1], ["one"])
+        backend.end_entry(2, 1)
+        backend.commit()
+        self.wait_durable(backend)
+        self.assertEqual(seen[-2:], [2, "two"])
+        backend.wait_durable(2, lambda: seen.append("again"))
+        self.assertEqual(seen[-1], "again")
+
+    def test_view_is_of_its_moment(self) -> None:
+        """A view shows what was durable, with its index, and nothing of what came later."""
+        backend = self.disk_backend()
+        for number in range(3000):
+            backend.put(b"key", b"%04d" % number, b"old")
+        backend.put(b"authUsers", b"u" * 700, b"1")
+        backend.end_entry(5, 2)
+        backend.commit()
+        self.wait_durable(backend)
+        view = backend.view("test")
+        scan = view.scan(b"key", b"", None)
+        next(scan)
+        for number in range(3000):
+            backend.put(b"key", b"%04d" % number, b"new")
+        backend.put(b"lease", b"1", b"")
+        backend.end_entry(6, 3)
+        backend.commit()
+        self.wait_durable(backend)
+        self.assertEqual((view.index, view.term), (5, 2))
+        self.assertEqual(sum(value == b"old" for _, value in scan), 2999)
+        self.assertEqual(view.get(b"key", b"0000"), b"old")
+        self.assertEqual(view.get(b"authUsers", b"u" * 700), b"1")
+        self.assertIsNone(view.get(b"lease", b"1"))
+        self.assertNotIn(b"lease", view.buckets())
+        self.assertEqual(backend.get(b"key", b"0000"), b"new")
+        view.close()
+        view.close()
+        with self.assertRaises(StorageError):
+            view.get(b"key", b"0000")
+        with self.assertRaises(StorageError):
+            list(view.scan(b"key", b"", None))
+
+    def test_defragmentation(self) -> None:
+        """It keeps every record, gives space back, and what is written meanwhile is there."""
+        backend = self.disk_backend()
+        for number in range(300):
+            backend.put(b"key", b"%04d" % number, b"v" * 10_000)
+        backend.end_entry(1, 1)
+        backend.commit()
+        self.wait_durable(backend)
+        view = backend.view("test")
+        for number in range(1, 300):
+            backend.delete(b"key", b"%04d" % number)
+        backend.end_entry(2, 1)
+        backend.commit()
+        self.wait_durable(backend)
+        before = backend.size()
+        self.assertLess(backend.size_in_use(), before // 10)
+        told: list[object] = []
+        backend.defragment(lambda: told.append("done"), told.append)
+        backend.defragment(lambda: told.append("twice"), lambda error: told.append("refused"))
+        backend.put(b"key", b"later", b"1")
+        backend.end_entry(3, 1)
+        backend.commit()
+        self.wait_durable(backend)
+        self.assertIn("done", told)
+        self.assertLess(backend.size(), before // 10)
+        self.assertEqual(backend.durable_index(), 3)
+        self.assertEqual(len(list(view.scan(b"key", b"", None))), 300)
+        view.close()
+        expected = {b"key": {b"0000": b"v" * 10_000, b"later": b"1"}}
+        self.assertEqual(contents(backend), expected)
+        self.assertEqual(contents(self.crash(backend)), expected)

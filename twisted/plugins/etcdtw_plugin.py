@@ -1,5 +1,6 @@
 """Names for ``twistd``; nothing heavy is imported here."""
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 etcd = ServiceMaker(
@@ -7,4 +8,10 @@ etcd = ServiceMaker(
     "etcdtw.app.taps.etcd",
     "etcd, the distributed key-value store (one member; takes etcd's flags).",
     "etcd",
+)
+
+eager_epoll = Reactor(
+    "etcdtw",
+    "etcdtw.app.reactor",
+    "epoll(7), looking for the next request before it sleeps (what the command etcdtw uses).",
 )

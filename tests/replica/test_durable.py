@@ -1,0 +1,146 @@
+"""The durable side of a replica: what is written when, and where a sync runs."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.raft import MemoryLog
+from etcdtw.raft.messages import Entry, HardState
+from etcdtw.replica.durable import CATCH_UP_ENTRIES, DurableLog
+from etcdtw.storage.wal import Wal
+from etcdtw.testing.disk import SimDisk
+from tests.replica.floor import HeldWorker
+
+SMALL_SEGMENT = 4096
+
+
+class DurableLogTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.disk = SimDisk()
+        self.worker, self.background = HeldWorker(), HeldWorker()
+        self.tail = MemoryLog(HardState())
+        self.log = self.durable()
+        self.events: list[str] = []
+
+    def durable(self, inline_seconds: float = 1000.0) -> DurableLog:
+        wal = Wal.create(self.disk, f"/wal{self.disk.operations}", b"meta", SMALL_SEGMENT)
+        return DurableLog(wal, self.tail, self.worker, self.background, inline_seconds)
+
+    def append(self, state: HardState | None, *indices: int, size: int = 1) -> bool:
+        return self.log.append(state, [Entry(1, index, data=b"d" * size) for index in indices])
+
+    def stored_state(self) -> HardState:
+        twin = self.disk.copy()
+        twin.kill()
+        (directory,) = [f"/{name}" for name in twin.listdir("/") if name.startswith("wal")]
+        return Wal.open(twin, directory)[1].hard_state
+
+    def sync(self, others_wait: bool = True) -> bool:
+        return self.log.sync(
+            lambda: self.events.append("done"),
+            lambda error: self.events.append(f"failed: {error}"),
+            others_wait,
+        )
+
+    def test_must_sync(self) -> None:
+        """Entries, a new term and a new vote need a sync; a commit index that moved does not."""
+        self.assertTrue(self.append(HardState(1, 0, 0)))
+        self.assertTrue(self.append(HardState(1, 2, 0)))
+        self.assertTrue(self.append(None, 1))
+        self.assertFalse(self.append(HardState(1, 2, 1)))
+        self.assertTrue(self.append(HardState(1, 2, 2), 2))
+
+    def test_held_commit_index(self) -> None:
+        """A commit index alone is held back until ``flush``, which writes the newest one once."""
+        self.append(HardState(1, 1, 0))
+        for commit in (1, 2, 3):
+            self.append(HardState(1, 1, commit), commit)
+        self.assertEqual(self.stored_state().commit, 0)
+        self.log.flush()
+        self.assertEqual(self.stored_state(), HardState(1, 1, 3))
+        operations = self.disk.operations
+        self.log.flush()
+        self.assertEqual(self.disk.operations, operations)
+
+    def test_new_term_replaces_held_state(self) -> None:
+        """A new term is written at once, and an older state that was held back never comes after
+        it."""
+        self.append(HardState(1, 1, 0))
+        self.append(HardState(1, 1, 5))
+        self.append(HardState(2, 0, 5))
+        self.log.flush()
+        self.assertEqual(self.stored_state(), HardState(2, 0, 5))
+
+    def test_close(self) -> None:
+        """Closing writes what was held back."""
+        self.append(HardState(1, 1, 0))
+        self.append(HardState(1, 1, 4))
+        self.log.close()
+        self.assertEqual(self.stored_state().commit, 4)
+
+    def test_inline(self) -> None:
+        """On a fast disk a sync is over when ``sync`` returns."""
+        self.append(None, 1)
+        self.assertTrue(self.sync())
+        self.assertEqual((self.events, self.worker.waiting), ([], []))
+
+    def test_on_worker(self) -> None:
+        """On a slow disk the sync runs on the worker, unless nobody else needs the reactor and
+        it is not slower than ten times the limit."""
+        self.log = self.durable(inline_seconds=0.001)
+        for average, others_wait, inline in (
+            (0.0005, True, True),
+            (0.005, True, False),
+            (0.005, False, True),
+            (0.05, False, False),
+        ):
+            self.log._average_seconds = average
+            self.assertEqual(self.sync(others_wait), inline, (average, others_wait))
+        self.assertEqual(self.events, [])
+        self.worker.release()
+        self.assertEqual(self.events, ["done", "done"])
+
+    def test_failures(self) -> None:
+        """A sync that fails raises where it ran inline, and is reported from the worker."""
+        self.disk.fail_when(
+            lambda number, name, path: OSError(5, "gone") if "sync" in name else None
+        )
+        self.append(None, 1)
+        self.assertRaises(OSError, self.sync)
+        self.log = self.durable_on_worker()
+        self.assertFalse(self.sync())
+        self.worker.release()
+        self.assertEqual(len(self.events), 1)
+        self.assertIn("failed", self.events[0])
+
+    def durable_on_worker(self) -> DurableLog:
+        """A log whose every sync runs on the worker, on the same broken disk."""
+        return DurableLog(self.log.wal, self.tail, self.worker, self.background, 0.0)
+
+    def test_next_segment(self) -> None:
+        """The next segment is prepared in the background, once, when half of one is full; the
+        log goes on when that fails."""
+        self.append(None, 1, size=SMALL_SEGMENT // 4)
+        self.assertEqual(self.background.waiting, [])
+        self.append(None, 2, size=SMALL_SEGMENT // 2)
+        self.append(None, 3, size=10)
+        self.assertEqual(len(self.background.waiting), 1)
+        self.disk.fail_when(lambda number, name, path: OSError(28, "full"))
+        self.background.release()
+        self.disk.heal()
+        self.append(None, 4, size=10)
+        self.assertEqual(len(self.background.waiting), 1)
+        self.background.release()
+        self.append(None, 5, size=SMALL_SEGMENT)
+        self.assertTrue(self.sync())
+        self.assertEqual(len(self.log.wal.segment_names), 2)
+
+    def test_compact(self) -> None:
+        """Entries far behind the applied index leave memory, in large steps; enough of them stay
+        for a follower that lags."""
+        count = 2 * CATCH_UP_ENTRIES + 1
+        self.append(None, *range(1, count + 1))
+        self.log.compact(2 * CATCH_UP_ENTRIES)
+        self.assertEqual(self.tail.first_index(), 1)
+        self.log.compact(count)
+        self.assertEqual(self.tail.first_index(), count - CATCH_UP_ENTRIES + 1)

@@ -1,0 +1,66 @@
+"""Long work in short pieces."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.replica.slices import PAUSE_SECONDS, SLICE_SECONDS, Slices
+
+
+class SlicesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.slices = Slices(self.clock)
+        self.log: list[str] = []
+
+    def job(self, name: str, steps: int, seconds: float) -> None:
+        """A job of ``steps`` that take ``seconds`` each."""
+        left = steps
+
+        def step() -> bool:
+            nonlocal left
+            left -= 1
+            self.clock.rightNow += seconds
+            self.log.append(name)
+            return left == 0
+
+        self.slices.run(step, lambda: self.log.append(f"{name} done"))
+
+    def turn(self, seconds: float = 0.0) -> list[str]:
+        """What happens in one turn of the reactor."""
+        self.log.clear()
+        self.clock.advance(seconds)
+        return list(self.log)
+
+    def test_not_at_once(self) -> None:
+        """Nothing runs within ``run``; short jobs share one slice, in their order."""
+        self.job("a", 2, 0.0)
+        self.job("b", 1, 0.0)
+        self.assertEqual(self.log, [])
+        self.assertEqual(self.turn(), ["a", "a", "a done", "b", "b done"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_pause(self) -> None:
+        """A slice ends when its time is over, and the next one comes after a pause."""
+        self.job("a", 5, SLICE_SECONDS / 2)
+        self.assertEqual(self.turn(), ["a", "a"])
+        self.assertEqual(self.turn(PAUSE_SECONDS / 2), [])
+        self.assertEqual(self.turn(PAUSE_SECONDS / 2), ["a", "a"])
+        self.assertEqual(self.turn(PAUSE_SECONDS), ["a", "a done"])
+
+    def test_added_by_done(self) -> None:
+        """A job that the end of another one brings runs too."""
+        self.slices.run(lambda: True, lambda: self.job("b", 1, 0.0))
+        self.assertEqual(self.turn(), ["b", "b done"])
+        self.job("c", 1, 0.0)
+        self.assertEqual(self.turn(), ["c", "c done"])
+
+    def test_stop(self) -> None:
+        """After ``stop`` nothing runs, neither what was under way nor what comes."""
+        self.job("a", 5, SLICE_SECONDS)
+        self.turn()
+        self.slices.stop()
+        self.job("b", 1, 0.0)
+        self.assertEqual(self.turn(10.0), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
