@@ -85,8 +85,10 @@ class ProposalQueue:
                 self._drop([first], StatusError(Code.UNKNOWN, str(refused)))
             new = new[taken:]
 
-    def has_new(self) -> bool:
-        return bool(self._new)
+    @property
+    def new_count(self) -> int:
+        """How many wait to be handed to Raft."""
+        return len(self._new)
 
     def expire(self, now: float) -> None:
         """Answer those that waited too long. Whether they take effect later is unknown."""

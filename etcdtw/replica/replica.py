@@ -83,6 +83,7 @@ class Replica:
         self._stopped = False
         self._synced_now = False
         self._flush_due = False
+        self._looked_again = False
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.reads_served = 0
@@ -201,7 +202,14 @@ class Replica:
         self.wake()
 
     def _on_turn(self) -> None:
+        """Several requests at once mean several clients: while the first were read others have
+        written, and one more look at the sockets lets them share the sync."""
         self._turn = None
+        if self._proposals.new_count > 1 and not self._looked_again:
+            self._looked_again = True
+            self.wake()
+            return
+        self._looked_again = False
         self._drive()
 
     def _drive(self) -> None:
@@ -226,7 +234,7 @@ class Replica:
             self._durable.flush()
         now = self._clock.seconds()
         turn_ends = now + self._settings.turn_seconds
-        if self._proposals.has_new():
+        if self._proposals.new_count:
             self._proposals.hand_over(node)
         self._reads.hand_over(node, now)
         while not self._stopped and node.has_ready():

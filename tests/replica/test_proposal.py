@@ -57,13 +57,13 @@ class ProposalQueueTests(SynchronousTestCase):
         """Everything is handed over once, in its order; what lies between two membership changes
         is one batch."""
         self.add(b"1", b"2", b"c1", b"3", b"c2", b"c3", b"4", b"5")
-        self.assertTrue(self.queue.has_new())
+        self.assertTrue(self.queue.new_count)
         self.hand_over()
         wanted = [[b"1", b"2"], [b"c1"], [b"3"], [b"c2"], [b"c3"], [b"4", b"5"]]
         self.assertEqual(self.node.taken, wanted)
         self.hand_over()
         self.assertEqual(self.node.taken, wanted)
-        self.assertFalse(self.queue.has_new())
+        self.assertFalse(self.queue.new_count)
         self.assertEqual((len(self.queue), self.answers), (8, []))
 
     def test_without_leader(self) -> None:
@@ -142,4 +142,4 @@ class ProposalQueueTests(SynchronousTestCase):
         self.queue.fail_all(Stopped())
         self.assertEqual([data for data, _ in self.answers], [b"1", b"2", b"c1"])
         self.assertTrue(all(isinstance(error, EtcdError) for _, error in self.answers))
-        self.assertFalse(self.queue.has_new())
+        self.assertFalse(self.queue.new_count)
