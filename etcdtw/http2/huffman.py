@@ -7,8 +7,6 @@ few hundred of the 65,536 possible steps, so neither start nor memory pays for t
 
 from __future__ import annotations
 
-from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
-
 _END_OF_STRING = 256
 _BAD = -1
 
@@ -22,6 +20,10 @@ _STEPS: dict[int, tuple[str, int]] = {}
 
 
 def _grow() -> None:
+    """Build the tree, when the first coded string comes: many clients never send one, and the
+    code's table brings most of a megabyte with it."""
+    from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+
     for symbol, (code, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)):
         node = 0
         for shift in range(length - 1, 0, -1):
@@ -35,9 +37,6 @@ def _grow() -> None:
     for _ in range(7):
         node = _CHILDREN[2 * node + 1]
         _ENDS.add(node)
-
-
-_grow()
 
 
 def _step(key: int) -> tuple[str, int]:
@@ -64,6 +63,8 @@ def decode(data: bytes) -> str:
     Raises ValueError for a coded end-of-string and for padding that is not all ones or longer
     than seven bits.
     """
+    if len(_ENDS) == 1:
+        _grow()
     steps = _STEPS
     state = 0
     text = ""
