@@ -127,7 +127,7 @@ def _flags_and_variables(
 ) -> tuple[Values, list[Notice]]:
     strict = arguments.values.get("strict-environment")
     environment = read_environment(
-        variables, arguments.values, strict=strict is None or bool(strict.value)
+        variables, arguments.values, strict=strict is not None and bool(strict.value)
     )
     if environment.problems:
         raise ConfigProblems(Stage.VERIFY, environment.problems)

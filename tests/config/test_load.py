@@ -24,15 +24,18 @@ def loaded(
 
 class PrecedenceTests(SynchronousTestCase):
     def test_flag_variable_default(self) -> None:
-        """A flag wins over a variable (if that is allowed), a variable over the default."""
+        """A flag wins over a variable, which is noticed, and a variable over the default."""
         variables = {"ETCD_NAME": "v", "ETCD_MAX_WALS": "7"}
-        found = loaded("--name=f", "--strict-environment=false", variables=variables).settings
-        self.assertEqual((found.name, found.max_wals, found.max_snapshots), ("f", 7, 5))
+        found = loaded("--name=f", variables=variables)
+        settings = found.settings
+        self.assertEqual((settings.name, settings.max_wals, settings.max_snapshots), ("f", 7, 5))
+        self.assertTrue(any("is shadowed" in notice.message for notice in found.notices))
 
     def test_shadowed_variable(self) -> None:
-        """By default a variable whose flag is given ends the start."""
+        """With ``--strict-environment`` a variable whose flag is given ends the start."""
         variables = {"ETCD_NAME": "v"}
-        error = self.assertRaises(ConfigProblems, loaded, "--name=f", variables=variables)
+        words = ("--name=f", "--strict-environment")
+        error = self.assertRaises(ConfigProblems, loaded, *words, variables=variables)
         self.assertIs(error.stage, Stage.VERIFY)
         self.assertEqual(error.problems[0].source, "environment ETCD_NAME")
 

@@ -136,6 +136,11 @@ class ForeignClient:
         """A bidirectional call."""
         return Stream(self._callable(rpc), metadata)
 
+    def open_unread(self, rpc: str, request: Message, seconds: float | None = None) -> Any:
+        """A call with one request whose answers are only taken off the connection as the returned
+        iterator is asked for them; it has ``cancel()``."""
+        return self._callable(rpc)(iter([request]), timeout=seconds)
+
     def download(self, rpc: str, **fields: Any) -> Iterator[Any]:
         """A call with one request and many answers."""
         answers: Iterator[Any] = self._callable(rpc)(

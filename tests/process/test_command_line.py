@@ -17,7 +17,7 @@ from tests.app.bootstrap_vectors import FILES, cases
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
-ETCDTW = [sys.executable, "-c", "from etcdtw.app.main import main; main()"]
+ETCDTW = [sys.executable, "-c", "from etcdtw.app.console import main; main()"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 SECONDS_MAX = 20.0
 READY = "ready to serve client requests"

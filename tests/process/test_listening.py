@@ -53,10 +53,17 @@ class ListeningTests(EntryPointTestCase):
             self.assertEqual(self.ctl_at(endpoint, "get", "a"), "a\n1\n", endpoint)
 
     def test_every_address(self) -> None:
-        """``0.0.0.0`` is every IPv4 address of the machine."""
+        """``0.0.0.0`` is every IPv4 address of the machine, ``[::]`` every address."""
         process = self.start(ETCDTW, *self.listening_on(f"http://0.0.0.0:{self.client_port}"))
         self.read_until(process, READY)
         self.ctl_at(f"127.0.0.3:{self.client_port}", "put", "a", "1")
+        with socket.socket(socket.AF_INET6) as probe:
+            self.assertNotEqual(probe.connect_ex(("::1", self.client_port)), 0)
+        self.end(process, signal.SIGTERM)
+        process = self.start(ETCDTW, *self.listening_on(f"http://[::]:{self.client_port}"))
+        self.read_until(process, READY)
+        for host in ("127.0.0.3", "[::1]"):
+            self.assertEqual(self.ctl_at(f"{host}:{self.client_port}", "get", "a"), "a\n1\n")
 
     def test_all_or_none(self) -> None:
         """When one of the URLs is taken, no other stays bound and no directory is made."""

@@ -82,6 +82,8 @@ class ReadQueueTests(SynchronousTestCase):
         self.hand_over(RETRY_SECONDS)
         self.assertEqual(len(set(self.node.asked)), 2)
         self.answer(0, 3)
+        self.queue.release(3)
+        self.assertEqual(self.done, [("a", None)])
         self.answer(1, 4)
         self.queue.release(4)
         self.assertEqual(self.done, [("a", None)])

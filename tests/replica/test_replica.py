@@ -32,7 +32,7 @@ class LoneTests(SynchronousTestCase):
         floor.propose("a")
         floor.propose("b")
         self.assertEqual(floor.answers, {})
-        floor.settle()
+        floor.tick(round(REQUEST_SECONDS / TICK_SECONDS) + 1)
         self.assertEqual(floor.answers, {"a": "result of a", "b": "result of b"})
         self.assertEqual(floor.journal[-2:], ["apply a of put", "apply b of put"])
 

@@ -1,0 +1,109 @@
+"""Rows of docs/differences.md that only real etcd can confirm: what it does, and what we do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.pb.rpc_pb2 import RequestOp, TxnRequest, WatchCreateRequest, WatchRequest
+from tests.interop.pair import Pair, Side
+
+REVISIONS = 1500
+NESTING_TOO_DEEP = 41
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
+
+
+class DifferenceTests(SynchronousTestCase):
+    def pair(self) -> Pair:
+        pair = Pair()
+        self.addCleanup(pair.close)
+        pair.start()
+        return pair
+
+    def watch(self, side: Side, **fields: Any) -> list[Any]:
+        """The first two answers to a new watch."""
+        assert side.client is not None
+        stream = side.client.open("Watch.Watch")
+        try:
+            stream.send(WatchRequest(create_request=WatchCreateRequest(**fields)))
+            return [stream.receive(), stream.receive()]
+        finally:
+            stream.close()
+
+    def test_catching_up(self) -> None:
+        """The header of events from the past has the revision of the newest event that the answer
+        may hold; etcd's has the store's, which is further than the events go."""
+
+        def look(side: Side) -> tuple[int, int]:
+            assert side.client is not None
+            for _ in range(REVISIONS):
+                side.client.call("KV.Put", key=b"a")
+            answer = self.watch(side, key=b"a", start_revision=2)[1]
+            return answer.header.revision, answer.events[-1].kv.mod_revision
+
+        real, ours = self.pair().both(look)
+        self.assertEqual(real, (1 + REVISIONS, 1001))
+        self.assertEqual(ours, (1001, 1001))
+
+    def test_deletion_at_the_compacted_revision(self) -> None:
+        """A watch that begins at the compacted revision does not see a deletion made by exactly
+        that revision: etcd and we alike."""
+
+        def look(side: Side) -> list[int]:
+            assert side.client is not None
+            side.client.call("KV.Put", key=b"a")
+            revision = side.client.call("KV.DeleteRange", key=b"a").header.revision
+            side.client.call("KV.Compact", revision=revision, physical=True)
+            side.client.call("KV.Put", key=b"a")
+            answer = self.watch(side, key=b"a", start_revision=revision)[1]
+            return [each.kv.mod_revision for each in answer.events]
+
+        real, ours = self.pair().both(look)
+        self.assertEqual((real, ours), ([4], [4]))
+
+    def test_deep_nesting(self) -> None:
+        """A transaction nested deeper than 40 levels is refused; etcd carries it out."""
+        request = TxnRequest(success=[RequestOp(request_put={"key": b"deep"})])
+        for _ in range(NESTING_TOO_DEEP):
+            request = TxnRequest(success=[RequestOp(request_txn=request)])
+
+        def send(side: Side) -> str:
+            assert side.client is not None
+            try:
+                side.client.send("KV.Txn", request)
+            except grpc.RpcError as error:
+                return str(error.details())
+            return "done"
+
+        real, ours = self.pair().both(send)
+        self.assertEqual(real, "done")
+        self.assertEqual(ours, "etcdserver: too many operations in txn request")
+
+    def test_token_without_auth(self) -> None:
+        """While auth is off a token is ignored; etcd refuses one that it does not know."""
+
+        def send(side: Side) -> str:
+            assert side.client is not None
+            try:
+                side.client.call("KV.Put", key=b"a", metadata=[("token", "unknown")])
+            except grpc.RpcError as error:
+                return str(error.details())
+            return "done"
+
+        real, ours = self.pair().both(send)
+        self.assertEqual((real, ours), ("etcdserver: invalid auth token", "done"))
+
+
+class DocumentTests(SynchronousTestCase):
+    def test_every_row_names_its_test(self) -> None:
+        """The last cell of each row of the table names tests that exist."""
+        rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if "|" in line]
+        root = DOCUMENT.parents[1]
+        for row in rows[2:]:
+            named = row.rstrip("| ").rpartition("|")[2].strip().strip("`")
+            module, _, test = named.partition("::")
+            text = (root / module).read_text(encoding="utf-8")
+            self.assertIn(f"def {test}(", text, row)
