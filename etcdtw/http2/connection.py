@@ -306,8 +306,10 @@ class Connection(SendingHalf):
     def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
         code = read_u32(payload, "RST_STREAM")
         if stream_id in self._streams:
+            stream = self._streams[stream_id]
             self._forget(stream_id)
-            self._count_reset()
+            if stream is None or not stream.answered:
+                self._count_reset()
             self._core_events.stream_reset(stream_id, code)
         elif not stream_id or self._is_idle(stream_id):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}")
@@ -315,7 +317,7 @@ class Connection(SendingHalf):
             self._count_idle()
 
     def _count_reset(self) -> None:
-        """The peer reset an open stream."""
+        """The peer reset an open stream that had no answer yet."""
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:

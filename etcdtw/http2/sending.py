@@ -37,6 +37,7 @@ class Stream:
     """
 
     __slots__ = (
+        "answered",
         "content_length",
         "ending",
         "headers_seen",
@@ -55,6 +56,7 @@ class Stream:
         self.remote_open = remote_open
         self.local_open = True
         self.headers_seen = False
+        self.answered = False  # response headers have been sent
         self.receive_left = STREAM_WINDOW_BYTES
         self.received = 0
         self.content_length = content_length
@@ -113,6 +115,7 @@ class SendingHalf:
         """A header section; ``end`` makes it the last frame of the stream (after data: the
         trailers). Must not overtake queued data: use ``send_trailers`` for the end."""
         stream = self._stream(stream_id)
+        stream.answered = True
         self._queue_headers(stream_id, fields, end)
         if end:
             self._local_end(stream_id, stream)

@@ -89,6 +89,18 @@ class LimitTests(SynchronousTestCase):
             stream_id += 4
         self.assertFalse(peer.server.failed)
 
+    def test_leaving_answered_streams_is_no_reset(self) -> None:
+        """A client that stops many watches at once ends streams that have been answered."""
+        peer = Peer()
+        for first in (1, 101, 201, 301):
+            stream_ids = range(first, first + 100, 2)
+            for stream_id in stream_ids:
+                peer.feed(peer.headers(stream_id))
+                peer.server.send_headers(stream_id, ((":status", "200"),))
+            for stream_id in stream_ids:
+                peer.feed(frame(RST_STREAM, 0, stream_id, RESET))
+        self.assertFalse(peer.server.failed)
+
     def test_skipped_stream_ids_excuse_nothing(self) -> None:
         """Stream ids that were never used are no answered streams."""
         peer = Peer()
