@@ -333,6 +333,7 @@ class Connection(SendingHalf):
         self.settings_received = True
         self._out.append(frame(SETTINGS, ACK, 0))
         self._owe_ack()
+        self._pump()
 
     def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE is not allowed")

@@ -239,6 +239,8 @@ class SendingHalf:
         return True
 
     def _apply_peer_settings(self, values: list[tuple[int, int]]) -> None:
+        """Take the peer's settings over. Data that they set free is not sent yet: the peer counts
+        by its new settings from our acknowledgement on."""
         for name, value in values:
             if name == Setting.INITIAL_WINDOW_SIZE:
                 self._set_peer_window(value)
@@ -266,7 +268,6 @@ class SendingHalf:
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "stream window over 2^31 - 1")
             if stream.queue:
                 self._sendable[stream_id] = stream
-        self._pump()
 
     def _pump(self) -> None:
         """Send what waits as far as the windows allow, one frame per stream in turn."""

@@ -6,10 +6,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.http2 import limits
 from etcdtw.http2.frames import (
+    ACK,
     DATA,
     END_STREAM,
     HEADERS,
     RST_STREAM,
+    SETTINGS,
     WINDOW_UPDATE,
     Setting,
     frame,
@@ -104,6 +106,18 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(_data_bytes(peer.taken(), 1), 5)
         peer.feed(settings_frame({Setting.INITIAL_WINDOW_SIZE: 55}))
         self.assertEqual(_data_bytes(peer.taken(), 1), 5)
+
+    def test_wider_windows_are_acknowledged_first(self) -> None:
+        """Data that new settings set free follows their acknowledgement: from there on the peer
+        counts by them."""
+        peer = self._peer(10)
+        peer.server.send_headers(1, OK_HEADERS)
+        peer.server.send_data(1, (bytes(30),), 30)
+        peer.server.take()
+        peer.feed(settings_frame({Setting.INITIAL_WINDOW_SIZE: 40}))
+        frames = peer.taken()
+        self.assertEqual([f[:2] for f in frames], [(SETTINGS, ACK), (DATA, 0)])
+        self.assertEqual(_data_bytes(frames, 1), 20)
 
     def test_zero_window_lets_empty_data_pass(self) -> None:
         """An empty last frame needs no window, also behind a negative one."""
