@@ -13,6 +13,7 @@ RUNTIME = [
     "cryptography>=42",
     "google-crc32c>=1.5",
     "hpack>=4.0",
+    "lmdb>=1.4",
     "sortedcontainers>=2.4",
     "PyYAML>=6.0",
 ]

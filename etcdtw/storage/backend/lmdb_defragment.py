@@ -1,0 +1,61 @@
+"""Defragmentation: a compacted copy of the file takes its place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import lmdb
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_environment import (
+    LOCK_SUFFIX,
+    TEMPORARY_SUFFIX,
+    Environment,
+    open_environment,
+    put_in_place,
+    remove_leftovers,
+)
+from etcdtw.storage.backend.lmdb_writer import Sizes, measure
+from etcdtw.storage.interfaces import IFilesystem
+
+
+class Defragmented(NamedTuple):
+    """The file that took the place of the old one, open, and its sizes."""
+
+    opened: Environment
+    sizes: Sizes
+
+
+def defragmented(
+    fs: IFilesystem, env: lmdb.Environment, path: str, map_size: int, sync: bool
+) -> Defragmented:
+    """Copy the records of ``env`` without the free pages, and rename the copy to ``path``.
+
+    For a worker's thread: the copying is one call into LMDB, which lets other threads run. Nothing
+    may be committed meanwhile. ``env`` stays open on the old file, which has no name any more.
+    Killed at any moment, ``path`` is one of the two, and both hold the same. OSError or
+    StorageError; the old file is in its place then.
+    """
+    temporary = path + TEMPORARY_SUFFIX
+    remove_leftovers(fs, path)
+    opened = None
+    try:
+        env.copy(temporary, compact=True)
+        file = fs.open(temporary)
+        try:
+            file.sync_data()
+        finally:
+            file.close()
+        opened = open_environment(temporary, map_size, sync=sync)
+        sizes = measure(opened.env, opened.databases)
+        # The lock file belongs to the open environment: whoever reads the file must find it.
+        fs.rename(temporary + LOCK_SUFFIX, path + LOCK_SUFFIX)
+        put_in_place(fs, temporary, path)
+    except BaseException as error:
+        if opened is not None:
+            opened.env.close()
+        remove_leftovers(fs, path)
+        if isinstance(error, lmdb.Error):
+            raise StorageError(f"{path}: defragmentation: {error}") from error
+        raise
+    return Defragmented(opened, sizes)
