@@ -87,7 +87,7 @@ def import_without_tls() -> None:
     if all(find_spec(name) for name in OWN_DIGESTS):
         held_away.append(OPENSSL_DIGESTS)
     # A library that has come to need more of them is imported as usual, later.
-    with suppress(ImportError), spared(held_away, STANDING_IN):
+    with suppress(ImportError, AttributeError, TypeError), spared(held_away, STANDING_IN):
         for name in IMPORTED_FIRST:
             import_module(name)
 
