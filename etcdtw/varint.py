@@ -1,27 +1,27 @@
 """Protobuf varints by table: the encoding half of what the hot paths need.
 
 Two groups of seven bits at once; a table hit costs a fraction of a loop over single groups. The
-tables fill as numbers come up, to 16,384 entries each at the most.
+tables fill as numbers come up: all of their 32,768 entries would take 1.8 MiB.
 """
 
 from __future__ import annotations
 
 # The last one or two groups of a varint, and two groups with more to follow; by those 14 bits.
-_LAST: dict[int, bytes] = {}
-_INNER: dict[int, bytes] = {}
+_LAST: list[bytes] = [b""] * (1 << 14)
+_INNER: list[bytes] = [b""] * (1 << 14)
 
 
 def varint(number: int) -> bytes:
     """A number from 0 to 2**64 - 1 in its shortest form."""
-    try:
-        if number < 0x4000:
-            return _LAST[number]
-        if number < 0x10000000:
-            return _INNER[number & 0x3FFF] + _LAST[number >> 14]
-        return _INNER[number & 0x3FFF] + _INNER[number >> 14 & 0x3FFF] + varint(number >> 28)
-    except KeyError:
-        _fill_in(number)
-        return varint(number)
+    if number < 0x4000:
+        return _LAST[number] or _last(number)
+    low = number & 0x3FFF
+    inner = _INNER[low] or _inner(low)
+    high = number >> 14
+    if high < 0x4000:
+        return inner + (_LAST[high] or _last(high))
+    middle = high & 0x3FFF
+    return inner + (_INNER[middle] or _inner(middle)) + varint(high >> 14)
 
 
 def signed_varint(number: int) -> bytes:
@@ -29,12 +29,12 @@ def signed_varint(number: int) -> bytes:
     return varint(number & 0xFFFFFFFFFFFFFFFF)
 
 
-def _fill_in(number: int) -> None:
-    """Make the entries that this number needs."""
-    while number >= 0x4000:
-        bits = number & 0x3FFF
-        _INNER[bits] = bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80))
-        number >>= 14
-    _LAST[number] = (
-        bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
-    )
+def _last(bits: int) -> bytes:
+    made = bytes((bits,)) if bits < 0x80 else bytes((bits & 0x7F | 0x80, bits >> 7))
+    _LAST[bits] = made
+    return made
+
+
+def _inner(bits: int) -> bytes:
+    made = _INNER[bits] = bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80))
+    return made

@@ -5,13 +5,26 @@ from __future__ import annotations
 from etcdtw.varint import varint
 
 
+# A field's tag and the longest varint, and one more for the end of a range.
+_NUMBER_BYTES_MAX = 1 + 10 + 1
+
+
 class HeaderSource:
     """Knows cluster, member and term; given a revision it makes response headers.
 
     Whoever follows the term sets ``term``.
     """
 
-    __slots__ = ("_encoded", "_identity", "_revision", "_tail", "_term", "cluster_id", "member_id")
+    __slots__ = (
+        "_encoded",
+        "_identity",
+        "_revision",
+        "_starts",
+        "_tail",
+        "_term",
+        "cluster_id",
+        "member_id",
+    )
 
     def __init__(self, cluster_id: int, member_id: int, term: int = 0) -> None:
         self.cluster_id = cluster_id
@@ -27,16 +40,19 @@ class HeaderSource:
     def term(self, term: int) -> None:
         self._term = term
         self._tail = _field(b"\x20", term)
+        # What comes before the revision depends on its length alone.
+        rest = len(self._identity) + len(self._tail)
+        self._starts = [
+            b"\x0a" + varint(rest + length) + self._identity for length in range(_NUMBER_BYTES_MAX)
+        ]
         self._revision = -1
         self._encoded = b""
 
     def encode(self, revision: int) -> bytes:
         """Field 1 of a response, tag and length included; revision 0 is left out."""
         if revision != self._revision:
-            identity, tail = self._identity, self._tail
             number = b"\x18" + varint(revision) if revision else b""
-            size = varint(len(identity) + len(number) + len(tail))
-            self._encoded = b"\x0a" + size + identity + number + tail
+            self._encoded = self._starts[len(number)] + number + self._tail
             self._revision = revision
         return self._encoded
 
