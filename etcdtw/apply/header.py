@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from etcdtw.varint import varint
 
-
 # A field's tag and the longest varint, and one more for the end of a range.
 _NUMBER_BYTES_MAX = 1 + 10 + 1
 

@@ -38,6 +38,11 @@ from etcdtw.replica.reads import ReadQueue, Waiter
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
 
+LOOKS_MAX = 3
+"""How often a turn waits for one more look at the sockets while requests keep coming. Measured
+with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,000, six 73,600; on
+100 connections of one request each six cost 6 %."""
+
 
 @dataclass(frozen=True)
 class ReplicaSettings:
@@ -83,7 +88,8 @@ class Replica:
         self._stopped = False
         self._synced_now = False
         self._flush_due = False
-        self._looked_again = False
+        self._looks = 0
+        self._last_count = 0
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.reads_served = 0
@@ -203,13 +209,15 @@ class Replica:
 
     def _on_turn(self) -> None:
         """Several requests at once mean several clients: while the first were read others have
-        written, and one more look at the sockets lets them share the sync."""
+        written, and another look at the sockets lets them share the sync."""
         self._turn = None
-        if self._proposals.new_count > 1 and not self._looked_again:
-            self._looked_again = True
+        count = self._proposals.new_count
+        if count > 1 and count > self._last_count and self._looks < LOOKS_MAX:
+            self._last_count = count
+            self._looks += 1
             self.wake()
             return
-        self._looked_again = False
+        self._looks = self._last_count = 0
         self._drive()
 
     def _drive(self) -> None:

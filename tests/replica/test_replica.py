@@ -8,7 +8,7 @@ from etcdtw.errors import LeaderChanged, Stopped, TimedOut, TooManyRequests
 from etcdtw.raft.codec import encode_conf_change
 from etcdtw.raft.messages import ConfChange, ConfChangeType, Entry, MessageType
 from etcdtw.replica.proposal import ConfChangeProposal
-from etcdtw.replica.replica import APPLY_BACKLOG_MAX
+from etcdtw.replica.replica import APPLY_BACKLOG_MAX, LOOKS_MAX
 from tests.replica.floor import OTHER, OWN, REQUEST_SECONDS, THIRD, TICK_SECONDS, Floor
 
 ALL = (OWN, OTHER, THIRD)
@@ -35,6 +35,44 @@ class LoneTests(SynchronousTestCase):
         floor.tick(round(REQUEST_SECONDS / TICK_SECONDS) + 1)
         self.assertEqual(floor.answers, {"a": "result of a", "b": "result of b"})
         self.assertEqual(floor.journal[-2:], ["apply a of put", "apply b of put"])
+
+    def test_a_lone_request_waits_for_nobody(self) -> None:
+        """One request has its turn as soon as the sockets have been read."""
+        floor = Floor()
+        floor.start()
+        floor.propose("a")
+        floor.clock.advance(0)
+        self.assertEqual(set(floor.answers), {"a"})
+
+    def test_requests_that_keep_coming_share_a_turn(self) -> None:
+        """Several requests wait for a few more looks at the sockets, as long as each look brings
+        more, and are then handed to Raft as one batch."""
+        floor = Floor()
+        floor.start()
+        batches: list[int] = []
+        propose_batch = floor.node.propose_batch
+
+        def count(data: list[bytes]) -> None:
+            batches.append(len(data))
+            propose_batch(data)
+
+        floor.node.propose_batch = count  # type: ignore[method-assign]
+
+        def keep_coming(number: int) -> None:
+            floor.propose(f"b{number}")
+            if not batches:
+                floor.clock.callLater(0, keep_coming, number + 1)
+
+        floor.propose("a")
+        keep_coming(0)
+        floor.clock.advance(0)
+        self.assertEqual(batches[0], LOOKS_MAX + 2)
+        floor.settle()
+        batches.clear()
+        floor.propose("c")
+        floor.propose("d")
+        floor.clock.advance(0)
+        self.assertEqual(batches, [2])
 
     def test_sync_before_answer(self) -> None:
         """Nothing is applied or answered before the sync that makes it durable has ended."""
