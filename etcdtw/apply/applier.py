@@ -98,6 +98,8 @@ class Applier:
             result = handler(request)
         except (EtcdError, V2Error) as refused:
             return refused
+        if kind != "put":
+            self._quota.look_again()  # tombstones, for one, are not asked for
         if (
             kind in _TAKES_SPACE
             # Far below the quota a bound of the cost says enough.

@@ -16,15 +16,33 @@ COST_PER_BYTE_MAX = PUT_OVERHEAD // 2 + 1
 
 
 class Quota:
-    """Compares the backend's size with ``limit_bytes``: 0 means the default, negative none."""
+    """Compares the backend's size with ``limit_bytes``: 0 means the default, negative none.
+
+    It looks at the size only now and then: a look that finds room gives half of it as credit to
+    the requests that follow, which cost more than they add. The nearer the limit, the more often
+    it looks. Whoever adds to the backend without having asked calls ``look_again``.
+    """
 
     def __init__(self, size: Callable[[], int], limit_bytes: int) -> None:
         self._size = size
         self._limit = limit_bytes or DEFAULT_QUOTA_BYTES
+        self._credit = 0
 
     def exceeded_by(self, cost: int) -> bool:
         """Whether a request of this cost does not fit any more; what costs nothing always does."""
-        return cost > 0 and self._limit > 0 and self._size() + cost >= self._limit
+        self._credit -= cost
+        return self._credit <= 0 and self._is_full(cost)
+
+    def look_again(self) -> None:
+        """Give no more credit from an earlier look."""
+        self._credit = 0
+
+    def _is_full(self, cost: int) -> bool:
+        if cost <= 0 or self._limit < 0:
+            return False
+        room = self._limit - self._size() - cost
+        self._credit = room // 2
+        return room <= 0
 
 
 def request_cost(kind: str, request: Any) -> int:
