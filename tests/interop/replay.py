@@ -18,7 +18,7 @@ from google.protobuf import json_format
 
 from tests.process.foreign import ForeignClient, as_json, request_class
 
-RECORDED = Path(__file__).parent / "vectors" / "errors.json"
+RECORDED = Path(__file__).parents[1] / "vectors" / "errors.json"
 LAST_CASE = 171
 QUIET_SECONDS = 0.05
 
