@@ -38,36 +38,12 @@ def encode_head(key: bytes, create_revision: int) -> bytes:
 
 def encode_rest(head: bytes, mod_revision: bytes, version: int, value: bytes, lease: int) -> bytes:
     """A record from its head; ``mod_revision`` comes as a varint, one per transaction."""
+    pieces = [head, b"\x18", mod_revision, b"\x20", varint(version)]
     if value:
-        if lease:
-            return b"".join(
-                (
-                    head,
-                    b"\x18",
-                    mod_revision,
-                    b"\x20",
-                    varint(version),
-                    b"\x2a",
-                    varint(len(value)),
-                    value,
-                    b"\x30",
-                    signed_varint(lease),
-                )
-            )
-        return b"".join(
-            (
-                head,
-                b"\x18",
-                mod_revision,
-                b"\x20",
-                varint(version),
-                b"\x2a",
-                varint(len(value)),
-                value,
-            )
-        )
-    record = b"".join((head, b"\x18", mod_revision, b"\x20", varint(version)))
-    return record + b"\x30" + signed_varint(lease) if lease else record
+        pieces += (b"\x2a", varint(len(value)), value)
+    if lease:
+        pieces += (b"\x30", signed_varint(lease))
+    return b"".join(pieces)
 
 
 def encode_kv(kv: KV) -> bytes:

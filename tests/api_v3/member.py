@@ -19,6 +19,7 @@ from etcdtw.lease.lessor import Lessor
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
 from etcdtw.pb.rpc_pb2 import WatchRequest, WatchResponse
+from etcdtw.rpc import UnaryCall
 from etcdtw.storage.backend.memory import MemoryBackend
 from tests.api_v3.fakes import FakeStream, FakeUnary
 
@@ -66,6 +67,16 @@ class FakeLog:
             self.held.append(apply)
         else:
             apply()
+
+    def answer(self, call: UnaryCall) -> Callable[[object], None]:
+        def done(result: object) -> None:
+            if isinstance(result, EtcdError):
+                call.fail(result)
+            else:
+                assert isinstance(result, bytes)
+                call.reply(result)
+
+        return done
 
     def release(self) -> None:
         held, self.held = self.held, []

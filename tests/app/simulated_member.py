@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from twisted.internet.task import Clock
@@ -50,7 +51,7 @@ class Call:
 class SimulatedMember:
     """Started on ``disk``: founded on an empty one, reopened otherwise."""
 
-    def __init__(self, disk: SimDisk) -> None:
+    def __init__(self, disk: SimDisk, quota_bytes: int = 0) -> None:
         self.disk = disk
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
@@ -63,7 +64,7 @@ class SimulatedMember:
             opened = found_log(disk, WAL_DIRECTORY, static_plan(SETTINGS.bootstrap()))
         self.fatal: list[BaseException] = []
         self.core: Core = assemble_core(
-            SETTINGS,
+            replace(SETTINGS, quota_backend_bytes=quota_bytes),
             opened,
             MemoryBackend(),
             NoPeers(),

@@ -62,6 +62,9 @@ class Proposer(Protocol):
         """Propose ``raw``, the bytes of ``request``, as the member ``kind`` of an
         InternalRaftRequest; ``done`` gets the response's bytes or an EtcdError. May raise one."""
 
+    def answer(self, call: UnaryCall) -> Callable[[object], None]:
+        """A ``done`` that hands the result to a unary call."""
+
 
 class LeaderLeases(Protocol):
     """The leases of a leader elsewhere."""
@@ -120,11 +123,11 @@ class LeaseService:
             request.ID = self._next_id() & _POSITIVE_ID
             raw = request.SerializeToString()
         cost = request_cost("lease_grant", request)
-        self._proposer.submit("lease_grant", request, raw, _answer(call), cost)
+        self._proposer.submit("lease_grant", request, raw, self._proposer.answer(call), cost)
 
     def revoke(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(LeaseRevokeRequest, body)
-        self._proposer.submit("lease_revoke", request, raw, _answer(call))
+        self._proposer.submit("lease_revoke", request, raw, self._proposer.answer(call))
 
     def leases(self, call: UnaryCall, body: bytes) -> None:
         canonical(LeaseLeasesRequest, body)
@@ -363,14 +366,3 @@ def _checkpoints(remaining: list[tuple[int, int]]) -> LeaseCheckpointRequest:
     return LeaseCheckpointRequest(
         checkpoints=[LeaseCheckpoint(ID=each, remaining_TTL=ttl) for each, ttl in remaining]
     )
-
-
-def _answer(call: UnaryCall) -> Callable[[object], None]:
-    def done(result: object) -> None:
-        if isinstance(result, bytes):
-            call.reply(result)
-        else:
-            assert isinstance(result, EtcdError), f"no answer in {result!r}"
-            call.fail(result)
-
-    return done
