@@ -219,6 +219,9 @@ class Member(Service):
 
     def _ended(self, error: BaseException) -> None:
         log.critical("member failed: {error}", error=str(error))
+        if self._client_factory is not None:
+            # Watch events of the turn that failed may wait there, and never happened.
+            self._client_factory.abort()
         for each in self.on_fatal:
             each(error)
 

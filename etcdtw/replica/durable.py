@@ -67,22 +67,29 @@ class DurableLog:
             self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
         return must_sync
 
-    def sync(
-        self,
-        done: Callable[[], None],
-        failed: Callable[[BaseException], None],
-        others_wait: bool = True,
-    ) -> bool:
-        """Make appended data durable. True: it is, now. False: ``done`` or ``failed`` follows.
-
-        ``others_wait`` tells whether anybody would miss the reactor meanwhile.
-        """
+    def syncs_in_turn(self, others_wait: bool) -> bool:
+        """Whether the disk is quick enough for a sync in the turn; ``others_wait`` tells whether
+        anybody would miss the reactor meanwhile."""
         limit = self._inline_seconds if others_wait else 10 * self._inline_seconds
-        if self._average_seconds < limit:
-            self._timed_sync()
-            return True
-        self._worker.run(self._timed_sync, lambda _: done(), failed)
-        return False
+        return self._average_seconds < limit
+
+    def begin_sync(self) -> None:
+        """Have the disk begin with what was appended; ``sync`` must follow in this turn."""
+        self.wal.begin_sync()
+
+    def sync(self) -> None:
+        """Return once everything appended is durable."""
+        begin = time.monotonic()
+        self.wal.sync()
+        # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
+        seconds = min(time.monotonic() - begin, _SPIKE_SECONDS)
+        self._average_seconds += (seconds - self._average_seconds) / 8
+
+    def sync_on_worker(
+        self, done: Callable[[], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Make everything appended durable; one of the two is called afterwards."""
+        self._worker.run(self.sync, lambda _: done(), failed)
 
     def flush(self) -> None:
         """Write a held-back commit index; called now and then and before the end."""
@@ -99,13 +106,6 @@ class DurableLog:
         self.flush()
         self.wal.sync()
         self.wal.close()
-
-    def _timed_sync(self) -> None:
-        begin = time.monotonic()
-        self.wal.sync()
-        # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
-        seconds = min(time.monotonic() - begin, _SPIKE_SECONDS)
-        self._average_seconds += (seconds - self._average_seconds) / 8
 
     def _prepared(self, _: object) -> None:
         self._preparing = False

@@ -85,6 +85,9 @@ class Replica:
         self._turn: IDelayedCall | None = None
         self._tick: IDelayedCall | None = None
         self._unsynced: Ready | None = None
+        self._sync_begun = False
+        self._outbox: list[Message] = []
+        self._answers: list[tuple[Proposal, object]] = []
         self._stopped = False
         self._synced_now = False
         self._flush_due = False
@@ -252,7 +255,7 @@ class Replica:
             if ready.soft_state is not None:
                 self._note_leader()
             if ready.messages:
-                self._transport.send(ready.messages)
+                self._send(ready.messages)
             if ready.snapshot is not None:
                 self._machine.restore(ready.snapshot)
                 self._note_configuration(ready.snapshot.conf_state)
@@ -267,13 +270,14 @@ class Replica:
         applied = self._machine.applied_index
         if self._alone and node.lead == NO_NODE and applied == node.committed:
             self._lead_at_once()
-        self._reads.release(applied)
         if self._reads.wants_turn():
             self.wake()
         self.reads_are_local = (
             self._alone and self._led_term == node.term and applied >= node.committed
         )
         self._durable.compact(applied)
+        self._release()
+        self._reads.release(applied)
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""
@@ -288,12 +292,14 @@ class Replica:
         if ready.snapshot is not None:
             self._durable.tail.apply_snapshot(ready.snapshot)
         if self._durable.append(ready.hard_state, ready.entries):
-            self._unsynced = ready
             others_wait = self.reads_served != self._reads_at_sync
             self._reads_at_sync = self.reads_served
-            if not self._durable.sync(self._synced, self._fatal, others_wait):
+            if not (self._sync_begun or self._durable.syncs_in_turn(others_wait)):
+                self._unsynced = ready
+                self._durable.sync_on_worker(self._synced, self._fatal)
                 return
-            self._unsynced = None
+            self._sync_begun = True
+            self._durable.begin_sync()
         self._persisted(ready)
 
     def _synced(self) -> None:
@@ -303,8 +309,27 @@ class Replica:
 
     def _persisted(self, ready: Ready) -> None:
         if ready.after_persist:
-            self._transport.send(ready.after_persist)
+            self._send(ready.after_persist)
         self.node.persisted(ready)
+
+    def _send(self, messages: list[Message]) -> None:
+        if self._sync_begun:
+            self._outbox += messages
+        else:
+            self._transport.send(messages)
+
+    def _release(self) -> None:
+        """While the disk writes, the turn goes on as if it had written: nothing of that is seen
+        outside before this sync has ended."""
+        if self._sync_begun:
+            self._durable.sync()
+            self._sync_begun = False
+            outbox, self._outbox = self._outbox, []
+            if outbox:
+                self._transport.send(outbox)
+        answers, self._answers = self._answers, []
+        for proposal, result in answers:
+            proposal.done(result)
 
     def _apply(self, entries: list[Entry]) -> None:
         machine = self._machine
@@ -316,7 +341,7 @@ class Replica:
                     result = machine.apply(entry, proposal)
                     if proposal is not None:
                         del waiting[entry.data]
-                        proposal.done(result)
+                        self._answers.append((proposal, result))
                 else:
                     machine.apply(entry, None)
                     self._note_own_term(entry)
@@ -334,7 +359,7 @@ class Replica:
         self._note_configuration(conf_state)
         proposal = self._proposals.waiting.pop(entry.data or b"", None)
         if proposal is not None:
-            proposal.done(result)
+            self._answers.append((proposal, result))
 
     # --- what others want to know --------------------------------------------------------------
 
@@ -381,4 +406,6 @@ class Replica:
                 call.cancel()
         self._transport.stop()
         self._proposals.fail_all(Stopped())
+        for proposal, _ in self._answers:
+            proposal.done(Stopped())
         self._reads.fail_all(Stopped())

@@ -384,6 +384,11 @@ class RpcConnection:
 
     # --- The end ------------------------------------------------------------------------------
 
+    def abort(self) -> None:
+        """Cut the connection; what was not written yet never is."""
+        self._lost = True
+        self.transport.abortConnection()
+
     def drain(self) -> None:
         """Stop serving: streams end now, unary calls get their answers, then it closes."""
         if self._closing or "cut" in self._timers:

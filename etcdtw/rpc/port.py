@@ -92,6 +92,11 @@ class ClientPortFactory(Factory):
             for each in waiting:
                 each.callback(None)
 
+    def abort(self) -> None:
+        """Cut all connections: nothing that waits to be written leaves."""
+        for connection in list(self._connections):
+            connection.abort()
+
     def stop(self) -> Deferred[None]:
         """Drain all connections: clients are told to go, streams end, unary calls under way get
         their answers within the drain timeout. Fires when the last connection is closed. The
@@ -143,6 +148,13 @@ class ClientPortProtocol(Protocol):
             self._grpc.drain()
         elif self.transport is not None:
             self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Let it end now."""
+        if self._grpc is not None:
+            self._grpc.abort()
+        elif self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def _first_bytes(self, data: bytes) -> None:
         data = self._first + data

@@ -61,6 +61,12 @@ class OsFile:
             what = f"reading {length} bytes at offset {offset}"
             raise _explained(error, what, self.path) from error
 
+    def start_writing(self, offset: int, length: int) -> None:
+        # Linux begins writeback of what is said to be of no more use, and drops whole pages only,
+        # which the end of a log is not.
+        if self._sync:
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def sync_data(self) -> None:
         if not self._sync:
             return

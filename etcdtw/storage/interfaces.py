@@ -21,6 +21,10 @@ class IFile(Interface):
     def pread(length: int, offset: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
 
+    def start_writing(offset: int, length: int) -> None:
+        """Have the disk begin to write these bytes and return at once; promises nothing, but
+        what ``sync_data`` then waits for is under way."""
+
     def sync_data() -> None:
         """Return once everything written so far survives a power cut (fdatasync).
 

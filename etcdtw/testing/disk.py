@@ -76,6 +76,9 @@ class SimFile:
     def pread(self, length: int, offset: int) -> bytes:
         return self._live().read(length, offset)
 
+    def start_writing(self, offset: int, length: int) -> None:
+        self._live()  # a write that was not synced may or may not survive, begun or not
+
     def sync_data(self) -> None:
         node = self._live()
         try:

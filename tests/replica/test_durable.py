@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.raft import MemoryLog
@@ -14,6 +16,13 @@ from tests.replica.floor import HeldWorker
 SMALL_SEGMENT = 4096
 
 
+class NothingUnsyncedSurvives(Random):
+    """The worst dice for a power cut."""
+
+    def randrange(self, *limits: int) -> int:
+        return 0
+
+
 class DurableLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.disk = SimDisk()
@@ -23,23 +32,28 @@ class DurableLogTests(SynchronousTestCase):
         self.events: list[str] = []
 
     def durable(self, inline_seconds: float = 1000.0) -> DurableLog:
-        wal = Wal.create(self.disk, f"/wal{self.disk.operations}", b"meta", SMALL_SEGMENT)
+        self.directory = f"/wal{self.disk.operations}"
+        wal = Wal.create(self.disk, self.directory, b"meta", SMALL_SEGMENT)
         return DurableLog(wal, self.tail, self.worker, self.background, inline_seconds)
 
     def append(self, state: HardState | None, *indices: int, size: int = 1) -> bool:
         return self.log.append(state, [Entry(1, index, data=b"d" * size) for index in indices])
 
+    def synced_entries(self) -> list[int]:
+        """Indices of the entries that a power cut leaves."""
+        twin = self.disk.copy()
+        twin.crash(NothingUnsyncedSurvives())
+        return [entry.index for entry in Wal.open(twin, self.directory)[1].entries]
+
     def stored_state(self) -> HardState:
         twin = self.disk.copy()
         twin.kill()
-        (directory,) = [f"/{name}" for name in twin.listdir("/") if name.startswith("wal")]
-        return Wal.open(twin, directory)[1].hard_state
+        return Wal.open(twin, self.directory)[1].hard_state
 
-    def sync(self, others_wait: bool = True) -> bool:
-        return self.log.sync(
+    def sync_on_worker(self) -> None:
+        self.log.sync_on_worker(
             lambda: self.events.append("done"),
             lambda error: self.events.append(f"failed: {error}"),
-            others_wait,
         )
 
     def test_must_sync(self) -> None:
@@ -78,11 +92,18 @@ class DurableLogTests(SynchronousTestCase):
         self.log.close()
         self.assertEqual(self.stored_state().commit, 4)
 
-    def test_inline(self) -> None:
-        """On a fast disk a sync is over when ``sync`` returns."""
-        self.append(None, 1)
-        self.assertTrue(self.sync())
-        self.assertEqual((self.events, self.worker.waiting), ([], []))
+    def test_in_turn(self) -> None:
+        """What was appended is durable when ``sync`` returns, whether or not it was begun before
+        and entries followed; beginning alone promises nothing."""
+        self.append(HardState(1, 1, 0), 1)
+        self.log.begin_sync()
+        self.append(None, 2)
+        self.assertEqual(self.synced_entries(), [])
+        self.log.sync()
+        self.assertEqual(self.synced_entries(), [1, 2])
+        self.append(None, 3)
+        self.log.sync()
+        self.assertEqual(self.synced_entries(), [1, 2, 3])
 
     def test_on_worker(self) -> None:
         """On a slow disk the sync runs on the worker, unless nobody else needs the reactor and
@@ -95,10 +116,12 @@ class DurableLogTests(SynchronousTestCase):
             (0.05, False, False),
         ):
             self.log._average_seconds = average
-            self.assertEqual(self.sync(others_wait), inline, (average, others_wait))
-        self.assertEqual(self.events, [])
+            self.assertEqual(self.log.syncs_in_turn(others_wait), inline, (average, others_wait))
+        self.append(None, 1)
+        self.sync_on_worker()
+        self.assertEqual((self.events, self.synced_entries()), ([], []))
         self.worker.release()
-        self.assertEqual(self.events, ["done", "done"])
+        self.assertEqual((self.events, self.synced_entries()), (["done"], [1]))
 
     def test_failures(self) -> None:
         """A sync that fails raises where it ran inline, and is reported from the worker."""
@@ -106,16 +129,11 @@ class DurableLogTests(SynchronousTestCase):
             lambda number, name, path: OSError(5, "gone") if "sync" in name else None
         )
         self.append(None, 1)
-        self.assertRaises(OSError, self.sync)
-        self.log = self.durable_on_worker()
-        self.assertFalse(self.sync())
+        self.assertRaises(OSError, self.log.sync)
+        self.sync_on_worker()
         self.worker.release()
         self.assertEqual(len(self.events), 1)
         self.assertIn("failed", self.events[0])
-
-    def durable_on_worker(self) -> DurableLog:
-        """A log whose every sync runs on the worker, on the same broken disk."""
-        return DurableLog(self.log.wal, self.tail, self.worker, self.background, 0.0)
 
     def test_next_segment(self) -> None:
         """The next segment is prepared in the background, once, when half of one is full; the
@@ -132,7 +150,8 @@ class DurableLogTests(SynchronousTestCase):
         self.assertEqual(len(self.background.waiting), 1)
         self.background.release()
         self.append(None, 5, size=SMALL_SEGMENT)
-        self.assertTrue(self.sync())
+        self.log.begin_sync()
+        self.log.sync()
         self.assertEqual(len(self.log.wal.segment_names), 2)
 
     def test_compact(self) -> None:

@@ -74,8 +74,51 @@ class LoneTests(SynchronousTestCase):
         floor.clock.advance(0)
         self.assertEqual(batches, [2])
 
+    def note_syncs(self, floor: Floor) -> None:
+        """Have each sync of the floor's disk in its journal, with how many were answered."""
+
+        def note(number: int, name: str, path: str) -> None:
+            if "sync" in name:
+                floor.journal.append(f"sync, {len(floor.answers)} answered")
+
+        floor.disk.fail_when(note)
+
+    def test_applied_while_the_disk_writes(self) -> None:
+        """A sync in the turn overlaps with the apply, but no answer overtakes it."""
+        floor = Floor()
+        floor.start()
+        self.note_syncs(floor)
+        floor.journal.clear()
+        floor.propose("a")
+        floor.propose("b")
+        floor.settle()
+        self.assertEqual(
+            floor.journal, ["apply a of put", "apply b of put", "sync, 0 answered"]
+        )
+        self.assertEqual(set(floor.answers), {"a", "b"})
+
+    def test_no_promise_before_the_sync(self) -> None:
+        """What a follower has accepted, and whom it voted for, leaves after the sync."""
+        floor = Floor((OWN, OTHER, THIRD))
+        floor.start()
+        self.note_syncs(floor)
+        floor.journal.clear()
+        floor.hear(MessageType.VOTE, term=2, index=9, log_term=1)
+        floor.hear(MessageType.APP, term=2, entries=[Entry(2, 1, data=b"a")], commit=1)
+        self.assertEqual(
+            floor.journal,
+            [
+                "sync, 0 answered",
+                f"send VOTE_RESP to {OTHER}",
+                "apply a",
+                "sync, 0 answered",
+                f"send APP_RESP to {OTHER}",
+            ],
+        )
+
     def test_sync_before_answer(self) -> None:
-        """Nothing is applied or answered before the sync that makes it durable has ended."""
+        """Nothing is applied or answered before the sync that makes it durable has ended, where
+        that runs on the worker."""
         floor = Floor(on_worker=True)
         floor.start()
         floor.finish_syncs()
@@ -93,7 +136,8 @@ class LoneTests(SynchronousTestCase):
 
     def test_failed_sync(self) -> None:
         """A failed sync is fatal, inline or on the worker: nobody is answered with success, the
-        callers are told, and whatever comes later is refused."""
+        callers are told, what was applied meanwhile is of no use, and whatever comes later is
+        refused."""
         for on_worker in (False, True):
             floor = Floor(on_worker=on_worker)
             floor.start()
@@ -111,7 +155,8 @@ class LoneTests(SynchronousTestCase):
             self.assertEqual([type(error) for error in floor.fatal], [OSError])
             self.assertEqual({type(each) for each in floor.answers.values()}, {Stopped})
             self.assertEqual(set(floor.answers), {"a", "b", "c"})
-            self.assertNotIn("apply a of put", floor.journal)
+            if on_worker:
+                self.assertNotIn("apply a of put", floor.journal)
             self.assertEqual(floor.clock.getDelayedCalls(), [])
 
     def test_failing_machine(self) -> None:

@@ -234,6 +234,18 @@ class StopTests(PortTestCase):
         wire.lose()
         self.assertEqual(stopped, [None])
 
+    def test_abort(self) -> None:
+        """A cut connection writes nothing more, not even what waits already."""
+        wire = Wire(self.router)
+        wire.call(LATER)
+        fresh = Wire(self.router, factory=wire.factory, handshake=False)
+        before = wire.transport.value()
+        self.calls[0].reply(b"too late")
+        wire.factory.abort()
+        wire.clock.advance(0)
+        self.assertEqual(wire.transport.value(), before)
+        self.assertEqual((wire.transport.aborted, fresh.transport.aborted), (True, True))
+
     def test_silent_client(self) -> None:
         """A client that does not answer the drain's ping is drained after a second."""
         wire = Wire(self.router)

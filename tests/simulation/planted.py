@@ -18,14 +18,14 @@ from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied
 class AcksBeforeSync(DurableLog):
     """Says that data is durable while the sync is still under way."""
 
-    def sync(
-        self,
-        done: Callable[[], None],
-        failed: Callable[[BaseException], None],
-        others_wait: bool = True,
-    ) -> bool:
-        self._worker.run(self._timed_sync, lambda _: None, failed)
-        return True
+    def syncs_in_turn(self, others_wait: bool) -> bool:
+        return False
+
+    def sync_on_worker(
+        self, done: Callable[[], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        super().sync_on_worker(lambda: None, failed)
+        done()
 
 
 class ForgetsVote(DurableLog):

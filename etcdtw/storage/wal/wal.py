@@ -55,7 +55,7 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._segments = opened.segments
         self._tail = opened.segments[-1]
-        self._offset = opened.offset
+        self._offset = self._begun = opened.offset
         self._crc = opened.crc
         self._metadata = opened.contents.metadata or b""
         self._state = opened.contents.hard_state
@@ -132,6 +132,12 @@ class Wal:
         # An installed snapshot may be ahead of every entry; the next segment's name must be too.
         self._last_index = max(self._last_index, snapshot.index)
         self._snapshot_index = max(self._snapshot_index, snapshot.index)
+
+    def begin_sync(self) -> None:
+        """Have the disk begin with what was appended, for a ``sync`` that soon follows."""
+        self._require_usable()
+        self._tail.file.start_writing(self._begun, self._offset - self._begun)
+        self._begun = self._offset
 
     def sync(self) -> None:
         """Return once everything appended before this call survives a power cut."""
@@ -228,6 +234,7 @@ class Wal:
             raise
         self._cut = _Cut(old, new)
         self._tail = new
+        self._begun = 0
         self._offset = len(header)
         self._crc = crc
 
