@@ -16,7 +16,7 @@ from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
-from etcdtw.app.parts import Dice, OpenedLog, consensus
+from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, consensus
 from etcdtw.app.settings import MemberSettings
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.applier import Applier
@@ -27,7 +27,8 @@ from etcdtw.ids import RequestIds
 from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor, ttl_seconds_min
 from etcdtw.membership import Members
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.compaction import Compaction
+from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
 from etcdtw.raft import RaftConfig
@@ -35,13 +36,19 @@ from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.replica import Replica, ReplicaSettings
 from etcdtw.replica.slices import Slices
+from etcdtw.replica.snapshots import Snapshots
 from etcdtw.rpc import Router
 from etcdtw.rpc.health import Health
 from etcdtw.storage.interfaces import IWorker
+from etcdtw.storage.snap import SnapStore
 from etcdtw.v2store import V2Store
 
 RECEIVE_MARGIN_BYTES = 512 * 1024
 """What a gRPC message may have beyond the largest request (etcd's allowance)."""
+
+OVERLAY_BYTES_MAX = 32 << 20
+"""With more than this on its way to the keyspace's disk new requests are refused; the backend gives
+up at twice as much."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,12 @@ class Core:
     cluster_id: int
     replica: Replica
     store: Store
+    backend: IDurableBackend
     members: Members
     alarms: Alarms
     router: Router
     slices: Slices
+    snapshots: Snapshots
     watches: WatchService
     expirer: LeaseExpirer
     compactor: RevisionCompactor | PeriodicCompactor | None
@@ -73,6 +82,7 @@ class Core:
             self.compactor.stop()
         self.expirer.stop()
         self.watches.stop()
+        self.snapshots.stop()
         self.slices.stop()
         self.replica.stop()
 
@@ -80,7 +90,8 @@ class Core:
 def assemble_core(
     settings: MemberSettings,
     opened: OpenedLog,
-    backend: IBackend,
+    snap_files: SnapStore,
+    backend: IDurableBackend,
     transport: IPeerTransport,
     clock: IReactorTime,
     worker: IWorker,
@@ -89,11 +100,12 @@ def assemble_core(
     wall_seconds: Callable[[], float],
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
-    what may take longer.
+    what may take longer. StorageError when ``backend`` does not belong to the log.
 
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
+    check_keyspace(backend.consistent_index()[0], opened)
     heartbeat_seconds = settings.heartbeat_interval / 1000
     election_ticks = settings.election_timeout // settings.heartbeat_interval
     header = HeaderSource(opened.cluster_id, opened.member_id)
@@ -108,13 +120,24 @@ def assemble_core(
     v2store = V2Store(lambda: int(wall_seconds() * 1e9))
     members = Members(v2store, backend)
     alarms = Alarms(backend)
-    quota = Quota(backend.size, settings.quota_backend_bytes)
+
+    def space() -> int:
+        """The size that the keyspace's file has, or gets with the next commit."""
+        return max(backend.size(), backend.size_in_use() + backend.overlay_bytes())
+
+    quota = Quota(space, settings.quota_backend_bytes)
     kv = KvApplier(store, lessor, header)
     leases = LeaseApplier(lessor, store, header, clock.seconds)
     applier = Applier(backend, kv, leases, v2store, members, alarms, quota)
-    applier.on_compaction.append(lambda job: slices.run(job.step))
+    if opened.snapshot.index:
+        applier.resume(opened.snapshot)
+
+    def compact(job: Compaction) -> None:
+        slices.run(lambda: _compaction_step(job, backend))
+
+    applier.on_compaction.append(compact)
     for unfinished in store.compactions:
-        slices.run(unfinished.step)
+        compact(unfinished)
 
     ids = RequestIds(opened.member_id, int(wall_seconds() * 1000))
     node = consensus(
@@ -143,6 +166,8 @@ def assemble_core(
     no_space = NoSpaceAlarm(replica, alarms, opened.member_id)
     submitter = Submitter(replica, quota, settings.max_request_bytes, no_space.raise_alarm)
     applier.on_over_quota.append(no_space.raise_alarm)
+    backend.on_no_space.append(no_space.raise_alarm)
+    backend.on_fatal.append(replica.fail)
     router = Router()
     Health(router)
     KvService(replica, kv, submitter, settings.max_txn_ops).register(router)
@@ -165,22 +190,44 @@ def assemble_core(
         router
     )
     refuse_the_rest(router)
+    replica.on_turn_end.append(
+        lambda: setattr(submitter, "is_overloaded", backend.overlay_bytes() > OVERLAY_BYTES_MAX)
+    )
     return Core(
         settings=settings,
         member_id=opened.member_id,
         cluster_id=opened.cluster_id,
         replica=replica,
         store=store,
+        backend=backend,
         members=members,
         alarms=alarms,
         router=router,
         slices=slices,
+        snapshots=Snapshots(
+            replica,
+            backend,
+            snap_files,
+            background,
+            slices,
+            clock,
+            settings.snapshot_count,
+            opened.snapshot.index,
+        ),
         watches=watches,
         expirer=LeaseExpirer(
             clock, lessor, submitter, settings.experimental_enable_lease_checkpoint
         ),
         compactor=_compactor(settings, clock, store, submitter, replica),
     )
+
+
+def _compaction_step(job: Compaction, backend: IDurableBackend) -> bool:
+    """Records that a compaction removes belong to no entry; ending the last one again makes their
+    removal durable, and a compaction that a crash cuts short is taken up again."""
+    done = job.step()
+    backend.end_entry(*backend.consistent_index())
+    return done
 
 
 def _compactor(

@@ -18,7 +18,7 @@ from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
-from etcdtw.app.parts import OpenedLog, found_log, reopen_log
+from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.tuning import freeze_loaded, tune_process
@@ -28,10 +28,11 @@ from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.replica.interfaces import NoPeers
 from etcdtw.rpc import ClientPortFactory, ServerSettings
-from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 from etcdtw.version import CLUSTER_VERSION
 
@@ -69,6 +70,7 @@ class Member(Service):
         self._peer_gate = Gate()
         self._client_factory: ClientPortFactory | None = None
         self._workers: list[ThreadWorker] = []
+        self._backend: LmdbBackend | None = None
         self._announcements: list[Announcement] = []
         self._purging: Any = None
 
@@ -88,7 +90,7 @@ class Member(Service):
         except BaseException:
             for port in self._ports:
                 port.stopListening()
-            self._data_dir.unlock()
+            self._close(None)
             raise
         self.running = True
 
@@ -98,15 +100,22 @@ class Member(Service):
         self._data_dir.create()
         self._data_dir.lock()
         self._data_dir.remove_scratch()
-        opened = self._open_log()
+        path = self._data_dir.backend_path
+        snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
+        opened = self._open_log(snap_files)
         sync_worker = ThreadWorker(self._reactor, "sync")
         background = ThreadWorker(self._reactor, "background")
-        self._workers = [sync_worker, background]
+        commit_worker = ThreadWorker(self._reactor, "commit")
+        self._workers = [sync_worker, background, commit_worker]
+        self._backend = open_backend(
+            self._fs, keyspace_settings(self.settings, path), self._reactor, commit_worker
+        )
         dice = random.SystemRandom()
         core = assemble_core(
             self.settings,
             opened,
-            MemoryBackend(),
+            snap_files,
+            self._backend,
             NoPeers(),
             self._reactor,
             sync_worker,
@@ -125,10 +134,10 @@ class Member(Service):
         core.start()
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
 
-    def _open_log(self) -> OpenedLog:
+    def _open_log(self, snap_files: SnapStore) -> OpenedLog:
         directory = self._data_dir.wal_dir
         if self._plan is None:
-            opened = reopen_log(self._fs, directory)
+            opened = reopen_log(self._fs, directory, snap_files)
         else:
             opened = found_log(self._fs, directory, self._plan)
         log.info(
@@ -247,8 +256,13 @@ class Member(Service):
         if self.core is not None:
             self.core.stop()
             self.core = None
+        if self._backend is not None:
+            self._backend.commit()
         for worker in self._workers:
             worker.stop()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
         self._data_dir.unlock()
 
 

@@ -1,4 +1,4 @@
-"""The durable start of a member: its data directory, its log, and the consensus core over it."""
+"""The durable start of a member: its log and snapshot, and the consensus core over them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from etcdtw.app.settings import MemberSettings
+from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
 from etcdtw.bootstrap.interfaces import ClusterPlan
-from etcdtw.errors import CorruptError
+from etcdtw.errors import CorruptError, StorageError
 from etcdtw.membership import bootstrap_entries, founding_member
 from etcdtw.raft import MemoryLog, RaftConfig, RaftNode
-from etcdtw.raft.messages import Entry, HardState
+from etcdtw.raft.messages import EMPTY_SNAPSHOT, Entry, HardState, Snapshot
+from etcdtw.storage.backend.lmdb_backend import (
+    BATCH_CHANGES_MAX,
+    BATCH_SECONDS,
+    LmdbSettings,
+)
 from etcdtw.storage.interfaces import IFilesystem
-from etcdtw.storage.wal import Wal, WalSnapshot, decode_metadata, encode_metadata
+from etcdtw.storage.snap import SnapStore
+from etcdtw.storage.wal import (
+    Wal,
+    WalSnapshot,
+    decode_metadata,
+    encode_metadata,
+    valid_snapshots,
+)
 
 
 class Dice(Protocol):
@@ -25,12 +39,14 @@ class Dice(Protocol):
 
 @dataclass(frozen=True)
 class OpenedLog:
-    """A WAL ready for appending, its in-memory tail, and whose log it is."""
+    """A WAL ready for appending, its in-memory tail, whose log it is, and the snapshot that the
+    tail follows (its index 0: none)."""
 
     wal: Wal
     tail: MemoryLog
     member_id: int
     cluster_id: int
+    snapshot: Snapshot = EMPTY_SNAPSHOT
 
 
 def found_log(fs: IFilesystem, directory: str, plan: ClusterPlan) -> OpenedLog:
@@ -47,20 +63,53 @@ def found_log(fs: IFilesystem, directory: str, plan: ClusterPlan) -> OpenedLog:
     return OpenedLog(wal, _tail(state, entries), plan.member_id, plan.cluster_id)
 
 
-def reopen_log(fs: IFilesystem, directory: str) -> OpenedLog:
-    """The log of an earlier run, from its beginning."""
-    wal, contents = Wal.open(fs, directory, WalSnapshot())
+def reopen_log(fs: IFilesystem, directory: str, snapshots: SnapStore) -> OpenedLog:
+    """The log of an earlier run, from its newest snapshot on, or from its beginning."""
+    snapshot = snapshots.load_newest(valid_snapshots(fs, directory)) or EMPTY_SNAPSHOT
+    wal, contents = Wal.open(fs, directory, WalSnapshot(snapshot.index, snapshot.term))
     if contents.metadata is None:
         raise CorruptError(f"wal: {directory} has no metadata record")
     member, cluster = decode_metadata(contents.metadata)
-    return OpenedLog(wal, _tail(contents.hard_state, contents.entries), member, cluster)
+    tail = _tail(contents.hard_state, contents.entries, snapshot)
+    return OpenedLog(wal, tail, member, cluster, snapshot)
+
+
+def check_keyspace(index: int, opened: OpenedLog) -> None:
+    """Refuse a keyspace as of entry ``index`` that does not belong to the log: one that lacks what
+    the snapshot stands on, or has what the log does not. StorageError."""
+    if index < opened.snapshot.index:
+        raise StorageError(
+            "failed to recover v3 backend from snapshot: snap: snapshot file doesn't exist: the "
+            f"snapshot is at index {opened.snapshot.index}, the keyspace at {index}"
+        )
+    last = opened.tail.last_index()
+    if index > last:
+        raise StorageError(
+            f"the keyspace is at index {index}, the log ends at {last}: the log has lost entries, "
+            "or belongs to another keyspace"
+        )
+
+
+def keyspace_settings(settings: MemberSettings, path: str) -> LmdbSettings:
+    """etcd's flags for its backend, as this one understands them."""
+    return LmdbSettings(
+        path,
+        quota_bytes=max(settings.quota_backend_bytes, 0) or DEFAULT_QUOTA_BYTES,
+        batch_seconds=settings.backend_batch_interval or BATCH_SECONDS,
+        batch_changes=settings.backend_batch_limit or BATCH_CHANGES_MAX,
+        sync=not settings.unsafe_no_fsync,
+    )
 
 
 def consensus(opened: OpenedLog, config: RaftConfig, dice: Dice) -> RaftNode:
     return RaftNode(config, opened.tail, dice)
 
 
-def _tail(state: HardState, entries: Sequence[Entry]) -> MemoryLog:
+def _tail(
+    state: HardState, entries: Sequence[Entry], snapshot: Snapshot = EMPTY_SNAPSHOT
+) -> MemoryLog:
     tail = MemoryLog(state)
+    if snapshot.index:
+        tail.apply_snapshot(snapshot)
     tail.append(list(entries))
     return tail

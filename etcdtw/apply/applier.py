@@ -22,8 +22,8 @@ from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CompactionRequest
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
-from etcdtw.raft.state_machine import IStateMachine, Proposed
-from etcdtw.v2store import V2Error, V2Store, save
+from etcdtw.raft.state_machine import IStateMachine, Proposed, Saved, Saving
+from etcdtw.v2store import V2Error, V2Store, recover, save
 
 _TAKES_SPACE = frozenset({"put", "txn", "lease_grant"})
 _REFUSED_WHEN_CORRUPT = _TAKES_SPACE | {"delete_range", "lease_revoke", "compaction", "range"}
@@ -155,8 +155,14 @@ class Applier:
 
     # --- snapshots -----------------------------------------------------------------------------
 
-    def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
-        return Snapshot(self.applied_index, term, conf_state, save(self._v2store))
+    def begin_save(self) -> Saving:
+        return Saved(save(self._v2store))
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Begin from an own snapshot; the backend has what it stands on. CorruptError."""
+        recover(self._v2store, snapshot.data or b"")
+        self._members.recover()
+        self.applied_index = snapshot.index
 
     def restore(self, snapshot: Snapshot) -> None:
         raise CorruptError("a snapshot from another member cannot be installed by this build")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google_crc32c import extend
 
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.interfaces import IBackend, IBackendView
 from etcdtw.mvcc.keyvalue import record_key
 from etcdtw.mvcc.revision import after, parse_backend_key
 
@@ -97,8 +97,7 @@ class HashAll:
     not comparable among them in general: lease ids and the members' own data go in.
     """
 
-    def __init__(self, backend: IBackend) -> None:
-        # All scans begin now: with a backend that has snapshots they are of this moment.
+    def __init__(self, backend: IBackend | IBackendView) -> None:
         self._scans = [(name, backend.scan(name, b"", None)) for name in backend.buckets()]
         self._scans.reverse()
         self._records: tuple[bytes, Iterator[tuple[bytes, bytes]]] | None = None

@@ -31,7 +31,8 @@ class IBackend(Interface):
 
     def end_entry(index: int, term: int) -> None:
         """All changes since the last call belong to log entry ``index``; they, the consistent
-        index and the term become durable together (design: the backend's contract, 1)."""
+        index and the term become durable together (design: the backend's contract, 1), and never
+        within this call: the entry's log record may still be on its way to the disk."""
 
     def consistent_index() -> tuple[int, int]:
         """Index and term of the last entry whose changes are visible; (0, 0) when new."""
@@ -86,6 +87,9 @@ class IDurableBackend(IBackend):
         "Nothing is lost: it is tried again, and reads go on seeing everything."
     )
     on_fatal = Attribute("Callables that get the StorageError after which nothing is written.")
+
+    def overlay_bytes() -> int:
+        """Memory that changes take which are not durable yet."""
 
     def wait_durable(index: int, done: Callable[[], None]) -> None:
         """Have committed what there is, and call ``done`` once a restart finds everything up to

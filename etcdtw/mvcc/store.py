@@ -14,7 +14,7 @@ from typing import Protocol
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.compaction import SCHEDULED, Compaction
-from etcdtw.mvcc.hash import HashAll, HashKV
+from etcdtw.mvcc.hash import HashKV
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.mvcc.keyindex import KeyIndex
 from etcdtw.mvcc.keyvalue import (
@@ -381,6 +381,3 @@ class Store:
         self.hashes.append(job)
         return job
 
-    def hash_all(self) -> HashAll:
-        """The job that computes Maintenance.Hash: over every bucket."""
-        return HashAll(self.backend)

@@ -19,6 +19,29 @@ class Proposed(Protocol):
     def request(self) -> Any: ...
 
 
+class Saving(Protocol):
+    """The state of one moment being written out."""
+
+    def step(self) -> bool:
+        """Do a little of it; True when it is done."""
+
+    def result(self) -> bytes:
+        """The data of a raft snapshot, once it is done."""
+
+
+class Saved:
+    """A state that is written out already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def step(self) -> bool:
+        return True
+
+    def result(self) -> bytes:
+        return self._data
+
+
 class IStateMachine(Interface):
     """The replicated state. Every call is on the reactor thread, in log order."""
 
@@ -38,8 +61,8 @@ class IStateMachine(Interface):
         """Record a membership change that Raft has taken over (``refused`` None) or the fact
         that it has no effect; the result goes to whoever waits."""
 
-    def snapshot(conf_state: ConfState, term: int) -> Snapshot:
-        """The state as of ``applied_index``."""
+    def begin_save() -> Saving:
+        """A job that writes out the state as of now, while later entries are applied."""
 
     def restore(snapshot: Snapshot) -> None:
         """Replace the state by a received snapshot."""

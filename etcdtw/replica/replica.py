@@ -75,8 +75,8 @@ class Replica:
     ) -> None:
         self.node = node
         self.ids = ids
-        self._durable = durable
-        self._machine = machine
+        self.durable = durable
+        self.machine = machine
         self._transport = transport
         self._clock = clock
         self._settings = settings
@@ -123,7 +123,7 @@ class Replica:
         """Stop ticking, refuse whoever waits, make the log durable and close it."""
         if not self._stopped:
             self._halt()
-            self._durable.close()
+            self.durable.close()
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Replica:
 
     @property
     def applied_index(self) -> int:
-        applied: int = self._machine.applied_index
+        applied: int = self.machine.applied_index
         return applied
 
     def propose(self, proposal: Proposal) -> None:
@@ -147,7 +147,7 @@ class Replica:
         if self._stopped:
             proposal.done(Stopped())
             return
-        if self.node.committed > self._machine.applied_index + APPLY_BACKLOG_MAX:
+        if self.node.committed > self.machine.applied_index + APPLY_BACKLOG_MAX:
             proposal.done(TooManyRequests())
             return
         self._proposals.add(proposal, self._clock.seconds())
@@ -181,7 +181,7 @@ class Replica:
         except (ProposalDropped, UnexpectedMessage):
             pass
         except LogLost as error:
-            self._fatal(error)
+            self.fail(error)
         self.wake()
 
     def peer_unreachable(self, member_id: int) -> None:
@@ -229,7 +229,7 @@ class Replica:
         try:
             self._run_turn()
         except Exception as error:  # the one place where the member ends by its own fault
-            self._fatal(error)
+            self.fail(error)
         for end in self.on_turn_end:
             end()
 
@@ -242,7 +242,7 @@ class Replica:
             self._persisted(ready)
         if self._flush_due:
             self._flush_due = False
-            self._durable.flush()
+            self.durable.flush()
         now = self._clock.seconds()
         turn_ends = now + self._settings.turn_seconds
         if self._proposals.new_count:
@@ -257,7 +257,7 @@ class Replica:
             if ready.messages:
                 self._send(ready.messages)
             if ready.snapshot is not None:
-                self._machine.restore(ready.snapshot)
+                self.machine.restore(ready.snapshot)
                 self._note_configuration(ready.snapshot.conf_state)
             self._persist(ready)
             if ready.committed:
@@ -267,7 +267,7 @@ class Replica:
             if self._clock.seconds() > turn_ends:
                 self.wake()
                 break
-        applied = self._machine.applied_index
+        applied = self.machine.applied_index
         if self._alone and node.lead == NO_NODE and applied == node.committed:
             self._lead_at_once()
         if self._reads.wants_turn():
@@ -275,7 +275,7 @@ class Replica:
         self.reads_are_local = (
             self._alone and self._led_term == node.term and applied >= node.committed
         )
-        self._durable.compact(applied)
+        self.durable.compact(applied)
         self._release()
         self._reads.release(applied)
 
@@ -290,16 +290,16 @@ class Replica:
             assert not ready.after_persist, "an acknowledgement that waits for nothing"
             return
         if ready.snapshot is not None:
-            self._durable.tail.apply_snapshot(ready.snapshot)
-        if self._durable.append(ready.hard_state, ready.entries):
+            self.durable.tail.apply_snapshot(ready.snapshot)
+        if self.durable.append(ready.hard_state, ready.entries):
             others_wait = self.reads_served != self._reads_at_sync
             self._reads_at_sync = self.reads_served
-            if not (self._sync_begun or self._durable.syncs_in_turn(others_wait)):
+            if not (self._sync_begun or self.durable.syncs_in_turn(others_wait)):
                 self._unsynced = ready
-                self._durable.sync_on_worker(self._synced, self._fatal)
+                self.durable.sync_on_worker(self._synced, self.fail)
                 return
             self._sync_begun = True
-            self._durable.begin_sync()
+            self.durable.begin_sync()
         self._persisted(ready)
 
     def _synced(self) -> None:
@@ -322,7 +322,7 @@ class Replica:
         """While the disk writes, the turn goes on as if it had written: nothing of that is seen
         outside before this sync has ended."""
         if self._sync_begun:
-            self._durable.sync()
+            self.durable.sync()
             self._sync_begun = False
             outbox, self._outbox = self._outbox, []
             if outbox:
@@ -332,7 +332,7 @@ class Replica:
             proposal.done(result)
 
     def _apply(self, entries: list[Entry]) -> None:
-        machine = self._machine
+        machine = self.machine
         waiting = self._proposals.waiting
         for entry in entries:
             if entry.type == EntryType.NORMAL:
@@ -352,10 +352,10 @@ class Replica:
     def _apply_conf_change(self, entry: Entry) -> None:
         assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"
         change = decode_conf_change(entry.data or b"")
-        refused = self._machine.check_conf_change(change)
+        refused = self.machine.check_conf_change(change)
         effective = change if refused is None else change._replace(node_id=NO_NODE)
         conf_state = self.node.apply_conf_change(effective)
-        result = self._machine.apply_conf_change(entry, change, conf_state, refused)
+        result = self.machine.apply_conf_change(entry, change, conf_state, refused)
         self._note_configuration(conf_state)
         proposal = self._proposals.waiting.pop(entry.data or b"", None)
         if proposal is not None:
@@ -390,7 +390,7 @@ class Replica:
             for each in self.on_leading:
                 each()
 
-    def _fatal(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """The disk or the state can no longer be trusted: acknowledge nothing more."""
         if self._stopped:
             return

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from etcdtw.membership import Members, MembershipError, apply_v2_request
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
-from etcdtw.raft.state_machine import IStateMachine, Proposed
+from etcdtw.raft.state_machine import IStateMachine, Proposed, Saved
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.v2store import V2Error, V2Store, recover, save
 
@@ -73,14 +73,13 @@ class LedgerMachine:
         """The digest as of ``applied_index``, at any time."""
         return self.digest
 
-    def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
+    def begin_save(self) -> Saved:
         ledger = {
             "digest": self.digest.hex(),
             "writes": sorted(self.writes.items()),
             "store": save(self.store).decode(),
         }
-        data = json.dumps(ledger).encode()
-        return Snapshot(data=data, conf_state=conf_state, index=self.applied_index, term=term)
+        return Saved(json.dumps(ledger).encode())
 
     def restore(self, snapshot: Snapshot) -> None:
         ledger = json.loads(snapshot.data or b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from twisted.internet.task import Clock
 
@@ -15,10 +16,12 @@ from etcdtw.errors import EtcdError
 from etcdtw.pb import rpc_pb2
 from etcdtw.replica.interfaces import NoPeers
 from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import InlineWorker
 from etcdtw.testing.disk import SimDisk
 
 WAL_DIRECTORY = "/data/member/wal"
+SNAP_DIRECTORY = "/data/member/snap"
 
 
 def _loaded() -> Loaded:
@@ -51,22 +54,31 @@ class Call:
 class SimulatedMember:
     """Started on ``disk``: founded on an empty one, reopened otherwise."""
 
-    def __init__(self, disk: SimDisk, quota_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        disk: SimDisk,
+        backend: MemoryBackend | None = None,
+        **settings: Any,
+    ) -> None:
+        """``backend`` is what a restart finds of the keyspace, empty by default."""
         self.disk = disk
+        self.backend = backend or MemoryBackend(durable=True)
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         if disk.isdir(WAL_DIRECTORY):
-            opened = reopen_log(disk, WAL_DIRECTORY)
+            opened = reopen_log(disk, WAL_DIRECTORY, SnapStore(disk, SNAP_DIRECTORY))
         else:
-            disk.makedirs("/data/member")
+            disk.makedirs(SNAP_DIRECTORY)
+            disk.sync_dir("/data/member")
             disk.sync_dir("/data")
             disk.sync_dir("/")
             opened = found_log(disk, WAL_DIRECTORY, static_plan(SETTINGS.bootstrap()))
         self.fatal: list[BaseException] = []
         self.core: Core = assemble_core(
-            replace(SETTINGS, quota_backend_bytes=quota_bytes),
+            replace(SETTINGS, **settings),
             opened,
-            MemoryBackend(),
+            SnapStore(disk, SNAP_DIRECTORY),
+            self.backend,
             NoPeers(),
             self.clock,
             InlineWorker(),

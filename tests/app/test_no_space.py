@@ -15,7 +15,7 @@ GRANT = "/etcdserverpb.Lease/LeaseGrant"
 
 class NoSpaceTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.member = SimulatedMember(SimDisk(), QUOTA_BYTES)
+        self.member = SimulatedMember(SimDisk(), quota_backend_bytes=QUOTA_BYTES)
         self.raised_when_told: list[bool] = []
 
     def watch(self, call: object) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.mvcc.interfaces import IBackendView
+from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.storage.interfaces import IFile
 from etcdtw.testing.disk import SimDisk
 from tests.app.simulated_member import Call, SimulatedMember
@@ -17,11 +19,16 @@ ROUNDS = 6
 
 
 class Ledger:
-    """Writes made on a recording disk, and how long the disk's journal was at each answer."""
+    """Writes made on a recording disk, and how long the disk's journal was at each answer and at
+    each commit of the keyspace."""
 
-    def __init__(self, disk: SimDisk | None = None) -> None:
+    def __init__(self, disk: SimDisk | None = None, **settings: Any) -> None:
         self.disk = disk or SimDisk(record=True)
-        self.member = SimulatedMember(self.disk)
+        self.settings = settings
+        self.member = SimulatedMember(self.disk, **settings)
+        self.began_from: set[int] = set()
+        self.commits: list[tuple[int, IBackendView]] = []
+        self.member.backend.on_durable.append(lambda index: self._committed())
         self.acknowledged: list[tuple[int, bytes, int]] = []
         self._number = 0
 
@@ -33,20 +40,40 @@ class Ledger:
                 assert call.body is not None, f"{key!r} was not acknowledged: {call.error}"
                 self.acknowledged.append((len(self.disk.journal), key, self.member.revision))
             self.member.clock.advance(0.1)
+            if size == 3:
+                self.member.backend.commit()
+
+    def _committed(self) -> None:
+        self.commits.append((len(self.disk.journal), self.member.backend.view("test")))
 
     def _put(self) -> tuple[bytes, Call]:
         self._number += 1
         key = b"key-%d" % self._number
         return key, self.member.put(key, b"value of " + key)
 
+    def keyspace(self, length: int) -> MemoryBackend:
+        """The keyspace as it was committed when the journal had this length."""
+        backend = MemoryBackend(durable=True)
+        views = [view for at, view in self.commits if at <= length]
+        if views:
+            for bucket in views[-1].buckets():
+                for key, value in views[-1].scan(bucket, b"", None):
+                    backend.put(bucket, key, value)
+            backend.end_entry(views[-1].index, views[-1].term)
+            backend.commit()
+        return backend
+
     def lost(self, seed: int) -> list[str]:
         """For every moment of the journal, what a restart after a power cut then misses."""
         missing = []
+        dice = Random(seed)
         for moment, disk in self.disk.states(Random(seed)):
             due = [each for each in self.acknowledged if each[0] <= moment]
             if not due:
                 continue
-            restarted = SimulatedMember(disk)
+            keyspace = self.keyspace(moment + dice.randrange(2))
+            restarted = SimulatedMember(disk, keyspace, **self.settings)
+            self.began_from.add(restarted.core.snapshots.newest)
             missing += [
                 f"{key!r} after operation {moment}"
                 for _, key, _ in due
@@ -97,6 +124,15 @@ class PowerCutTests(SynchronousTestCase):
         ledger.run()
         for seed in range(3):
             self.assertEqual(ledger.lost(seed), [])
+
+    def test_with_snapshots(self) -> None:
+        """So it has when it began from a snapshot, whichever of the keyspace, the snapshot, the
+        log's record of it and the release of segments a power cut came between."""
+        ledger = Ledger(snapshot_count=13)
+        ledger.run()
+        for seed in range(2):
+            self.assertEqual(ledger.lost(seed), [])
+        self.assertGreater(len(ledger.began_from), 4)
 
     def test_a_missing_sync_is_noticed(self) -> None:
         """The check above fails as soon as one sync is left out."""

@@ -6,6 +6,7 @@ from google_crc32c import value as crc32c
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import Compacted, FutureRevision
+from etcdtw.mvcc.hash import HashAll
 from etcdtw.mvcc.keyvalue import encode_tombstone
 from etcdtw.mvcc.revision import parse_main, revision_key, tombstone_key
 from etcdtw.mvcc.store import Store
@@ -214,6 +215,6 @@ class HashTests(SynchronousTestCase):
         self.backend.put(b"meta", b"term", b"x")
         self.backend.put(b"meta", b"confState", b"{}")
         self.backend.put(b"alarm", b"n", b"")
-        job = self.store.hash_all()
+        job = HashAll(self.backend)
         finish(lambda: job.step(1))
         self.assertEqual(job.hash, crc32c(b"alarmnkey" + self.raw() + b"metaconfState{}"))

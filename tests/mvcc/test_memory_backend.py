@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.storage.backend.memory import MemoryBackend
-from etcdtw.testing.backend_conformance import BackendConformance, DurableBackendConformance
+from etcdtw.testing.backend_conformance import BackendConformance, DiskBackendConformance
 
 
 class MemoryBackendTests(BackendConformance, SynchronousTestCase):
@@ -67,10 +67,10 @@ class MemoryBackendTests(BackendConformance, SynchronousTestCase):
         self.assertEqual([key for key, _ in backend.scan(b"meta", b"", None)], [b"", b"a", b"b"])
 
 
-class DurableMemoryBackendTests(DurableBackendConformance, SynchronousTestCase):
+class DurableMemoryBackendTests(DiskBackendConformance, SynchronousTestCase):
     """As the stand-in for a disk."""
 
-    def make_backend(self) -> IBackend:
+    def make_backend(self) -> MemoryBackend:
         return MemoryBackend(durable=True)
 
     def crash(self, backend: MemoryBackend) -> IBackend:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from google.protobuf import descriptor, json_format, message_factory
 from google.protobuf.message import Message
 
 from etcdtw.pb import health_pb2, rpc_pb2
+from tests.process.member import Member
+
+START_SECONDS = 10.0
 
 TIMEOUT_SECONDS = 10.0
 _WIRE_PACKAGES = {"etcdtw.etcdserverpb": "etcdserverpb", "etcdtw.healthpb": "grpc.health.v1"}
@@ -150,3 +154,16 @@ class ForeignClient:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def start_unhealthy(member: Member, client: ForeignClient) -> None:
+    """Start a member whose health is false because of an alarm."""
+    member.launch()
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client.call("Maintenance.Status")
+            return
+        except grpc.RpcError:
+            time.sleep(0.05)
+    raise AssertionError(member.output())

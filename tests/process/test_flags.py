@@ -18,7 +18,7 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.rpc_pb2 import AlarmRequest, RequestOp
-from tests.process.foreign import ForeignClient
+from tests.process.foreign import ForeignClient, start_unhealthy
 from tests.process.member import Member, server_under_test
 from tests.process.raw_http2 import ACK, GOAWAY, PING, SETTINGS, Frame, RawConnection, frame
 from tests.process.test_command_line import ETCDTW, READY
@@ -103,19 +103,6 @@ class LimitTests(FlagTestCase):
         )
         self.assertEqual(len(client.call("Maintenance.Alarm").alarms), 0)
         self.assertTrue(member.healthy())
-
-
-def start_unhealthy(member: Member, client: ForeignClient) -> None:
-    """Start a member whose health is false because of an alarm."""
-    member.launch()
-    deadline = time.monotonic() + SOON_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            client.call("Maintenance.Status")
-            return
-        except grpc.RpcError:
-            time.sleep(0.05)
-    raise AssertionError(member.output())
 
 
 def first(raw: RawConnection, wanted: Callable[[Frame], bool]) -> Frame:

@@ -20,7 +20,7 @@ from etcdtw.raft.messages import (
     MessageType,
     Snapshot,
 )
-from etcdtw.raft.state_machine import IStateMachine, Proposed
+from etcdtw.raft.state_machine import IStateMachine, Proposed, Saved
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import NoPeers
 from etcdtw.replica.proposal import Proposal
@@ -94,8 +94,8 @@ class NotingMachine:
         self._journal.append(f"configure {conf_state.voters}")
         return refused
 
-    def snapshot(self, conf_state: ConfState, term: int) -> Snapshot:
-        return Snapshot(self.applied_index, term, conf_state, b"")
+    def begin_save(self) -> Saved:
+        return Saved(b"as of %d" % self.applied_index)
 
     def restore(self, snapshot: Snapshot) -> None:
         self.applied_index = snapshot.index

@@ -92,9 +92,7 @@ class LoneTests(SynchronousTestCase):
         floor.propose("a")
         floor.propose("b")
         floor.settle()
-        self.assertEqual(
-            floor.journal, ["apply a of put", "apply b of put", "sync, 0 answered"]
-        )
+        self.assertEqual(floor.journal, ["apply a of put", "apply b of put", "sync, 0 answered"])
         self.assertEqual(set(floor.answers), {"a", "b"})
 
     def test_no_promise_before_the_sync(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from etcdtw.raft import RaftNode, StateType
 from etcdtw.raft.messages import Entry, HardState
 from etcdtw.raft.state_machine import Proposed
@@ -19,13 +17,10 @@ class AcksBeforeSync(DurableLog):
     """Says that data is durable while the sync is still under way."""
 
     def syncs_in_turn(self, others_wait: bool) -> bool:
-        return False
+        return True
 
-    def sync_on_worker(
-        self, done: Callable[[], None], failed: Callable[[BaseException], None]
-    ) -> None:
-        super().sync_on_worker(lambda: None, failed)
-        done()
+    def sync(self) -> None:
+        self._worker.run(super().sync, lambda _: None, lambda _: None)
 
 
 class ForgetsVote(DurableLog):

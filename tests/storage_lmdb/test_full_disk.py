@@ -128,6 +128,7 @@ class FailingCommitTests(KeyspaceCase):
         for index in range(1, OVERLAY_BYTES_MAX // len(value) + 1):
             backend.put(b"key", b"%d" % index, value)
             backend.end_entry(index, 1)
+            self.clock.advance(0)
         errors = [each for each in told if isinstance(each, StorageError)]
         self.assertEqual(len(errors), 1)
         self.assertIn("no space left", str(errors[0]))

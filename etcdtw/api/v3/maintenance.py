@@ -6,13 +6,22 @@ from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.header import HeaderSource
-from etcdtw.errors import BadLeaderTransferee, EtcdError, NoLeader, NotLeader
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.errors import (
+    BadLeaderTransferee,
+    Code,
+    EtcdError,
+    NoLeader,
+    NotLeader,
+    StatusError,
+)
+from etcdtw.mvcc.hash import HashAll
+from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.rpc_pb2 import (
     AlarmRequest,
     AlarmResponse,
     AlarmType,
+    DefragmentRequest,
     HashKVRequest,
     HashKVResponse,
     HashRequest,
@@ -36,7 +45,7 @@ class MaintenanceService:
         self,
         replica: Replica,
         store: Store,
-        backend: IBackend,
+        backend: IDurableBackend,
         alarms: Alarms,
         submitter: Submitter,
         slices: Slices,
@@ -55,6 +64,7 @@ class MaintenanceService:
         router.add_unary(_PREFIX + "Alarm", self.alarm)
         router.add_unary(_PREFIX + "Hash", self.hash)
         router.add_unary(_PREFIX + "HashKV", self.hash_kv)
+        router.add_unary(_PREFIX + "Defragment", self.defragment)
         router.add_unary(_PREFIX + "MoveLeader", self.move_leader)
 
     def status(self, call: UnaryCall, body: bytes) -> None:
@@ -97,13 +107,31 @@ class MaintenanceService:
 
     def hash(self, call: UnaryCall, body: bytes) -> None:
         canonical(HashRequest, body)
-        job = self._store.hash_all()
+        backend = self._backend
+
+        def begin() -> None:
+            view = backend.view("hash")
+            job = HashAll(view)
+
+            def done() -> None:
+                view.close()
+                response = HashResponse(hash=job.hash)
+                call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+
+            self._slices.run(job.step, done)
+
+        backend.wait_durable(backend.consistent_index()[0], begin)
+
+    def defragment(self, call: UnaryCall, body: bytes) -> None:
+        canonical(DefragmentRequest, body)
 
         def done() -> None:
-            response = HashResponse(hash=job.hash)
-            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+            call.reply(self._header.encode(self._store.revision))
 
-        self._slices.run(job.step, done)
+        def failed(error: Exception) -> None:
+            call.fail(StatusError(Code.UNKNOWN, str(error)))
+
+        self._backend.defragment(done, failed)
 
     def hash_kv(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(HashKVRequest, body)

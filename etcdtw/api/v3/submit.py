@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
-from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge
+from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge, TooManyRequests
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.replica.proposal import Proposal
 from etcdtw.replica.replica import Replica
@@ -69,6 +69,8 @@ class Submitter:
         self._quota = quota
         self._max_request_bytes = max_request_bytes
         self._raise_no_space = raise_no_space
+        self.is_overloaded = False
+        """The keyspace's disk is behind by more than memory should hold."""
 
     def submit(
         self,
@@ -87,6 +89,9 @@ class Submitter:
         data = entry_data(kind, raw, replica.ids.next())
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
+        if self.is_overloaded:
+            done(TooManyRequests())
+            return
         if cost and self._quota.exceeded_by(cost):
             self._raise_no_space(lambda: done(NoSpace()))
             return

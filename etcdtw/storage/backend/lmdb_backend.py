@@ -33,6 +33,8 @@ from etcdtw.storage.interfaces import IFilesystem, IWorker
 
 RETRY_SECONDS = 1.0
 """Between a commit that found no space and the next try."""
+BATCH_SECONDS = 0.1
+"""From a change to its commit, at most."""
 BATCH_CHANGES_MAX = 10_000
 BATCH_BYTES_MAX = 16 << 20
 """A batch that reaches either is sealed: writing it, or forgetting it, shall not take long."""
@@ -53,7 +55,7 @@ class LmdbSettings:
 
     path: str
     quota_bytes: int = 2 << 30
-    batch_seconds: float = 0.1
+    batch_seconds: float = BATCH_SECONDS
     batch_changes: int = BATCH_CHANGES_MAX
     sync: bool = True
 
@@ -115,6 +117,7 @@ class LmdbBackend:
         self._wanted = False  # what has ended is to be committed too, once that is possible
         self._dirty = False  # entries have ended since the last batch was sealed
         self._due: IDelayedCall | None = None
+        self._hurried = False  # the due commit was brought forward
         self._retry: IDelayedCall | None = None
         self._waiting: list[tuple[int, Callable[[], None]]] = []
         self._defragmenting: Outcome | None = None
@@ -208,6 +211,7 @@ class LmdbBackend:
 
     def _tick(self) -> None:
         self._due = None
+        self._hurried = False
         self.commit()
 
     def commit(self) -> None:
@@ -225,10 +229,16 @@ class LmdbBackend:
         self._dirty = False
 
     def _is_full(self) -> None:
-        self.commit()
-        if self._ended.count >= BATCH_CHANGES_MAX or self._ended.bytes >= BATCH_BYTES_MAX:
-            self._seal()
-            self._check_overlay()
+        if self._batches or self._defragmenting is not None:
+            self._wanted = True
+            if self._ended.count >= BATCH_CHANGES_MAX or self._ended.bytes >= BATCH_BYTES_MAX:
+                self._seal()
+                self._check_overlay()
+        elif not self._hurried and self._due is not None:
+            # Not in this call: the entry may have been applied while its log record is still on
+            # the way to the disk, and the keyspace must never be ahead of the log.
+            self._hurried = True
+            self._due.reset(0)
 
     def _check_overlay(self) -> None:
         waiting = self.overlay_bytes()

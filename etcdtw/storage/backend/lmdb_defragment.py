@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import lmdb
@@ -40,12 +41,14 @@ def defragmented(
     remove_leftovers(fs, path)
     opened = None
     try:
-        env.copy(temporary, compact=True)
-        file = fs.open(temporary)
+        # LMDB alone would make a file that everybody may read.
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            file.sync_data()
+            env.copyfd(fd, compact=True)
+            if sync:
+                os.fsync(fd)
         finally:
-            file.close()
+            os.close(fd)
         opened = open_environment(temporary, map_size, sync=sync)
         sizes = measure(opened.env, opened.databases)
         # The lock file belongs to the open environment: whoever reads the file must find it.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zope.interface import implementer
 
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.errors import StorageError
+from etcdtw.mvcc.interfaces import IBackendView, IDurableBackend
 
 PAGE_BYTES = 4096
 # What a record costs in a page besides its bytes.
@@ -65,7 +66,7 @@ class _Bucket:
         return order[first:last]
 
 
-@implementer(IBackend)
+@implementer(IDurableBackend)
 class MemoryBackend:
     """Ordered buckets in memory.
 
@@ -75,6 +76,9 @@ class MemoryBackend:
     """
 
     def __init__(self, durable: bool = False) -> None:
+        self.on_durable: list[Callable[[int], None]] = []
+        self.on_no_space: list[Callable[[], None]] = []
+        self.on_fatal: list[Callable[[StorageError], None]] = []
         self._buckets: dict[bytes, _Bucket] = {}
         self._entry = (0, 0)
         self._durable_entry = (0, 0)
@@ -83,6 +87,7 @@ class MemoryBackend:
         # Since the last commit: what each change replaced, and how many changes entries have ended.
         self._undo: list[tuple[bytes, bytes, bytes | None]] | None = [] if durable else None
         self._ended = 0
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None:
         found = self._buckets.get(bucket)
@@ -145,6 +150,27 @@ class MemoryBackend:
         del self._undo[: self._ended]
         self._ended = 0
         self._durable_entry = self._entry
+        index = self._entry[0]
+        for each in self.on_durable:
+            each(index)
+        due = [done for wanted, done in self._waiting if wanted <= index]
+        self._waiting = [each for each in self._waiting if each[0] > index]
+        for done in due:
+            done()
+
+    def wait_durable(self, index: int, done: Callable[[], None]) -> None:
+        self._waiting.append((index, done))
+        self.commit()
+
+    def overlay_bytes(self) -> int:
+        return 0
+
+    def view(self, owner: str) -> IBackendView:
+        return MemoryView(self._buckets, self._undo or [], self._durable_entry)
+
+    def defragment(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        self._bytes_max = self._bytes
+        done()
 
     def crash(self) -> None:
         """Lose what is not durable."""
@@ -171,3 +197,43 @@ class MemoryBackend:
 
     def close(self) -> None:
         self._buckets = {}
+
+
+@implementer(IBackendView)
+class MemoryView:
+    """The records of one moment, copied."""
+
+    def __init__(
+        self,
+        buckets: dict[bytes, _Bucket],
+        undo: list[tuple[bytes, bytes, bytes | None]],
+        entry: tuple[int, int],
+    ) -> None:
+        self.index, self.term = entry
+        self._closed = False
+        self._buckets = {name: dict(bucket.records) for name, bucket in buckets.items()}
+        for name, key, before in reversed(undo):
+            if before is None:
+                self._buckets[name].pop(key, None)
+            else:
+                self._buckets[name][key] = before
+
+    def get(self, bucket: bytes, key: bytes) -> bytes | None:
+        self._check()
+        return self._buckets.get(bucket, {}).get(key)
+
+    def scan(self, bucket: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in sorted(self._buckets.get(bucket, {}).items()):
+            self._check()
+            if key >= start and (end is None or key < end):
+                yield key, value
+
+    def buckets(self) -> list[bytes]:
+        return sorted(name for name, records in self._buckets.items() if records)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StorageError("the view is closed")
