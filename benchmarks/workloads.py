@@ -25,6 +25,7 @@ PUT = "/etcdserverpb.KV/Put"
 RANGE = "/etcdserverpb.KV/Range"
 VALUE_BYTES = 256
 PRELOADED_KEYS = 1000
+LARGE_KEYS = 1_000_000
 KEYS_PER_TXN = 100
 CALIBRATION_REQUESTS = 400
 REQUESTS_MAX = 400_000
@@ -294,10 +295,12 @@ def workloads(
         return [Watch(connections) for connections in (1, 10, 100)]
     if group == "start":
         return [Start(), Start(keys=start_keys)]
+    if group == "large":
+        return [Start(keys=LARGE_KEYS), Resident(keys=LARGE_KEYS)]
     if group == "rss":
         return [Resident(), Resident(keys=1000), Resident(puts_on_one_key=120_000)]
     assert group == "check-perf", group
     return [CheckPerf(load=check_load)]
 
 
-GROUPS = ("put", "range", "range1000", "mixed", "watch", "start", "rss", "check-perf")
+GROUPS = ("put", "range", "range1000", "mixed", "watch", "start", "rss", "large", "check-perf")

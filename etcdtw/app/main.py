@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.observe.logging import log_observers, plain
 
-OTHER_COMMANDS = ("gateway", "grpc-proxy", "ctl")
+OTHER_COMMANDS = ("gateway", "grpc-proxy")
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
 
@@ -39,6 +40,8 @@ def run(
     if words and words[0] in OTHER_COMMANDS:
         sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
         return 1
+    if words and words[0] == "ctl":
+        return import_module("etcdtw.app.ctl.commands").run(words[1:])  # type: ignore[no-any-return]
     try:
         loaded = load(words, variables, os.getcwd(), read_text)
         if isinstance(loaded, Wanted):

@@ -18,7 +18,7 @@ from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
-from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
+from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.tuning import freeze_loaded, tune_process
@@ -28,6 +28,7 @@ from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.replica.interfaces import NoPeers
 from etcdtw.rpc import ClientPortFactory, ServerSettings
+from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
@@ -100,16 +101,23 @@ class Member(Service):
         self._data_dir.create()
         self._data_dir.lock()
         self._data_dir.remove_scratch()
-        path = self._data_dir.backend_path
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
         opened = self._open_log(snap_files)
+        keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
+        adopted = adopt(
+            self._fs,
+            self._data_dir,
+            keyspace,
+            lambda index: check_keyspace(index, opened),
+            self.settings.adopt,
+        )
+        if adopted is not None:
+            log.info("took over the database of etcd", path=adopted)
         sync_worker = ThreadWorker(self._reactor, "sync")
         background = ThreadWorker(self._reactor, "background")
         commit_worker = ThreadWorker(self._reactor, "commit")
         self._workers = [sync_worker, background, commit_worker]
-        self._backend = open_backend(
-            self._fs, keyspace_settings(self.settings, path), self._reactor, commit_worker
-        )
+        self._backend = open_backend(self._fs, keyspace, self._reactor, commit_worker)
         dice = random.SystemRandom()
         core = assemble_core(
             self.settings,

@@ -154,6 +154,7 @@ class MemberSettings:
     # Only here
     strict_bind: bool
     strict_environment: bool
+    adopt: bool
 
     @property
     def wal_path(self) -> str:

@@ -302,6 +302,8 @@ SECTIONS = (
              "Refuse host names in listen URLs, as etcd does; else they are resolved."),
         Flag("strict-environment", SWITCH, "false",
              "Refuse a variable whose flag is also given, as etcd does; else the flag wins."),
+        Flag("adopt", SWITCH, "false",
+             "Take over etcd's database in the data directory though a keyspace is there already."),
     )),
 )
 # fmt: on

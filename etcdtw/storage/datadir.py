@@ -19,6 +19,22 @@ class DataDirKind(Enum):
     PROXY = "proxy"
 
 
+STAND_IN = b"""\
+This is not a database. The keyspace of this etcdtw member is in kv.lmdb, beside this file.
+
+To use it with etcd, etcdctl or etcdutl stop the member and run
+
+    etcdtw ctl export-db --data-dir DIR
+
+which puts etcd's own database in the place of this file. Do not remove this file.
+"""
+"""What ``db`` holds while the keyspace is elsewhere: programs that open it say that it is not a
+valid database, and change nothing."""
+
+_DATABASE_BYTES_MIN = 1024
+"""bbolt's two meta pages, however small; less is what a crash left of a stand-in."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataDirContents:
     """``warnings`` are sentences about names that do not belong there."""
@@ -81,12 +97,17 @@ class DataDir:
         """Hold the directory against every other process, a real etcd included.
 
         bbolt takes an flock on ``db``, so that file is locked although the data lives elsewhere;
-        an empty one is made where there is none. StorageError when another process has it.
+        a stand-in is made where there is none. StorageError when another process has it.
         """
         assert self._lock_file is None, "the data directory is locked already"
         file = self._fs.open(self.db_path, create=True)
         try:
             file.flock()
+            if file.size() < _DATABASE_BYTES_MIN and not self._is_stand_in(file):
+                file.truncate(0)
+                file.pwrite(STAND_IN, 0)
+                file.sync_data()
+                self._fs.sync_dir(self.snap_dir)
         except BlockingIOError as error:
             file.close()
             raise StorageError(
@@ -96,6 +117,35 @@ class DataDir:
             file.close()
             raise
         self._lock_file = file
+
+    def has_database(self) -> bool:
+        """Whether ``db`` is more than a stand-in. The directory must be locked."""
+        assert self._lock_file is not None, "the data directory is not locked"
+        return not self._is_stand_in(self._lock_file)
+
+    def _is_stand_in(self, file: IFile) -> bool:
+        size = file.size()
+        return size == len(STAND_IN) and file.pread(size, 0) == STAND_IN
+
+    def set_database_aside(self) -> str:
+        """Rename ``db`` to ``db.adopted``, durably, and lock a stand-in in its place; the new
+        path."""
+        aside = self.db_path + ".adopted"
+        self._fs.rename(self.db_path, aside)
+        self._fs.sync_dir(self.snap_dir)
+        self.unlock()
+        self.lock()
+        return aside
+
+    def put_database(self, path: str) -> None:
+        """Let a whole and durable file take the place of ``db``, and set the own keyspace aside.
+        The lock ends: the directory is another program's then."""
+        self._fs.rename(path, self.db_path)
+        self._fs.sync_dir(self.snap_dir)
+        if self._fs.exists(self.backend_path):
+            self._fs.rename(self.backend_path, self.backend_path + ".exported")
+            self._fs.sync_dir(self.snap_dir)
+        self.unlock()
 
     def unlock(self) -> None:
         """Let go; harmless when it is not held."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.rpc_pb2 import RequestOp
 from tests.process.foreign import ForeignClient
-from tests.process.member import Member, NotReady, real_etcd, server_under_test
+from tests.process.member import Member, NotReady, etcdctl, old_etcd, real_etcd, server_under_test
 
 HEAVY = bool(os.environ.get("ETCDTW_HEAVY"))
 TXNS = 1000 if HEAVY else 100
@@ -79,7 +80,7 @@ def contents(directory: Path) -> dict[str, tuple[int, int]]:
     return {
         str(each.relative_to(directory)): (each.stat().st_size, each.stat().st_mtime_ns)
         for each in directory.rglob("*")
-        if each.is_file()
+        if each.is_file() and not each.name.endswith("-lock")
     }
 
 
@@ -102,8 +103,9 @@ class DataDirTests(SynchronousTestCase):
         self.assertEqual(rest, expected[1])
 
     def test_ours_read_by_etcd(self) -> None:
-        """Real etcd starts on a copy of our data directory, rebuilds the store from our log, and
-        has the same hashes, keys, leases and revision."""
+        """Real etcd starts on an exported copy of our data directory, whose keyspace was behind its
+        log, and has the same hashes, keys, leases and revision; so it does on what is left when
+        the keyspace is removed, as long as the log is complete."""
         ours, real = self.member(server_under_test()), self.member(real_etcd())
         ours.start()
         with closing(ForeignClient(ours.endpoint)) as client:
@@ -113,15 +115,29 @@ class DataDirTests(SynchronousTestCase):
         self.copied(ours, real)
         if HEAVY:
             self.assertGreater(len(list((real.data_dir / "member/wal").glob("*.wal"))), 2)
+        self.export(real)
+        real.start()
+        self.assert_same(real, expected)
+        real.stop()
+        self.copied(ours, real)
+        for name in ("db", "kv.lmdb"):
+            (real.data_dir / "member/snap" / name).unlink()
         real.start()
         self.assert_same(real, expected)
 
+    def test_there_and_back_3_4(self) -> None:
+        """So it is with the directory of an etcd 3.4, where that is installed; but it goes on with
+        3.5, for as in etcd the cluster's version rises with the member's."""
+        self.there_and_back(old_etcd())
+
     def test_there_and_back(self) -> None:
-        """Our member starts on a copy of a stopped real etcd's directory, snapshots included, as
-        long as its log is complete; it has the same content and writes on, and real etcd goes on
-        from there."""
-        real = self.member(real_etcd(), f"--snapshot-count={SNAPSHOT_COUNT}")
-        ours = self.member(server_under_test())
+        """Our member starts on a copy of a stopped real etcd's directory, snapshots included; it
+        has the same content and writes on, and real etcd goes on from there once it is exported."""
+        self.there_and_back(real_etcd())
+
+    def there_and_back(self, command: list[str]) -> None:
+        flag = f"--snapshot-count={SNAPSHOT_COUNT}"
+        real, ours = self.member(command, flag), self.member(server_under_test(), flag)
         real.start()
         with closing(ForeignClient(real.endpoint)) as client:
             fill(client)
@@ -135,25 +151,92 @@ class DataDirTests(SynchronousTestCase):
             fill(client)
         expected = look(ours)
         ours.stop()
-        self.copied(ours, real)
-        real.start()
-        self.assert_same(real, expected)
+        heir = self.member(real_etcd())
+        self.copied(ours, heir)
+        self.export(heir)
+        heir.start()
+        self.assert_same(heir, expected)
 
-    def test_incomplete_log(self) -> None:
-        """Where real etcd has purged the beginning of its log, its keyspace is only in bbolt's
-        file, which this build does not read: the start is refused, and nothing is changed."""
-        real, ours = self.member(real_etcd()), self.member(server_under_test())
+    def test_purged_log(self) -> None:
+        """Where real etcd has purged the beginning of its log, its database and snapshot take its
+        place."""
+        real = self.member(real_etcd(), "--snapshot-count=20")
+        ours = self.member(server_under_test())
         real.start()
         with closing(ForeignClient(real.endpoint)) as client:
-            for _ in range(SEGMENT_BYTES // LARGE_VALUE_BYTES + 1):
+            for _ in range(SEGMENT_BYTES // LARGE_VALUE_BYTES + 25):
                 client.call("KV.Put", key=b"large", value=bytes(LARGE_VALUE_BYTES))
+        expected = look(real)
         real.stop()
         self.copied(real, ours)
-        first = min((ours.data_dir / "member/wal").glob("*.wal"))
-        first.unlink()
+        min((ours.data_dir / "member/wal").glob("*.wal")).unlink()
+        ours.start()
+        self.assert_same(ours, expected)
+        self.assertTrue((ours.data_dir / "member/snap/db.adopted").exists())
+
+    def test_unexported(self) -> None:
+        """Real etcd and etcdctl refuse what is ours before they change anything."""
+        ours, real = self.member(server_under_test()), self.member(real_etcd())
+        ours.start()
+        ours.stop()
+        self.copied(ours, real)
+        before = contents(real.data_dir)
+        self.assertRaises(NotReady, real.start)
+        self.assertIn("invalid database", real.output())
+        database = real.data_dir / "member/snap/db"
+        said = subprocess.run(
+            [etcdctl(), "snapshot", "status", str(database)], capture_output=True, check=False
+        )
+        self.assertNotEqual(said.returncode, 0)
+        self.assertEqual(contents(real.data_dir), before)
+        self.assertIn(b"etcdtw ctl export-db", database.read_bytes())
+
+    def test_both_keyspaces(self) -> None:
+        """A database of etcd beside a keyspace of ours is refused, naming both and their indexes;
+        with ``--adopt`` the database is taken."""
+        ours = self.member(server_under_test())
+        ours.start()
+        with closing(ForeignClient(ours.endpoint)) as client:
+            client.call("KV.Put", key=b"a", value=b"1")
+        expected = look(ours)
+        ours.stop()
+        keyspace = ours.data_dir / "member/snap/kv.lmdb"
+        kept = keyspace.read_bytes()
+        self.export(ours)
+        keyspace.write_bytes(kept)
         before = contents(ours.data_dir)
         self.assertRaises(NotReady, ours.start)
-        self.assertEqual(ours.process.returncode, 1)
-        last = ours.output().splitlines()[-1]
-        self.assertIn(f"{ours.data_dir}/member/wal", last)
+        self.assertRegex(
+            ours.output().splitlines()[-1],
+            r"snap/db \(at index \d+\) is a database of etcd, and \S+/kv.lmdb \(at index \d+\)",
+        )
         self.assertEqual(contents(ours.data_dir), before)
+        adopting = self.member(server_under_test(), "--adopt")
+        self.copied(ours, adopting)
+        adopting.start()
+        self.assert_same(adopting, expected)
+
+    def test_snapshot_restored(self) -> None:
+        """A snapshot that etcdctl saved from real etcd becomes a member of ours with the same
+        keys, at the same revision."""
+        real = self.member(real_etcd())
+        ours = self.member(server_under_test())
+        real.start()
+        with closing(ForeignClient(real.endpoint)) as client:
+            fill(client)
+        expected = look(real)
+        saved = os.path.abspath(self.mktemp())
+        subprocess.run(
+            [etcdctl(), f"--endpoints={real.endpoint}", "snapshot", "save", saved],
+            check=True,
+            capture_output=True,
+        )
+        self.ctl("snapshot", "restore", saved, f"--data-dir={ours.data_dir}")
+        ours.start()
+        self.assert_same(ours, expected)
+
+    def export(self, member: Member) -> None:
+        self.ctl("export-db", f"--data-dir={member.data_dir}")
+
+    def ctl(self, *words: str) -> None:
+        subprocess.run([*server_under_test(), "ctl", *words], check=True, capture_output=True)

@@ -53,6 +53,16 @@ def real_etcd() -> list[str]:
     return [path]
 
 
+def old_etcd() -> list[str]:
+    """The command of an installed etcd 3.4 (Debian's etcd-server); skips the test without one."""
+    path = shutil.which("etcd", path="/usr/bin:/usr/local/bin")
+    if path is not None:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if "etcd Version: 3.4." in said.stdout:
+            return [path]
+    raise SkipTest("etcd 3.4 is not installed")
+
+
 def etcdctl() -> str:
     """The path of etcdctl 3.5.1; skips the test where it is not installed."""
     path = wheel_binary("etcdctl")

@@ -1,0 +1,125 @@
+"""The command line of ``etcdtw ctl``; flags and output are etcdutl's where it has them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from etcdtw.app.ctl.export import export_data_dir
+from etcdtw.app.ctl.restore import check_digest, restore
+from etcdtw.bootstrap.interfaces import BootstrapSettings
+from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
+from etcdtw.config.urls import parse_initial_cluster, parse_url_list
+from etcdtw.errors import ConfigError, StorageError
+from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.bolt.status import SnapshotStatus, snapshot_status
+
+DEFAULT_NAME = "default"
+DEFAULT_PEER_URLS = "http://localhost:2380"
+DEFAULT_TOKEN = "etcd-cluster"
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words after ``ctl`` say; the exit code."""
+    found = _parser().parse_args(words)
+    try:
+        found.do(found)
+    except (ConfigError, StorageError, OSError, ValueError) as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="etcdtw ctl", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    export = commands.add_parser(
+        "export-db", help="put etcd's own database in the place of a stopped member's keyspace"
+    )
+    export.add_argument("--data-dir", required=True)
+    export.add_argument("--wal-dir", default="")
+    export.set_defaults(do=_export)
+
+    snapshot = commands.add_parser("snapshot", help="look at a snapshot, or begin from one")
+    actions = snapshot.add_subparsers(required=True, metavar="COMMAND")
+    status = actions.add_parser("status", help="hash, revision and size of a snapshot file")
+    status.add_argument("file")
+    status.add_argument("-w", "--write-out", choices=("simple", "json", "table"), default="simple")
+    status.set_defaults(do=_status)
+    restoring = actions.add_parser("restore", help="make a data directory from a snapshot file")
+    restoring.add_argument("file")
+    restoring.add_argument("--data-dir", default="", help="default: NAME.etcd")
+    restoring.add_argument("--wal-dir", default="")
+    restoring.add_argument("--name", default=DEFAULT_NAME)
+    restoring.add_argument("--initial-cluster", default=f"{DEFAULT_NAME}={DEFAULT_PEER_URLS}")
+    restoring.add_argument("--initial-cluster-token", default=DEFAULT_TOKEN)
+    restoring.add_argument("--initial-advertise-peer-urls", default=DEFAULT_PEER_URLS)
+    restoring.add_argument("--skip-hash-check", action="store_true")
+    restoring.set_defaults(do=_restore)
+    return parser
+
+
+def _export(found: argparse.Namespace) -> None:
+    wal_dir = os.path.abspath(found.wal_dir) if found.wal_dir else None
+    path = export_data_dir(os.path.abspath(found.data_dir), wal_dir)
+    sys.stdout.write(f"exported to {path}; etcd 3.5 can be started on {found.data_dir}\n")
+
+
+def _status(found: argparse.Namespace) -> None:
+    with BoltFile.open(found.file) as file:
+        sys.stdout.write(status_text(snapshot_status(file), found.write_out))
+
+
+def status_text(status: SnapshotStatus, form: str) -> str:
+    """etcdutl's output."""
+    if form == "json":
+        names = ("hash", "revision", "totalKey", "totalSize")
+        return json.dumps(dict(zip(names, status, strict=True)), separators=(",", ":")) + "\n"
+    cells = [
+        f"{status.hash:x}",
+        str(status.revision),
+        str(status.total_keys),
+        size_text(status.total_size),
+    ]
+    if form == "simple":
+        return ", ".join(cells) + "\n"
+    heads = ["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE"]
+    widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
+    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+\n"
+    head = "|" + "|".join(f" {each.center(w)} " for each, w in zip(heads, widths, strict=True))
+    body = "|" + "|".join(f" {each.rjust(w)} " for each, w in zip(cells, widths, strict=True))
+    return f"{rule}{head}|\n{rule}{body}|\n{rule}"
+
+
+def size_text(number: int) -> str:
+    """A number of bytes as etcdctl shows it: ``33 kB``."""
+    if number < 10:
+        return f"{number} B"
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    exponent = 0
+    value = float(number)
+    while value >= 1000 and exponent < len(units) - 1:
+        value /= 1000
+        exponent += 1
+    value = int(value * 10 + 0.5) / 10
+    return f"{value:.1f} {units[exponent]}" if value < 10 else f"{value:.0f} {units[exponent]}"
+
+
+def _restore(found: argparse.Namespace) -> None:
+    settings = BootstrapSettings(
+        name=found.name,
+        peer_urls=parse_url_list(found.initial_advertise_peer_urls.split(",")),
+        initial_cluster=parse_initial_cluster(found.initial_cluster),
+        initial_cluster_token=found.initial_cluster_token,
+    )
+    check_listed(settings)
+    check_unique(settings)
+    check_digest(found.file, found.skip_hash_check)
+    directory = os.path.abspath(found.data_dir or f"{found.name}.etcd")
+    wal_dir = os.path.abspath(found.wal_dir) if found.wal_dir else None
+    restore(found.file, static_plan(settings), directory, wal_dir)
+    sys.stdout.write(f"restored to {directory}\n")

@@ -1,0 +1,75 @@
+"""Handing a data directory back: etcd's own database takes the place of our keyspace."""
+
+from __future__ import annotations
+
+import os
+
+from etcdtw.app.parts import check_keyspace, reopen_log
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, map_bytes
+from etcdtw.storage.backend.lmdb_view import open_view
+from etcdtw.storage.bolt import BoltFile, write_bolt
+from etcdtw.storage.datadir import DataDir
+from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.snap import SnapStore
+
+
+def export_keyspace(path: str, target: str) -> int:
+    """Write the keyspace ``path`` (an LMDB file that nobody writes to) as a bbolt file; its size
+    in bytes. OSError, StorageError."""
+    view = open_view(path, map_bytes(os.path.getsize(path)), "export")
+    try:
+        return write_bolt(target, view.buckets(), lambda bucket: view.scan(bucket, b"", None))
+    finally:
+        view.close()
+
+
+def export_data_dir(directory: str, wal_dir: str | None = None) -> str:
+    """Make a stopped member's data directory one that real etcd starts on; the database's path.
+
+    The keyspace stays beside it as ``kv.lmdb.exported``. Killed at any moment, the directory is
+    still ours, or the next call finishes. OSError, and StorageError when the directory is not a
+    member's, is in use, or its keyspace does not fit its log.
+    """
+    fs = OsFilesystem()
+    data_dir = DataDir(fs, directory, wal_dir)
+    if not data_dir.has_wal() or not fs.exists(data_dir.backend_path):
+        raise StorageError(f"{directory} is not the data directory of an etcdtw member")
+    data_dir.lock()
+    try:
+        data_dir.remove_scratch()
+        opened = reopen_log(fs, data_dir.wal_dir, SnapStore(fs, data_dir.snap_dir))
+        try:
+            index = _keyspace_index(data_dir.backend_path)
+            check_keyspace(index, opened)
+            if data_dir.has_database():
+                _require_index(data_dir.db_path, index)
+                data_dir.put_database(data_dir.db_path)
+                return data_dir.db_path
+            # A name that is removed at the next start if we are killed.
+            scratch = data_dir.db_path + ".tmp.export"
+            export_keyspace(data_dir.backend_path, scratch)
+            data_dir.put_database(scratch)
+        finally:
+            opened.wal.close()
+    finally:
+        data_dir.unlock()
+    return data_dir.db_path
+
+
+def _keyspace_index(path: str) -> int:
+    view = open_view(path, map_bytes(os.path.getsize(path)), "export")
+    try:
+        return view.index
+    finally:
+        view.close()
+
+
+def _require_index(path: str, index: int) -> None:
+    """A database that is there already must be what an interrupted export left."""
+    with BoltFile.open(path) as database:
+        found = int.from_bytes(dict(database.scan(META)).get(CONSISTENT_INDEX, b""), "big")
+    if found != index:
+        raise StorageError(
+            f"{path} is a database of etcd already (at index {found}, the keyspace is at {index})"
+        )

@@ -1,0 +1,93 @@
+"""Taking over the data directory of a stopped real etcd: its bbolt file becomes our keyspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_backend import LmdbSettings
+from etcdtw.storage.backend.lmdb_environment import (
+    CONSISTENT_INDEX,
+    LOCK_SUFFIX,
+    META,
+    create,
+    open_environment,
+    read_position,
+)
+from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.datadir import DataDir
+from etcdtw.storage.interfaces import IFilesystem
+
+_STORAGE_VERSION = b"storageVersion"
+_META_PAGES = 2
+
+
+def adopt(
+    fs: IFilesystem,
+    data_dir: DataDir,
+    settings: LmdbSettings,
+    check: Callable[[int], None],
+    replace: bool = False,
+) -> str | None:
+    """If ``db`` of a locked data directory is a database, convert it, and set it aside; where it
+    is then, or None.
+
+    ``check`` gets its consistent index and raises StorageError when it does not fit the log; then,
+    and on any other refusal, nothing is changed. A database beside a keyspace of ours is refused,
+    for nobody knows which is newer, unless ``replace`` says that the database is: the keyspace is
+    set aside then. Killed at any moment, the next call goes on. OSError, StorageError.
+    """
+    if not data_dir.has_database():
+        return None
+    with BoltFile.open(data_dir.db_path) as database:
+        meta = dict(database.scan(META))
+        if _STORAGE_VERSION in meta:
+            version = meta[_STORAGE_VERSION].decode(errors="replace")
+            raise StorageError(
+                f"{data_dir.db_path}: the database was written by etcd {version}, which this build "
+                "does not read; etcdctl downgrade brings it to 3.5"
+            )
+        index = int.from_bytes(meta.get(CONSISTENT_INDEX, b""), "big")
+        source = _fingerprint(database)
+        if fs.exists(settings.path):
+            ours, origin = _position_and_source(settings)
+            if origin == source and ours >= index:
+                # Converted before; only the renaming is missing.
+                return data_dir.set_database_aside()
+            if not replace:
+                raise StorageError(
+                    f"{data_dir.db_path} (at index {index}) is a database of etcd, and "
+                    f"{settings.path} (at index {ours}) a keyspace of etcdtw: remove the older "
+                    "one, or take over the database with --adopt"
+                )
+        check(index)
+        if fs.exists(settings.path):
+            fs.rename(settings.path, settings.path + ".replaced")
+            if fs.exists(settings.path + LOCK_SUFFIX):
+                fs.remove(settings.path + LOCK_SUFFIX)
+        create(
+            fs,
+            settings.path,
+            settings.map_bytes,
+            source=source,
+            buckets=((name, database.scan(name)) for name in database.buckets()),
+            sync=settings.sync,
+        )
+    return data_dir.set_database_aside()
+
+
+def _fingerprint(database: BoltFile) -> bytes:
+    """Changes with every transaction of the database."""
+    with open(database.path, "rb") as file:
+        return sha256(file.read(_META_PAGES * database.page_size)).digest()
+
+
+def _position_and_source(settings: LmdbSettings) -> tuple[int, bytes]:
+    opened = open_environment(os.fspath(settings.path), settings.map_bytes, sync=settings.sync)
+    try:
+        with opened.env.begin() as txn:
+            return read_position(txn, opened.databases)[0], opened.marker.source
+    finally:
+        opened.env.close()

@@ -1,0 +1,112 @@
+"""``etcdtw ctl snapshot restore`` beside what etcdutl made of the same file."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import tarfile
+from contextlib import redirect_stderr
+from hashlib import sha256
+from io import StringIO
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.app.ctl.commands import run
+from etcdtw.app.ctl.restore import check_digest
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_view import open_view
+from etcdtw.storage.bolt import BoltFile
+
+SNAPSHOT = Path(__file__).parents[1] / "storage_bolt/vectors/single-3.5.snapshot.db.xz"
+RESTORED = Path(__file__).parents[1] / "storage/vectors/wal-3.5/restored-r1.tar.xz"
+WAL = "member/wal/0000000000000000-0000000000000000.wal"
+SNAP = "member/snap/0000000000000001-0000000000000003.snap"
+FLAGS = (
+    "--name=r1",
+    "--initial-cluster=r0=http://127.0.0.1:23701,r1=http://127.0.0.1:23702,"
+    "r2=http://127.0.0.1:23703",
+    "--initial-cluster-token=restored",
+    "--initial-advertise-peer-urls=http://127.0.0.1:23702",
+)
+
+
+class RestoreTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(os.path.abspath(self.mktemp()))
+        self.base.mkdir()
+        self.snapshot = self.base / "snapshot.db"
+        self.snapshot.write_bytes(lzma.decompress(SNAPSHOT.read_bytes()))
+
+    def restore(self, *flags: str) -> Path:
+        directory = self.base / "r1"
+        words = ["snapshot", "restore", str(self.snapshot), f"--data-dir={directory}"]
+        self.assertEqual(run([*words, *(flags or FLAGS)]), 0)
+        return directory
+
+    def test_as_etcdutl(self) -> None:
+        """Log and ``.snap`` are byte for byte what etcdutl writes, and the keyspace has the records
+        that its database has."""
+        ours = self.restore()
+        with tarfile.open(RESTORED) as archive:
+            archive.extractall(self.base / "theirs", filter="data")
+        theirs = self.base / "theirs/r1"
+        self.assertEqual((ours / WAL).read_bytes(), (theirs / WAL).read_bytes())
+        self.assertEqual((ours / SNAP).read_bytes(), (theirs / SNAP).read_bytes())
+        view = open_view(str(ours / "member/snap/kv.lmdb"), 1 << 30, "test")
+        self.addCleanup(view.close)
+        with BoltFile.open(str(theirs / "member/snap/db")) as database:
+            self.assertEqual(view.buckets(), database.buckets())
+            for bucket in database.buckets():
+                self.assertEqual(list(view.scan(bucket, b"", None)), list(database.scan(bucket)))
+
+    def test_separate_wal(self) -> None:
+        """The log goes where ``--wal-dir`` says, and nothing is left of the making."""
+        directory = self.restore(*FLAGS, f"--wal-dir={self.base}/elsewhere/wal")
+        self.assertFalse((directory / "member/wal").exists())
+        self.assertTrue((self.base / "elsewhere/wal").is_dir())
+        self.assertEqual(
+            sorted(each.name for each in self.base.iterdir()), ["elsewhere", "r1", "snapshot.db"]
+        )
+
+    def test_existing_directory(self) -> None:
+        """A directory that exists is left alone."""
+        (self.base / "r1").mkdir()
+        with redirect_stderr(StringIO()) as said:
+            self.assertEqual(
+                run(
+                    [
+                        "snapshot",
+                        "restore",
+                        str(self.snapshot),
+                        f"--data-dir={self.base}/r1",
+                        *FLAGS,
+                    ]
+                ),
+                1,
+            )
+        self.assertIn("exists", said.getvalue())
+
+    def test_digest(self) -> None:
+        """A wrong or missing digest is refused in etcd's words, unless it is not to be checked."""
+        whole = self.snapshot.read_bytes()
+        check_digest(str(self.snapshot))
+        self.snapshot.write_bytes(whole[:-32])
+        with self.assertRaisesRegex(
+            StorageError, "snapshot missing hash but --skip-hash-check=false"
+        ):
+            check_digest(str(self.snapshot))
+        check_digest(str(self.snapshot), skip=True)
+        self.snapshot.write_bytes(b"x" + whole[1:])
+        with self.assertRaisesRegex(
+            StorageError, "expected sha256 .*, got " + sha256(b"x" + whole[1:-32]).hexdigest()
+        ):
+            check_digest(str(self.snapshot))
+
+    def test_name_that_is_not_listed(self) -> None:
+        """A member that is not in the cluster's list is refused."""
+        with redirect_stderr(StringIO()) as said:
+            words = ["snapshot", "restore", str(self.snapshot), f"--data-dir={self.base}/r1"]
+            self.assertEqual(run([*words, *FLAGS, "--name=r9"]), 1)
+        self.assertIn('couldn\'t find local name "r9"', said.getvalue())
+        self.assertFalse((self.base / "r1").exists())
