@@ -39,6 +39,7 @@ from etcdtw.replica.slices import Slices
 from etcdtw.replica.snapshots import Snapshots
 from etcdtw.rpc import Router
 from etcdtw.rpc.health import Health
+from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.snap import SnapStore
 from etcdtw.v2store import V2Store
@@ -92,6 +93,7 @@ def assemble_core(
     opened: OpenedLog,
     snap_files: SnapStore,
     backend: IDurableBackend,
+    exports: Exports,
     transport: IPeerTransport,
     clock: IReactorTime,
     worker: IWorker,
@@ -172,7 +174,9 @@ def assemble_core(
     Health(router)
     KvService(replica, kv, submitter, settings.max_txn_ops).register(router)
     ClusterService(replica, members, header).register(router)
-    MaintenanceService(replica, store, backend, alarms, submitter, slices, header).register(router)
+    MaintenanceService(
+        replica, store, backend, alarms, submitter, slices, exports, header
+    ).register(router)
     hub = WatchHub(store)
     watches = WatchService(
         hub,

@@ -30,6 +30,7 @@ from etcdtw.replica.interfaces import NoPeers
 from etcdtw.rpc import ClientPortFactory, ServerSettings
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
+from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
@@ -72,6 +73,11 @@ class Member(Service):
         self._client_factory: ClientPortFactory | None = None
         self._workers: list[ThreadWorker] = []
         self._backend: LmdbBackend | None = None
+        self._exports = Exports(
+            self._data_dir.backend_path,
+            self._data_dir.db_path + SCRATCH_SUFFIX,
+            lambda: ThreadWorker(reactor, "export"),
+        )
         self._announcements: list[Announcement] = []
         self._purging: Any = None
 
@@ -124,6 +130,7 @@ class Member(Service):
             opened,
             snap_files,
             self._backend,
+            self._exports,
             NoPeers(),
             self._reactor,
             sync_worker,
@@ -264,6 +271,7 @@ class Member(Service):
         if self.core is not None:
             self.core.stop()
             self.core = None
+        self._exports.stop()
         if self._backend is not None:
             self._backend.commit()
         for worker in self._workers:

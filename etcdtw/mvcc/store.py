@@ -380,4 +380,3 @@ class Store:
         job = HashKV(self, revision or self.revision)
         self.hashes.append(job)
         return job
-

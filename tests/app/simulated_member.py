@@ -16,6 +16,7 @@ from etcdtw.errors import EtcdError
 from etcdtw.pb import rpc_pb2
 from etcdtw.replica.interfaces import NoPeers
 from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import InlineWorker
 from etcdtw.testing.disk import SimDisk
@@ -79,6 +80,7 @@ class SimulatedMember:
             opened,
             SnapStore(disk, SNAP_DIRECTORY),
             self.backend,
+            Exports("/data/member/snap/kv.lmdb", "/nowhere", InlineWorker),
             NoPeers(),
             self.clock,
             InlineWorker(),

@@ -235,6 +235,32 @@ class DataDirTests(SynchronousTestCase):
         ours.start()
         self.assert_same(ours, expected)
 
+    def test_snapshot_of_ours(self) -> None:
+        """A snapshot that etcdctl saves from our member while it is written to is restored by
+        etcdctl, and real etcd has the same hash at the revision that was there before."""
+        real = self.member(real_etcd())
+        ours = self.member(server_under_test())
+        ours.start()
+        with closing(ForeignClient(ours.endpoint)) as client:
+            fill(client)
+        (revision, expected), *_ = look(ours)[0].items()
+        saved = os.path.abspath(self.mktemp())
+        save = [etcdctl(), f"--endpoints={ours.endpoint}", "snapshot", "save", saved]
+        with (
+            closing(ForeignClient(ours.endpoint)) as client,
+            subprocess.Popen(save, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as saving,
+        ):
+            while saving.poll() is None:
+                client.call("KV.Put", key=b"meanwhile", value=b"x")
+        self.assertEqual(saving.returncode, 0)
+        subprocess.run(
+            [etcdctl(), "snapshot", "restore", saved, f"--data-dir={real.data_dir}"],
+            check=True,
+            capture_output=True,
+        )
+        real.start()
+        self.assertEqual(look(real, [revision])[0], {revision: expected})
+
     def export(self, member: Member) -> None:
         self.ctl("export-db", f"--data-dir={member.data_dir}")
 

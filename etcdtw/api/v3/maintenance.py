@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from etcdtw.api.v3.canonical import canonical
+from etcdtw.api.v3.snapshot_stream import SnapshotStream
+from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.header import HeaderSource
@@ -27,12 +31,14 @@ from etcdtw.pb.rpc_pb2 import (
     HashRequest,
     HashResponse,
     MoveLeaderRequest,
+    SnapshotRequest,
     StatusRequest,
     StatusResponse,
 )
 from etcdtw.replica.replica import Replica
 from etcdtw.replica.slices import Slices
-from etcdtw.rpc import Router, UnaryCall
+from etcdtw.rpc import Router, StreamCall, UnaryCall
+from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.version import ETCD_VERSION
 
 _PREFIX = "/etcdserverpb.Maintenance/"
@@ -49,6 +55,7 @@ class MaintenanceService:
         alarms: Alarms,
         submitter: Submitter,
         slices: Slices,
+        exports: Exports,
         header: HeaderSource,
     ) -> None:
         self._replica = replica
@@ -57,6 +64,7 @@ class MaintenanceService:
         self._alarms = alarms
         self._submitter = submitter
         self._slices = slices
+        self._exports = exports
         self._header = header
 
     def register(self, router: Router) -> None:
@@ -65,6 +73,7 @@ class MaintenanceService:
         router.add_unary(_PREFIX + "Hash", self.hash)
         router.add_unary(_PREFIX + "HashKV", self.hash_kv)
         router.add_unary(_PREFIX + "Defragment", self.defragment)
+        router.add_stream(_PREFIX + "Snapshot", self.snapshot)
         router.add_unary(_PREFIX + "MoveLeader", self.move_leader)
 
     def status(self, call: UnaryCall, body: bytes) -> None:
@@ -132,6 +141,30 @@ class MaintenanceService:
             call.fail(StatusError(Code.UNKNOWN, str(error)))
 
         self._backend.defragment(done, failed)
+
+    def snapshot(self, call: StreamCall) -> None:
+        """The keyspace as a bbolt file, in pieces, and behind it its SHA-256. It is as of this
+        call or a little later."""
+
+        def export() -> None:
+            if not call.done:
+                self._exports.start(send, failed)
+
+        def send(exported: Exported) -> None:
+            if call.done:
+                os.close(exported.fd)
+            else:
+                SnapshotStream(call, exported).go_on()
+
+        def failed(error: BaseException) -> None:
+            call.finish(StatusError(Code.UNKNOWN, str(error)))
+
+        def requested(body: bytes) -> None:
+            decode_streamed(SnapshotRequest, body)
+            backend = self._backend
+            backend.wait_durable(backend.consistent_index()[0], export)
+
+        call.on_message = requested
 
     def hash_kv(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(HashKVRequest, body)

@@ -8,20 +8,11 @@ from etcdtw.app.parts import check_keyspace, reopen_log
 from etcdtw.errors import StorageError
 from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
-from etcdtw.storage.bolt import BoltFile, write_bolt
+from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.bolt.export import export_keyspace
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.snap import SnapStore
-
-
-def export_keyspace(path: str, target: str) -> int:
-    """Write the keyspace ``path`` (an LMDB file that nobody writes to) as a bbolt file; its size
-    in bytes. OSError, StorageError."""
-    view = open_view(path, map_bytes(os.path.getsize(path)), "export")
-    try:
-        return write_bolt(target, view.buckets(), lambda bucket: view.scan(bucket, b"", None))
-    finally:
-        view.close()
 
 
 def export_data_dir(directory: str, wal_dir: str | None = None) -> str:

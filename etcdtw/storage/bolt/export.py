@@ -1,0 +1,59 @@
+"""``python -m etcdtw.storage.bolt.export KEYSPACE TARGET``: write a keyspace that a member is using
+as a bbolt file, in a process of its own, since the packing would take seconds of the member's.
+
+Standard output has the bytes written so far, a line per megabyte, and at the end ``done``, the size
+and the SHA-256 of the file. The process ends when the one that started it has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from hashlib import sha256
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_environment import map_bytes
+from etcdtw.storage.backend.lmdb_view import open_view
+from etcdtw.storage.bolt.writer import write_bolt
+
+NICENESS = 10
+_READ_BYTES = 1 << 20
+
+
+def export_keyspace(path: str, target: str, parent: int | None = None) -> int:
+    """Write the keyspace as it is now; the size of the file. With ``parent``, its progress is
+    printed, and it gives up when it is no longer that process's child. OSError, StorageError."""
+
+    def progress(written: int) -> None:
+        if parent is not None:
+            if os.getppid() != parent:
+                raise StorageError("the member that wanted the export has ended")
+            print(written, flush=True)
+
+    view = open_view(path, map_bytes(os.path.getsize(path)), "export")
+    try:
+        return write_bolt(
+            target, view.buckets(), lambda bucket: view.scan(bucket, b"", None), progress=progress
+        )
+    finally:
+        view.close()
+
+
+def main(path: str, target: str) -> int:
+    parent = os.getppid()
+    os.nice(NICENESS)
+    try:
+        size = export_keyspace(path, target, parent)
+        digest = sha256()
+        with open(target, "rb") as file:
+            while piece := file.read(_READ_BYTES):
+                digest.update(piece)
+    except (OSError, StorageError) as error:
+        print("error", error, flush=True)
+        return 1
+    print("done", size, digest.hexdigest(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

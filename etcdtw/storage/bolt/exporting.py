@@ -1,0 +1,109 @@
+"""Exports of a keyspace in use, each by a child process, one at a time."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.interfaces import IWorker
+
+STALL_SECONDS = 60.0
+"""A child that writes nothing for so long is ended."""
+SCRATCH_SUFFIX = ".tmp.snapshot"
+"""Behind ``db``: a file of that name is removed at the member's start."""
+
+_LAST_LINE_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A whole bbolt file without a name: its space is free once ``fd`` is closed."""
+
+    fd: int
+    size: int
+    digest: bytes
+
+
+class Exports:
+    """Makes bbolt files of the keyspace ``path``; those who ask together wait in line.
+
+    ``make_worker`` is called with the first export: waiting for a child blocks a thread.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        scratch: str,
+        make_worker: Callable[[], IWorker],
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._make_worker = make_worker
+        self._stall_seconds = stall_seconds
+        self._worker: IWorker | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def start(
+        self, done: Callable[[Exported], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Call one of the two, with what is durable now or a little later."""
+        if self._worker is None:
+            self._worker = self._make_worker()
+        self._worker.run(self._export, done, failed)
+
+    def stop(self) -> None:
+        """End a child under way; nobody is called any more."""
+        self._stopped = True
+        child = self._child
+        if child is not None:
+            child.kill()
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _export(self) -> Exported:
+        if self._stopped:
+            raise StorageError("the member is stopping")
+        command = [sys.executable, "-m", "etcdtw.storage.bolt.export", self._path, self._scratch]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_child_environment()
+        ) as child:
+            self._child = child
+            try:
+                size, digest = self._wait(child)
+                return Exported(os.open(self._scratch, os.O_RDONLY | os.O_CLOEXEC), size, digest)
+            finally:
+                self._child = None
+                child.kill()
+                if os.path.exists(self._scratch):
+                    os.remove(self._scratch)
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+        assert child.stdout is not None, "the child was given a pipe"
+        fd = child.stdout.fileno()
+        said = b""
+        while True:
+            readable, _, _ = select.select([fd], [], [], self._stall_seconds)
+            if not readable:
+                raise StorageError(f"the export made no progress for {self._stall_seconds:g} s")
+            piece = os.read(fd, 1 << 16)
+            if not piece:
+                break
+            said = said[-_LAST_LINE_BYTES:] + piece
+        words = said.decode(errors="replace").splitlines()[-1:] or [""]
+        kind, _, rest = words[0].partition(" ")
+        if kind == "done":
+            size, _, digest = rest.partition(" ")
+            return int(size), bytes.fromhex(digest)
+        raise StorageError(f"the export failed: {rest or f'exit code {child.wait()}'}")
+
+
+def _child_environment() -> dict[str, str]:
+    """The own environment; modules are found where this process finds them."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
