@@ -12,6 +12,7 @@ RUNTIME = [
     "service-identity>=24.1",
     "cryptography>=42",
     "google-crc32c>=1.5",
+    "bcrypt>=4.0",
     "lmdb>=1.4",
     "sortedcontainers>=2.4",
     "PyYAML>=6.0",

@@ -92,6 +92,30 @@ class RequestTooLarge(InvalidArgument):
     text = "etcdserver: request is too large"
 
 
+class UserEmpty(InvalidArgument):
+    text = "etcdserver: user name is empty"
+
+
+class RoleEmpty(InvalidArgument):
+    text = "etcdserver: role name is empty"
+
+
+class AuthFailed(InvalidArgument):
+    text = "etcdserver: authentication failed, invalid user ID or password"
+
+
+class PermissionNotGiven(InvalidArgument):
+    text = "etcdserver: permission not given"
+
+
+class InvalidAuthManagement(InvalidArgument):
+    text = "etcdserver: invalid auth management"
+
+
+class AuthOldRevision(InvalidArgument):
+    text = "etcdserver: revision of auth store is old"
+
+
 class WrongDowngradeVersionFormat(InvalidArgument):
     text = "etcdserver: wrong downgrade target version format"
 
@@ -207,6 +231,38 @@ class ClusterIDMismatch(FailedPrecondition):
 
 class AuthNotEnabled(FailedPrecondition):
     text = "etcdserver: authentication is not enabled"
+
+
+class RootUserMissing(FailedPrecondition):
+    text = "etcdserver: root user does not exist"
+
+
+class RootRoleMissing(FailedPrecondition):
+    text = "etcdserver: root user does not have root role"
+
+
+class UserExists(FailedPrecondition):
+    text = "etcdserver: user name already exists"
+
+
+class UserNotFound(FailedPrecondition):
+    text = "etcdserver: user name not found"
+
+
+class RoleExists(FailedPrecondition):
+    text = "etcdserver: role name already exists"
+
+
+class RoleNotFound(FailedPrecondition):
+    text = "etcdserver: role name not found"
+
+
+class RoleNotGranted(FailedPrecondition):
+    text = "etcdserver: role is not granted to the user"
+
+
+class PermissionNotGranted(FailedPrecondition):
+    text = "etcdserver: permission is not granted to the role"
 
 
 # --- Unavailable -------------------------------------------------------------------------------

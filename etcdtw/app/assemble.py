@@ -17,12 +17,15 @@ from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
 from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, consensus
+from etcdtw.app.passwords import hash_password
 from etcdtw.app.settings import MemberSettings
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.applier import Applier
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.quota import Quota
+from etcdtw.auth import ROOT, AuthStore, Caller
+from etcdtw.errors import Unimplemented
 from etcdtw.ids import RequestIds
 from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor, ttl_seconds_min
@@ -38,7 +41,7 @@ from etcdtw.replica.replica import Replica, ReplicaSettings
 from etcdtw.replica.slices import Slices
 from etcdtw.replica.snapshots import Snapshots
 from etcdtw.rpc import Router
-from etcdtw.rpc.health import Health
+from etcdtw.rpc.health import HEALTH_SERVICE, Health
 from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.snap import SnapStore
@@ -50,6 +53,10 @@ RECEIVE_MARGIN_BYTES = 512 * 1024
 OVERLAY_BYTES_MAX = 32 << 20
 """With more than this on its way to the keyspace's disk new requests are refused; the backend gives
 up at twice as much."""
+
+AUTH_IS_ON = Unimplemented(
+    "etcdserver: authentication is enabled in this data, and this build cannot check users yet"
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,8 @@ def assemble_core(
     quota = Quota(space, settings.quota_backend_bytes)
     kv = KvApplier(store, lessor, header)
     leases = LeaseApplier(lessor, store, header, clock.seconds)
-    applier = Applier(backend, kv, leases, v2store, members, alarms, quota)
+    auth = AuthStore(backend, hash_password)
+    applier = Applier(backend, kv, leases, v2store, members, alarms, quota, auth)
     if opened.snapshot.index:
         applier.resume(opened.snapshot)
 
@@ -194,6 +202,19 @@ def assemble_core(
         router
     )
     refuse_the_rest(router)
+
+    def auth_changed() -> None:
+        """Nobody's rights can be checked yet, so nobody is served while auth is on; what the
+        member itself does, such as revoking leases, it does as root."""
+        if auth.enabled:
+            router.close(AUTH_IS_ON, (HEALTH_SERVICE,))
+            submitter.caller = Caller(ROOT, auth.revision)
+        else:
+            router.reopen()
+            submitter.caller = None
+
+    auth.on_change.append(auth_changed)
+    auth_changed()
     replica.on_turn_end.append(
         lambda: setattr(submitter, "is_overloaded", backend.overlay_bytes() > OVERLAY_BYTES_MAX)
     )

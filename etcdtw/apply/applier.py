@@ -12,9 +12,12 @@ from typing import Any
 from zope.interface import implementer
 
 from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.auth import CHANGES as AUTH_KINDS
+from etcdtw.apply.auth import AuthChecks
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.quota import COST_PER_BYTE_MAX, Quota, request_cost
-from etcdtw.apply.requests import V2, decode_request
+from etcdtw.apply.requests import V2, caller_of, decode_request
+from etcdtw.auth import AuthStore
 from etcdtw.errors import Corrupt, CorruptError, EtcdError, NoSpace
 from etcdtw.lease.apply import LeaseApplier
 from etcdtw.membership import Members, apply_v2_request, conf_state_json
@@ -44,6 +47,7 @@ class Applier:
         members: Members,
         alarms: Alarms,
         quota: Quota,
+        auth: AuthStore,
     ) -> None:
         self._backend = backend
         self._v2store = v2store
@@ -61,7 +65,10 @@ class Applier:
             "lease_revoke": leases.revoke,
             "lease_checkpoint": leases.checkpoint,
             "alarm": self._alarm,
+            **{kind: getattr(auth, kind) for kind in AUTH_KINDS},
         }
+        self._auth = auth
+        self._auth_checks = AuthChecks(auth, leases.keys_of)
         self._open_handlers = dict(self._handlers)
         self.applied_index = 0
         self.on_over_quota: list[Callable[[], None]] = []
@@ -95,6 +102,8 @@ class Applier:
                 raise CorruptError(
                     f"log entry {entry.index} holds {kind}, which this build cannot apply"
                 )
+            if self._auth.enabled:
+                self._auth_checks.check(kind, caller_of(entry.data or b""), request)
             result = handler(request)
         except (EtcdError, V2Error) as refused:
             return refused

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError, Message
 
+from etcdtw.auth import Caller
 from etcdtw.errors import CorruptError
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 
 V2 = "v2"
+
+
+def caller_of(data: bytes) -> Caller:
+    """Who proposed an entry that ``decode_request`` understands."""
+    header = InternalRaftRequest.FromString(data).header
+    return Caller(header.username, header.auth_revision)
 
 
 def decode_request(data: bytes, index: int) -> tuple[str, Message]:

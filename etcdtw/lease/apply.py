@@ -57,6 +57,10 @@ class LeaseApplier:
         answer = LeaseGrantResponse(ID=request.ID, TTL=ttl)
         return self._header.encode(self._store.revision) + answer.SerializeToString()
 
+    def keys_of(self, lease_id: int) -> list[bytes]:
+        """The keys of a lease, in order; none where there is no such lease."""
+        return self._lessor.keys(lease_id)
+
     def revoke(self, request: LeaseRevokeRequest) -> bytes:
         """A LeaseRevokeResponse, after deleting the lease's keys in bytewise order in one
         revision; without keys there is no new revision. Raises LeaseNotFound."""

@@ -8,6 +8,8 @@ from etcdtw.pb import health_pb2
 from .call import StreamCall, UnaryCall
 from .router import Router
 
+HEALTH_SERVICE = "grpc.health.v1.Health"
+
 _Answer = health_pb2.HealthCheckResponse
 
 
@@ -17,8 +19,8 @@ class Health:
     def __init__(self, router: Router) -> None:
         self._serving = True
         self._watchers: dict[StreamCall, None] = {}
-        router.add_unary("/grpc.health.v1.Health/Check", self._check)
-        router.add_stream("/grpc.health.v1.Health/Watch", self._watch, "server_stream")
+        router.add_unary(f"/{HEALTH_SERVICE}/Check", self._check)
+        router.add_stream(f"/{HEALTH_SERVICE}/Watch", self._watch, "server_stream")
 
     def set_serving(self, serving: bool) -> None:
         """Change the status and tell whoever watches it."""

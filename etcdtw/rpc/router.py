@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Literal
 
 from etcdtw.errors import Code, EtcdError, StatusError, Unimplemented
@@ -57,6 +57,7 @@ class Router:
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
         self._services: set[str] = set()
+        self._closed: list[tuple[Method, UnaryHandler | None, StreamHandler | None]] = []
 
     def add_unary(self, path: str, handler: UnaryHandler) -> None:
         """Serve a method with one request and one answer. ``handler`` takes the call and the
@@ -83,6 +84,32 @@ class Router:
         if service in self._services:
             return Unimplemented(f"unknown method {name} for service {service}")
         return Unimplemented(f"unknown service {service}")
+
+    def close(self, error: EtcdError, open_services: Container[str]) -> None:
+        """Refuse calls to all but these services from now on, streams under way go on."""
+        self.reopen()
+
+        def refuse_unary(call: UnaryCall, body: bytes) -> None:
+            raise error
+
+        def refuse_stream(call: StreamCall) -> None:
+            raise error
+
+        # In place, for connections remember methods.
+        for method in self._methods.values():
+            if method.service not in open_services:
+                self._closed.append((method, method.unary_handler, method.stream_handler))
+                if method.unary_handler is not None:
+                    method.unary_handler = refuse_unary
+                else:
+                    method.stream_handler = refuse_stream
+
+    def reopen(self) -> None:
+        """Serve again what was closed."""
+        for method, unary_handler, stream_handler in self._closed:
+            method.unary_handler = unary_handler
+            method.stream_handler = stream_handler
+        self._closed.clear()
 
     def _add(self, method: Method) -> None:
         assert method.service and method.name, f"{method.path!r} is no gRPC path"

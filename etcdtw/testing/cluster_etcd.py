@@ -10,6 +10,7 @@ from etcdtw.apply.applier import Applier
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.quota import Quota
+from etcdtw.auth import AuthStore
 from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor
 from etcdtw.mvcc.compaction import Compaction
@@ -49,8 +50,9 @@ class EtcdMachine(LedgerMachine):
         leases = LeaseApplier(lessor, store, header, lambda: 0.0)
         quota = Quota(backend.size, -1)
         alarms = Alarms(backend)
+        auth = AuthStore(backend, lambda password: password)
         self._backend = backend
-        self._applier = Applier(backend, kv, leases, self.store, self.members, alarms, quota)
+        self._applier = Applier(backend, kv, leases, self.store, self.members, alarms, quota, auth)
         self._applier.on_compaction.append(_run)
 
     def apply(self, entry: Entry, proposal: Proposed | None) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from etcdtw.api.v3.canonical import canonical
-from etcdtw.api.v3.snapshot_stream import SnapshotStream
+from etcdtw.api.v3.snapshot_stream import Exported, Exports, SnapshotStream
 from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
@@ -38,7 +38,6 @@ from etcdtw.pb.rpc_pb2 import (
 from etcdtw.replica.replica import Replica
 from etcdtw.replica.slices import Slices
 from etcdtw.rpc import Router, StreamCall, UnaryCall
-from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.version import ETCD_VERSION
 
 _PREFIX = "/etcdserverpb.Maintenance/"

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Protocol
 
 from etcdtw.pb.rpc_pb2 import SnapshotResponse
 from etcdtw.rpc import StreamCall
-from etcdtw.storage.bolt.exporting import Exported
 
 PIECE_BYTES = 32 * 1024
 """etcd's."""
+
+
+class Exported(Protocol):
+    """An open file of ``size`` bytes with this SHA-256, to be closed by whoever got it."""
+
+    @property
+    def fd(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def digest(self) -> bytes: ...
+
+
+class Exports(Protocol):
+    """Makes bbolt files of the keyspace."""
+
+    def start(
+        self, done: Callable[[Exported], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Call one of the two, with what is durable now or a little later."""
 
 
 class SnapshotStream:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
+from etcdtw.auth import Caller
 from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge, TooManyRequests
-from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest, RequestHeader
 from etcdtw.replica.proposal import Proposal
 from etcdtw.replica.replica import Replica
 from etcdtw.rpc import UnaryCall
@@ -46,6 +47,16 @@ def entry_data(kind: str, raw: bytes, request_id: int) -> bytes:
     return b"".join((start, first, rest, tag, varint(len(raw)), raw))
 
 
+def entry_data_for(kind: str, raw: bytes, request_id: int, caller: Caller) -> bytes:
+    """The same with a caller in the header."""
+    header = RequestHeader(ID=request_id, username=caller.name, auth_revision=caller.revision)
+    around = header.SerializeToString()
+    tag, before_header = _TAGS[kind]
+    pieces = [tag, varint(len(raw)), raw]
+    own = [_HEADER_TAG, varint(len(around)), around]
+    return b"".join(pieces + own if before_header else own + pieces)
+
+
 class Quota(Protocol):
     """Says whether a request of this cost would go over the space quota."""
 
@@ -71,6 +82,8 @@ class Submitter:
         self._raise_no_space = raise_no_space
         self.is_overloaded = False
         """The keyspace's disk is behind by more than memory should hold."""
+        self.caller: Caller | None = None
+        """In whose name requests are made; None while auth is off."""
 
     def submit(
         self,
@@ -86,7 +99,11 @@ class Submitter:
         Raises RequestTooLarge.
         """
         replica = self._replica
-        data = entry_data(kind, raw, replica.ids.next())
+        caller = self.caller
+        if caller is None:
+            data = entry_data(kind, raw, replica.ids.next())
+        else:
+            data = entry_data_for(kind, raw, replica.ids.next(), caller)
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
         if self.is_overloaded:
