@@ -9,6 +9,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.rpc_pb2 import RequestOp
@@ -156,6 +157,45 @@ class DataDirTests(SynchronousTestCase):
         self.export(heir)
         heir.start()
         self.assert_same(heir, expected)
+
+    def test_auth(self) -> None:
+        """Users, roles and leases of a real etcd whose auth is on survive the way through our
+        member, which serves nobody meanwhile and says why."""
+        real, ours = self.member(real_etcd()), self.member(server_under_test())
+        real.start()
+        root = ("--user", "root:secret")
+        for words in (
+            ("user", "add", "root:secret"),
+            ("role", "add", "reader"),
+            ("role", "grant-permission", "reader", "read", "a", "b"),
+            ("user", "add", "u:pw"),
+            ("user", "grant-role", "root", "root"),
+            ("user", "grant-role", "u", "reader"),
+            ("put", "a", "1"),
+            ("auth", "enable"),
+        ):
+            self.etcdctl(real, *words)
+        expected = self.etcdctl(real, *root, "user", "get", "u")
+        real.stop()
+        self.copied(real, ours)
+        ours.start()
+        with closing(ForeignClient(ours.endpoint)) as client:
+            for method in ("KV.Range", "KV.Put", "Lease.LeaseGrant", "Maintenance.Status"):
+                with self.assertRaises(grpc.RpcError) as caught:
+                    client.call(method)
+                self.assertIn("authentication is enabled", caught.exception.details())
+        ours.stop()
+        self.copied(ours, real)
+        self.export(real)
+        real.start()
+        self.assertEqual(self.etcdctl(real, *root, "user", "get", "u"), expected)
+        self.assertEqual(self.etcdctl(real, "--user", "u:pw", "get", "a"), "a\n1\n")
+        with self.assertRaises(subprocess.CalledProcessError):
+            self.etcdctl(real, "--user", "u:pw", "put", "a", "2")
+
+    def etcdctl(self, member: Member, *words: str) -> str:
+        command = [etcdctl(), f"--endpoints={member.endpoint}", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def test_purged_log(self) -> None:
         """Where real etcd has purged the beginning of its log, its database and snapshot take its
