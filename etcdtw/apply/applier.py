@@ -25,8 +25,9 @@ from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CompactionRequest
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
-from etcdtw.raft.state_machine import IStateMachine, Proposed, Saved, Saving
-from etcdtw.v2store import V2Error, V2Store, recover, save
+from etcdtw.raft.state_machine import IStateMachine, Proposed, Saving
+from etcdtw.v2store import Saving as V2Saving
+from etcdtw.v2store import V2Error, V2Store, recover
 
 _TAKES_SPACE = frozenset({"put", "txn", "lease_grant"})
 _REFUSED_WHEN_CORRUPT = _TAKES_SPACE | {"delete_range", "lease_revoke", "compaction", "range"}
@@ -165,7 +166,7 @@ class Applier:
     # --- snapshots -----------------------------------------------------------------------------
 
     def begin_save(self) -> Saving:
-        return Saved(save(self._v2store))
+        return V2Saving(self._v2store)
 
     def resume(self, snapshot: Snapshot) -> None:
         """Begin from an own snapshot; the backend has what it stands on. CorruptError."""

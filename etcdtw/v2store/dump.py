@@ -1,4 +1,4 @@
-"""The saved form of the tree: the data of a Raft snapshot, in etcd's JSON."""
+"""Reading the saved form of the tree: the data of a Raft snapshot, in etcd's JSON."""
 
 from __future__ import annotations
 
@@ -7,66 +7,11 @@ from typing import Any
 
 from etcdtw.v2store.event import Event
 from etcdtw.v2store.expiry import ExpiryHeap
-from etcdtw.v2store.gojson import quote
 from etcdtw.v2store.history import CAPACITY, EventHistory
 from etcdtw.v2store.node import Node, NodeView
 from etcdtw.v2store.stats import JSON_KEYS, Stats
-from etcdtw.v2store.times import PERMANENT, format_time, parse_time
+from etcdtw.v2store.times import PERMANENT, parse_time
 from etcdtw.v2store.tree import V2Store
-
-_VERSION = 2
-_NEVER = format_time(PERMANENT)
-
-
-def save(store: V2Store) -> bytes:
-    """The whole store, byte for byte as etcd writes it."""
-    parts = ['{"Root":']
-    _dump_tree(store.root, parts)
-    history = store.hub.history
-    events = ",".join(["null" if each is None else each.json() for each in history.events])
-    parts.append(
-        f',"WatcherHub":{{"EventHistory":{{"Queue":{{"Events":[{events}],'
-        f'"Size":{history.size},"Front":{history.front},"Back":{history.back},'
-        f'"Capacity":{history.capacity}}},'
-        f'"StartIndex":{history.start_index},"LastIndex":{history.last_index}}}}},'
-        f'"CurrentIndex":{store.index},"Stats":{store.stats.json()},"CurrentVersion":{_VERSION}}}'
-    )
-    return "".join(parts).encode()
-
-
-def _dump_tree(root: Node, parts: list[str]) -> None:
-    """Append the JSON of a directory and everything below it; children sorted by name."""
-    parts.append(f'{{"Path":"/",{_attributes(root)}')
-    # Open directories: what is left of their children, and their path as JSON without quotes.
-    stack = [(iter(sorted((root.children or {}).items())), "")]
-    separator = "{"
-    if not root.children:
-        parts.append(separator)
-    while stack:
-        children, directory = stack[-1]
-        for name, node in children:
-            name_json = quote(name)[1:-1]
-            path = f"{directory}/{name_json}"
-            head = f'{separator}"{name_json}":{{"Path":"{path}",{_attributes(node)}'
-            if node.children:
-                parts.append(head)
-                stack.append((iter(sorted(node.children.items())), path))
-                separator = "{"
-                break
-            parts.append(head + ("null}" if node.children is None else "{}}"))
-            separator = ","
-        else:
-            parts.append("}}")
-            separator = ","
-            stack.pop()
-
-
-def _attributes(node: Node) -> str:
-    expires = _NEVER if node.expiration == PERMANENT else format_time(node.expiration)
-    return (
-        f'"CreatedIndex":{node.created},"ModifiedIndex":{node.modified},'
-        f'"ExpireTime":"{expires}","Value":{quote(node.value)},"Children":'
-    )
 
 
 def recover(store: V2Store, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from etcdtw.v2store import event as actions
 from etcdtw.v2store.errors import V2Code, V2Error
@@ -21,6 +22,12 @@ from etcdtw.v2store.watch import Watcher, WatcherHub
 
 CLUSTER_ROOT = "/0"
 KEYS_ROOT = "/1"
+
+
+class Keeper(Protocol):
+    """Keeps what a node was."""
+
+    def keep(self, node: Node) -> None: ...
 
 
 class V2Store:
@@ -40,6 +47,8 @@ class V2Store:
         self.hub = WatcherHub()
         self.root = Node("/", 0, None, is_dir=True)
         self.expiry = ExpiryHeap()
+        self.savings: list[Keeper] = []
+        """Those who write out an earlier state, and want to see a node before it changes."""
         self._read_only = frozenset(("/", CLUSTER_ROOT, KEYS_ROOT))
         for path in (CLUSTER_ROOT, KEYS_ROOT):
             assert self.root.children is not None, "the root is a directory"
@@ -261,6 +270,7 @@ class V2Store:
             child = children.get(name)
             if child is None:
                 child = Node(_join(node.path, name), self.index + 1, node, is_dir=True)
+                self._changing(node)
                 children[name] = child
             elif not child.is_dir:
                 self.stats.sets_fail += 1  # counted here as well as by the caller, as etcd does
@@ -290,6 +300,7 @@ class V2Store:
                 raise V2Error(V2Code.NOT_FILE, path, self.index)
             self._detach(old)
         node = Node(path, index, parent, expiration, value="" if is_dir else value, is_dir=is_dir)
+        self._changing(parent)
         siblings[name] = node
         if expiration != PERMANENT:
             self.expiry.set(path, expiration)
@@ -305,6 +316,7 @@ class V2Store:
         previous = node.view(now)
         self.index += 1
         view = NodeView(path, is_dir=node.is_dir, modified=self.index, created=node.created)
+        self._changing(node)
         if not node.is_dir:
             if not refresh:
                 node.value = value
@@ -333,8 +345,13 @@ class V2Store:
     def _detach(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None and parent.children is not None, "a fixed root was removed"
+        self._changing(parent)
         del parent.children[node.name]
         self.expiry.discard(node.path)
+
+    def _changing(self, node: Node) -> None:
+        for each in self.savings:
+            each.keep(node)
 
     def _publish(self, event: Event, refresh: bool) -> None:
         if refresh:
