@@ -80,6 +80,7 @@ class Saving:
         while stack:
             directory, names, directory_path = stack[-1]
             for name in names:
+                yield
                 # Looked up anew each time: the directory may have changed since, and been kept.
                 siblings = self._as_it_was(directory)[1]
                 assert siblings is not None, "an open directory is one"
@@ -88,7 +89,6 @@ class Saving:
                 name_json = quote(name)[1:-1]
                 path = f"{directory_path}/{name_json}"
                 head = f'{separator}"{name_json}":{{"Path":"{path}",{attributes}'
-                yield
                 if children:
                     parts.append(head)
                     stack.append((node, iter(sorted(children)), path))
