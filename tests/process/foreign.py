@@ -101,7 +101,8 @@ class Stream:
 class ForeignClient:
     """grpcio against one endpoint, ``host:port`` in clear text."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._timeout_seconds = timeout_seconds
         self._channel = grpc.insecure_channel(
             endpoint,
             options=[
@@ -148,7 +149,7 @@ class ForeignClient:
     def download(self, rpc: str, **fields: Any) -> Iterator[Any]:
         """A call with one request and many answers."""
         answers: Iterator[Any] = self._callable(rpc)(
-            request_class(rpc)(**fields), timeout=TIMEOUT_SECONDS
+            request_class(rpc)(**fields), timeout=self._timeout_seconds
         )
         return answers
 
