@@ -73,6 +73,7 @@ class Core:
     alarms: Alarms
     router: Router
     slices: Slices
+    reads: Slices
     snapshots: Snapshots
     watches: WatchService
     expirer: LeaseExpirer
@@ -92,6 +93,7 @@ class Core:
         self.watches.stop()
         self.snapshots.stop()
         self.slices.stop()
+        self.reads.stop()
         self.replica.stop()
 
 
@@ -118,7 +120,7 @@ def assemble_core(
     heartbeat_seconds = settings.heartbeat_interval / 1000
     election_ticks = settings.election_timeout // settings.heartbeat_interval
     header = HeaderSource(opened.cluster_id, opened.member_id)
-    slices = Slices(clock)
+    slices, reads = Slices(clock), Slices(clock)
 
     lessor = Lessor(
         backend,
@@ -180,7 +182,7 @@ def assemble_core(
     backend.on_fatal.append(replica.fail)
     router = Router()
     Health(router)
-    KvService(replica, kv, submitter, settings.max_txn_ops).register(router)
+    KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
     ClusterService(replica, members, header).register(router)
     MaintenanceService(
         replica, store, backend, alarms, submitter, slices, exports, header
@@ -229,6 +231,7 @@ def assemble_core(
         alarms=alarms,
         router=router,
         slices=slices,
+        reads=reads,
         snapshots=Snapshots(
             replica,
             backend,

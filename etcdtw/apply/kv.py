@@ -15,6 +15,7 @@ from etcdtw.apply.kv_write import (
     delete_range_response,
     put_response,
 )
+from etcdtw.apply.large_range import LargeRange, is_large
 from etcdtw.apply.txn import TxnPlan
 from etcdtw.errors import LeaseNotFound
 from etcdtw.mvcc.compaction import Compaction
@@ -41,6 +42,13 @@ class KvApplier:
         """Raises ``FutureRevision``, ``Compacted``, or InvalidArgument for a sort target that
         does not exist."""
         return range_response(self._store, request, self._header.encode)
+
+    def large_range(self, request: RangeRequest) -> LargeRange | None:
+        """The job that answers a range over very many keys; None for others. Raises as ``range``
+        does."""
+        if not is_large(self._store, request):
+            return None
+        return LargeRange(self._store, request, self._header.encode)
 
     def range_one(self, key: bytes) -> bytes:
         """The response to a request for one key and nothing more."""

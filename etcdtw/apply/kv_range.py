@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from etcdtw.errors import InvalidArgument
@@ -12,7 +12,7 @@ from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import RangeRequest
 from etcdtw.varint import varint
 
-_SORT_FIELDS = ("key", "version", "create_revision", "mod_revision", "value")
+SORT_FIELDS = ("key", "version", "create_revision", "mod_revision", "value")
 
 
 class Ranged(Protocol):
@@ -31,7 +31,7 @@ class Ranged(Protocol):
 
 def check_sort_target(request: RangeRequest) -> None:
     """Refuse a sort target that does not exist; etcd 3.5 dies of it, 3.6 answers this."""
-    if not 0 <= request.sort_target < len(_SORT_FIELDS):
+    if not 0 <= request.sort_target < len(SORT_FIELDS):
         raise InvalidArgument("etcdserver: invalid sort option")
 
 
@@ -71,23 +71,28 @@ def range_response(source: Ranged, request: RangeRequest, header: Callable[[int]
     return b"".join((header(result.revision), *chunks, more, count))
 
 
+def filters(request: RangeRequest) -> Iterator[Callable[[KeyValue], bool]]:
+    """What a pair must satisfy."""
+    if request.max_mod_revision:
+        yield lambda kv: kv.mod_revision <= request.max_mod_revision
+    if request.min_mod_revision:
+        yield lambda kv: kv.mod_revision >= request.min_mod_revision
+    if request.max_create_revision:
+        yield lambda kv: kv.create_revision <= request.max_create_revision
+    if request.min_create_revision:
+        yield lambda kv: kv.create_revision >= request.min_create_revision
+
+
 def _arranged(request: RangeRequest, chunks: list[bytes]) -> list[bytes]:
     """What the filters leave, in the order asked for."""
     pairs = [(parse_record(unchunk(chunk)), chunk) for chunk in chunks]
-    keep: Callable[[KeyValue], bool]
-    for bound, keep in (
-        (request.max_mod_revision, lambda kv: kv.mod_revision <= request.max_mod_revision),
-        (request.min_mod_revision, lambda kv: kv.mod_revision >= request.min_mod_revision),
-        (request.max_create_revision, lambda kv: kv.create_revision <= request.max_create_revision),
-        (request.min_create_revision, lambda kv: kv.create_revision >= request.min_create_revision),
-    ):
-        if bound:
-            pairs = [pair for pair in pairs if keep(pair[0])]
+    for keep in filters(request):
+        pairs = [pair for pair in pairs if keep(pair[0])]
     order = request.sort_order
     if order == RangeRequest.NONE and request.sort_target != RangeRequest.KEY:
         order = RangeRequest.ASCEND
     # An order that does not exist sorts nothing. Equal ones stay in key order.
     if order in (RangeRequest.ASCEND, RangeRequest.DESCEND):
-        field = _SORT_FIELDS[request.sort_target]
+        field = SORT_FIELDS[request.sort_target]
         pairs.sort(key=lambda pair: getattr(pair[0], field), reverse=order == RangeRequest.DESCEND)
     return [chunk for _, chunk in pairs]

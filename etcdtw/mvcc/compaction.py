@@ -40,7 +40,7 @@ class Compaction:
         """Remove up to so many records; True when the compaction is finished."""
         if self.done:
             return True
-        for job in self._store.hashes:
+        for job in self._store.readers:
             # A hash at an older compaction still reads what we would remove.
             if job.compact_revision < self.revision:
                 job.step(records_max)

@@ -87,7 +87,7 @@ class HashKV:
         if not self.done:
             self.done = True
             self._records = iter(())
-            self._store.hashes.remove(self)
+            self._store.readers.remove(self)
 
 
 class HashAll:

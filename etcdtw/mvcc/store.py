@@ -59,6 +59,15 @@ class KeyLeases(Protocol):
     def detach(self, lease_id: int, key: bytes, /) -> None: ...
 
 
+class Reader(Protocol):
+    """A read that goes on over several turns; compactions bring it to its end."""
+
+    @property
+    def compact_revision(self) -> int: ...
+
+    def step(self, count: int, /) -> bool: ...
+
+
 class Store:
     """Keys over a backend. A new store is at revision 1; the first write makes revision 2.
 
@@ -82,7 +91,7 @@ class Store:
         self.compacted = -1
         self.on_change: list[Callable[[int, list[Change]], None]] = []
         self.compactions: list[Compaction] = []
-        self.hashes: list[HashKV] = []
+        self.readers: list[Reader] = []
         self.index = KeyIndex()
         self.recent = RecentChunks(recent_bytes_max)
         self.lease_of: dict[bytes, int] = {}
@@ -105,11 +114,12 @@ class Store:
         if chunk is None:
             revision = self.index.current.get(key)
             if revision is not None:
-                chunk = self._load(revision)
+                chunk = self.chunk_at(revision)
                 self.recent.keep(key, chunk)
         return chunk
 
-    def _load(self, revision: int) -> bytes:
+    def chunk_at(self, revision: int) -> bytes:
+        """The chunk of the pair that a put made; ``revision`` is the index's."""
         record = self.backend.get(KEY_BUCKET, backend_key(revision))
         assert record is not None, f"the backend lost revision {revision >> MAIN_SHIFT}"
         return to_chunk(record)
@@ -117,7 +127,7 @@ class Store:
     def record_at(self, key: bytes, revision: int) -> bytes | None:
         """The record of a key at a revision that is not compacted, None if it did not exist."""
         found = self.index.at(key, after(revision))
-        return None if found is None else unchunk(self._load(found))
+        return None if found is None else unchunk(self.chunk_at(found))
 
     def range(
         self,
@@ -164,12 +174,13 @@ class Store:
             return RangeResult([], self.index.count(key, stop), current)
         if limit <= 0:
             keys = list(self.index.keys(key, stop))
-            return RangeResult(self._current_chunks(keys), len(keys), current)
+            return RangeResult(self.current_chunks(keys), len(keys), current)
         keys = list(islice(self.index.keys(key, stop), limit))
         count = len(keys) if len(keys) < limit else self.index.count(key, stop)
-        return RangeResult(self._current_chunks(keys), count, current)
+        return RangeResult(self.current_chunks(keys), count, current)
 
-    def _current_chunks(self, keys: list[bytes]) -> list[bytes]:
+    def current_chunks(self, keys: list[bytes]) -> list[bytes]:
+        """The chunks of the present pairs of keys that exist."""
         try:
             return list(map(self.recent.young.__getitem__, keys))
         except KeyError:
@@ -199,7 +210,7 @@ class Store:
             return RangeResult([], count, current)
         if limit > 0:
             del found[limit:]
-        return RangeResult([self._load(each) for each in found], count, current)
+        return RangeResult([self.chunk_at(each) for each in found], count, current)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -378,5 +389,5 @@ class Store:
             if revision > self.revision:
                 raise FutureRevision
         job = HashKV(self, revision or self.revision)
-        self.hashes.append(job)
+        self.readers.append(job)
         return job

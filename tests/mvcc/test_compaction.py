@@ -206,7 +206,7 @@ class HashTests(SynchronousTestCase):
         job.close()
         self.assertTrue(job.step())
         finish(self.store.compact(2).step)
-        self.assertEqual(self.store.hashes, [])
+        self.assertEqual(self.store.readers, [])
 
     def test_all_buckets(self) -> None:
         """Hash covers names and records of all buckets but the member's own index and term."""

@@ -16,6 +16,7 @@ from etcdtw.api.v3.kv_checks import (
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.kv_write import PlainPut
+from etcdtw.apply.large_range import LargeRange
 from etcdtw.apply.quota import PUT_OVERHEAD, request_cost
 from etcdtw.errors import EtcdError
 from etcdtw.mvcc.compaction import Compaction
@@ -27,6 +28,7 @@ from etcdtw.pb.rpc_pb2 import (
     TxnRequest,
 )
 from etcdtw.replica.replica import Replica
+from etcdtw.replica.slices import Slices
 from etcdtw.rpc import Router, UnaryCall
 
 
@@ -34,8 +36,15 @@ class KvService:
     """``etcdserverpb.KV`` over the replica (writes, read index) and the applier (reads)."""
 
     def __init__(
-        self, replica: Replica, applier: KvApplier, submitter: Submitter, max_txn_ops: int
+        self,
+        replica: Replica,
+        applier: KvApplier,
+        submitter: Submitter,
+        slices: Slices,
+        max_txn_ops: int,
     ) -> None:
+        """``slices`` run what takes long."""
+        self._slices = slices
         self._replica = replica
         self._applier = applier
         self._submitter = submitter
@@ -61,9 +70,17 @@ class KvService:
         check_range(request)
         if request.serializable or self._replica.reads_are_local:
             self._replica.reads_served += 1
+            self._answer_range(call, request)
+        else:
+            self._read(call, lambda: self._answer_range(call, request))
+
+    def _answer_range(self, call: UnaryCall, request: RangeRequest) -> None:
+        job = self._applier.large_range(request)
+        if job is None:
             call.reply(self._applier.range(request))
         else:
-            self._read(call, lambda: self._applier.range(request))
+            call.on_cancel = job.close
+            self._slices.run(job.step, lambda: _answer(call, job))
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         submitter = self._submitter
@@ -91,7 +108,7 @@ class KvService:
             if is_serializable_txn(request):
                 call.reply(self._applier.txn(request))
             else:
-                self._read(call, lambda: self._applier.txn(request))
+                self._read(call, lambda: call.reply(self._applier.txn(request)))
             return
         self._submitter.submit(
             "txn", request, raw, self._submitter.answer(call), request_cost("txn", request)
@@ -116,14 +133,19 @@ class KvService:
 
         self._submitter.submit("compaction", request, raw, done)
 
-    def _read(self, call: UnaryCall, respond: Callable[[], bytes]) -> None:
+    def _read(self, call: UnaryCall, respond: Callable[[], None]) -> None:
         def ready(error: EtcdError | None) -> None:
             if error is not None:
                 call.fail(error)
                 return
             try:
-                call.reply(respond())
+                respond()
             except EtcdError as refused:
                 call.fail(refused)
 
         self._replica.read(ready)
+
+
+def _answer(call: UnaryCall, job: LargeRange) -> None:
+    if not call.done:
+        call.reply(job.result())
