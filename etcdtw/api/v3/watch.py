@@ -9,7 +9,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from etcdtw.api.v3.streaming import HeaderSource, decode_streamed, requires_leader
-from etcdtw.errors import EtcdError, NoLeader
+from etcdtw.errors import Code, EtcdError, NoLeader, StatusError
 from etcdtw.mvcc.watch import Place, Watcher, WatchHub
 from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.mvcc.watch_index import Interest
@@ -22,6 +22,8 @@ DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 ALL_WATCHES = -1
 _FRAGMENT = b"\x38\x01"
 # Asking whether a stream is writable costs much of a small delivery: it is not done each time.
+REQUESTS_PER_TURN = 300
+BACKLOG_MAX = 100_000
 LOOK_EVERY_RESPONSES = 16
 SMALL_BODY_BYTES = 4096
 
@@ -130,6 +132,10 @@ class WatchStream:
         self._blocked_responses = 0
         self._blocked_bytes = 0
         self._notifying: IDelayedCall | None = None
+        self._handled = 0  # requests in this turn
+        self._backlog: list[bytes] = []
+        self._released = False
+        self._next_turn: IDelayedCall | None = None
         call.on_message = self._message
         call.on_cancel = self.release
         call.on_writable = self._writable
@@ -147,13 +153,37 @@ class WatchStream:
         self._watches.clear()
         self._service.streams.pop(self, None)
         self._service.progress_wanted.pop(self, None)
-        if self._notifying is not None:
-            self._notifying.cancel()
-            self._notifying = None
+        self._released = True
+        self._backlog.clear()
+        for timer in (self._notifying, self._next_turn):
+            if timer is not None:
+                timer.cancel()
+        self._notifying = self._next_turn = None
 
     # --- requests -----------------------------------------------------------------------------
 
     def _message(self, body: bytes) -> None:
+        """Many requests may come in one read; others get their turn in between."""
+        if self._released:
+            return
+        if self._handled >= REQUESTS_PER_TURN:
+            self._backlog.append(body)
+            if len(self._backlog) > BACKLOG_MAX:
+                self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
+            return
+        if self._handled == 0:
+            self._next_turn = self._service.clock.callLater(0, self._go_on)
+        self._handled += 1
+        self._handle(body)
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._handled = 0
+        backlog, self._backlog = self._backlog, []
+        for body in backlog:
+            self._message(body)
+
+    def _handle(self, body: bytes) -> None:
         try:
             request = decode_streamed(WatchRequest, body)
         except EtcdError as error:
