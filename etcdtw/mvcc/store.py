@@ -91,6 +91,8 @@ class Store:
         self.compacted = -1
         self.on_change: list[Callable[[int, list[Change]], None]] = []
         self.compactions: list[Compaction] = []
+        self.tells_prev = False
+        """Whether somebody wants to know what deleted keys were; who does sets it."""
         self.readers: list[Reader] = []
         self.index = KeyIndex()
         self.recent = RecentChunks(recent_bytes_max)
@@ -281,7 +283,10 @@ class Store:
 
     def delete(self, main: int, sub: int, main_varint: bytes, key: bytes) -> Change:
         """Write the deletion of a key that exists as change ``sub`` of a transaction under way."""
-        if self.index.current[key] >> MAIN_SHIFT == main:
+        prev: bytes | None = None
+        if not self.tells_prev:
+            pass  # reading what is deleted costs more than deleting it
+        elif self.index.current[key] >> MAIN_SHIFT == main:
             prev = self._before_txn(key, main)
         else:
             before = self.current_chunk(key)

@@ -35,6 +35,8 @@ class WatchableStore(Protocol):
     """What watching needs of the store."""
 
     on_change: list[Callable[[int, list[Change]], None]]
+    tells_prev: bool
+    """Whether changes are to say what deleted keys were."""
 
     @property
     def revision(self) -> int: ...
@@ -151,6 +153,8 @@ class WatchHub:
         """Begin. Events from ``start_revision`` on, which may lie in the past or in the future;
         0 and less: from the next revision on. Nothing is delivered before this returns."""
         assert watcher.place is Place.NEW, "a watcher begins once"
+        if watcher.interest.prev_kv:
+            self._store.tells_prev = True
         upcoming = self.revision + 1
         watcher.next_revision = start_revision if start_revision > 0 else upcoming
         if watcher.next_revision >= upcoming:
@@ -201,6 +205,7 @@ class WatchHub:
         for watcher in synced:
             watcher.next_revision = self.position(watcher)
             self._take_out(watcher)
+        store.tells_prev = self._store.tells_prev
         self._store = store
         for watcher in synced:
             self._fall_behind(watcher)

@@ -63,9 +63,11 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(decode_kv(self.store.range(b"a").pairs[0]), KV(b"a", 5, 5, 1, b"3", 0))
 
     def test_changes(self) -> None:
-        """Changes come with the records that events carry, and what the key was before."""
+        """Changes come with the records that events carry, and what the key was before; of a
+        deleted one only if somebody wants to know."""
         seen: list[tuple[int, list[Change]]] = []
         self.store.put_one(b"a", b"1")
+        self.store.tells_prev = True
         self.store.on_change.append(lambda revision, changes: seen.append((revision, changes)))
         txn = self.store.write()
         txn.put(b"a", b"2")
@@ -82,6 +84,10 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual([change.prev for change in changes], [before, None, before])
         self.assertEqual(changes[2], Change(b"a", deleted, True, before, False))
         self.assertEqual(list(self.store.history(3, 3)), seen)
+        self.store.tells_prev = False
+        txn = self.store.write()
+        txn.delete_range(b"b")
+        self.assertEqual([change.prev for change in txn.changes], [None])
 
     def test_leases(self) -> None:
         """A put replaces the lease of its key, a deletion takes it away, and the lessor hears it

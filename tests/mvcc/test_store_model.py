@@ -70,6 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
         store = Store(backend, lessor, recent_bytes_max=recent_bytes_max, restore=False)
         while not store.restoring.step(2):
             pass
+        store.tells_prev = True
         self.seen: list[tuple[int, list[Change]]] = []
         if recent_bytes_max == 700:
             store.on_change.append(lambda revision, changes: self.seen.append((revision, changes)))

@@ -20,6 +20,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = -1
+        self.tells_prev = False
         self.on_change: list[Callable[[int, list[Change]], None]] = []
         self.log: dict[int, list[Change]] = {}
         self._current: dict[bytes, bytes] = {}
