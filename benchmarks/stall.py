@@ -193,7 +193,10 @@ def measure(command: list[str], keys: int) -> dict[str, tuple[float, float]]:
                 time.sleep(0.3)
                 probe.longest()
                 begin = time.monotonic()
-                act()
+                try:
+                    act()
+                except TimeoutError:
+                    print(f"{name}: given up", file=sys.stderr)
                 took = time.monotonic() - begin
                 time.sleep(0.2)
                 found[name] = (probe.longest(), took)

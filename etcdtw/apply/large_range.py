@@ -72,6 +72,7 @@ class LargeRange:
         self._loaded = 0
         self._chunks: list[bytes] = []
         self._runs: list[list[Keyed]] = []
+        self._sorted = 0
         self._more = False
         self._work = self._steps()
         self.done = False
@@ -105,13 +106,12 @@ class LargeRange:
             yield
         limit = self._request.limit
         if self._sorts:
-            found = sum(map(len, self._runs))
             merged = merge(*self._runs, key=itemgetter(0), reverse=self._descends)
             wanted = islice(merged, limit) if limit > 0 else merged
             while piece := [chunk for _, chunk in islice(wanted, STEP_KEYS)]:
                 self._keep(piece)
                 yield
-            self._more = 0 < limit < found
+            self._more = 0 < limit < self._sorted
             return
         if self._descends:
             self._chunks.reverse()
@@ -165,6 +165,9 @@ class LargeRange:
         if self._sorts:
             run = [(getattr(kv, self._field), chunk) for kv, chunk in parsed]
             run.sort(key=itemgetter(0), reverse=self._descends)
+            self._sorted += len(run)
+            if self._request.limit > 0:
+                del run[self._request.limit :]  # letting go of all at the end would take long
             self._runs.append(run)
         else:
             kept = [chunk for _, chunk in parsed]
