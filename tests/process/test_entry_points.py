@@ -128,6 +128,30 @@ class ForegroundTests(EntryPointTestCase):
         self.assertEqual(self.log_times(), before)
         self.assertEqual(self.ctl("put", "a", "2"), "OK\n")
 
+    def test_directory_in_use_by_etcd(self) -> None:
+        """Ours on the directory of a running real etcd is refused as beside another of ours, and
+        changes nothing; the first goes on, and so does ours once the first is gone."""
+        first = self.start(real_etcd(), *self.flags)
+        self.read_until(first, "ready to serve client requests")
+        self.ctl("put", "a", "1")
+        before = self.settled_log()
+        snap = Path(self.directory, "d/member/snap")
+        names = sorted(each.name for each in snap.iterdir())
+        others = member_flags(*free_ports(2))
+        reason = (
+            f"{self.directory}/d/member/snap/db is locked: another process is using this "
+            "data directory"
+        )
+        self.assertEqual(self.refused(ETCDTW, *others), (1, reason))
+        self.assertEqual(self.log_times(), before)
+        self.assertEqual(sorted(each.name for each in snap.iterdir()), names)
+        self.assertEqual(self.ctl("put", "a", "2"), "OK\n")
+        first.terminate()
+        first.wait()
+        second = self.start(ETCDTW, *self.flags)
+        self.read_until(second, READY)
+        self.assertIn("2", self.ctl("get", "a"))
+
     def log_times(self) -> dict[str, int]:
         """When each file of the write-ahead log was changed last."""
         wal = Path(self.directory, "d/member/wal")
