@@ -36,7 +36,7 @@ from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
-from etcdtw.version import CLUSTER_VERSION
+from etcdtw.version import CLUSTER_VERSION, parsed_version
 
 PURGE_SECONDS = 30.0
 
@@ -219,10 +219,12 @@ class Member(Service):
             each()
 
     def _set_version(self) -> None:
-        """A leader decides the cluster version; alone, that is its own."""
-        core = self._running_core()
-        if core.members.version != CLUSTER_VERSION:
-            self._announce(lambda number: version_request(number, CLUSTER_VERSION), lambda: None)
+        """A leader decides the cluster version; alone, that is its own. It never falls."""
+        most = self.settings.max_cluster_version
+        version = f"{most}.0" if most else CLUSTER_VERSION
+        known = self._running_core().members.version
+        if known is None or parsed_version(known) < parsed_version(version):
+            self._announce(lambda number: version_request(number, version), lambda: None)
 
     def _announce(self, request: Callable[[int], Any], done: Callable[[], None]) -> None:
         announcement = Announcement(self._running_core().replica, self._reactor, request, done)

@@ -155,6 +155,7 @@ class MemberSettings:
     strict_bind: bool
     strict_environment: bool
     adopt: bool
+    max_cluster_version: str
 
     @property
     def wal_path(self) -> str:

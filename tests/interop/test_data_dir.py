@@ -127,18 +127,38 @@ class DataDirTests(SynchronousTestCase):
         self.assert_same(real, expected)
 
     def test_there_and_back_3_4(self) -> None:
-        """So it is with the directory of an etcd 3.4, where that is installed; but it goes on with
-        3.5, for as in etcd the cluster's version rises with the member's."""
-        self.there_and_back(old_etcd())
+        """So it is with the directory of an etcd 3.4, where that is installed, as long as the
+        cluster's version is held."""
+        self.there_and_back(old_etcd(), "--max-cluster-version=3.4")
+
+    def test_from_3_4_to_3_5(self) -> None:
+        """Else the version rises with the member's, as in etcd, and only 3.5 goes on from there."""
+        real, ours = self.member(old_etcd()), self.member(server_under_test())
+        real.start()
+        real.stop()
+        self.copied(real, ours)
+        ours.start()
+        with closing(ForeignClient(ours.endpoint)) as client:
+            client.call("KV.Put", key=b"a", value=b"1")
+        expected = look(ours)
+        ours.stop()
+        heir = self.member(real_etcd())
+        for each in (real, heir):
+            self.copied(ours, each)
+            self.export(each)
+        self.assertRaises(NotReady, real.start)
+        self.assertIn("cluster cannot be downgraded", real.output())
+        heir.start()
+        self.assert_same(heir, expected)
 
     def test_there_and_back(self) -> None:
         """Our member starts on a copy of a stopped real etcd's directory, snapshots included; it
         has the same content and writes on, and real etcd goes on from there once it is exported."""
         self.there_and_back(real_etcd())
 
-    def there_and_back(self, command: list[str]) -> None:
+    def there_and_back(self, command: list[str], *only_ours: str) -> None:
         flag = f"--snapshot-count={SNAPSHOT_COUNT}"
-        real, ours = self.member(command, flag), self.member(server_under_test(), flag)
+        real, ours = self.member(command, flag), self.member(server_under_test(), flag, *only_ours)
         real.start()
         with closing(ForeignClient(real.endpoint)) as client:
             fill(client)
@@ -152,7 +172,7 @@ class DataDirTests(SynchronousTestCase):
             fill(client)
         expected = look(ours)
         ours.stop()
-        heir = self.member(real_etcd())
+        heir = self.member(command)
         self.copied(ours, heir)
         self.export(heir)
         heir.start()
