@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-
-
 ETCD_VERSION = "3.5.1"
 """What ``/version``, Status and peers are told: the release whose behaviour is followed."""
 

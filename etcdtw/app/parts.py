@@ -21,6 +21,7 @@ from etcdtw.storage.backend.lmdb_backend import (
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.wal import (
+    SEGMENT_BYTES,
     Wal,
     WalSnapshot,
     decode_metadata,
@@ -49,24 +50,27 @@ class OpenedLog:
     snapshot: Snapshot = EMPTY_SNAPSHOT
 
 
-def found_log(fs: IFilesystem, directory: str, plan: ClusterPlan) -> OpenedLog:
+def found_log(
+    fs: IFilesystem, directory: str, plan: ClusterPlan, segment_bytes: int = SEGMENT_BYTES
+) -> OpenedLog:
     """The log of a founding member: the same first entries on every one of them, taken for
     committed at term 1."""
     metadata = encode_metadata(plan.member_id, plan.cluster_id)
-    wal = Wal.create(fs, directory, metadata)
     entries = bootstrap_entries(
         founding_member(each.name, each.peer_urls, plan.token) for each in plan.members
     )
     state = HardState(term=1, vote=0, commit=len(entries))
-    wal.append(state, entries)
-    wal.sync()
+    wal = Wal.create(fs, directory, metadata, segment_bytes, state, entries)
     return OpenedLog(wal, _tail(state, entries), plan.member_id, plan.cluster_id)
 
 
-def reopen_log(fs: IFilesystem, directory: str, snapshots: SnapStore) -> OpenedLog:
+def reopen_log(
+    fs: IFilesystem, directory: str, snapshots: SnapStore, segment_bytes: int = SEGMENT_BYTES
+) -> OpenedLog:
     """The log of an earlier run, from its newest snapshot on, or from its beginning."""
     snapshot = snapshots.load_newest(valid_snapshots(fs, directory)) or EMPTY_SNAPSHOT
-    wal, contents = Wal.open(fs, directory, WalSnapshot(snapshot.index, snapshot.term))
+    start = WalSnapshot(snapshot.index, snapshot.term)
+    wal, contents = Wal.open(fs, directory, start, segment_bytes)
     if contents.metadata is None:
         raise CorruptError(f"wal: {directory} has no metadata record")
     member, cluster = decode_metadata(contents.metadata)

@@ -305,7 +305,7 @@ SECTIONS = (
         Flag("adopt", SWITCH, "false",
              "Take over etcd's database in the data directory though a keyspace is there already."),
         Flag("max-cluster-version", one_of("", "3.4", "3.5"), "",
-             "Do not raise the cluster's version above this, so that etcd 3.4 can have the data back."),
+             "Highest cluster version to set; with 3.4, etcd 3.4 can have the data back."),
     )),
 )
 # fmt: on

@@ -181,11 +181,9 @@ class SimMember:
         """What a member writes before it starts for the first time: a founder the membership, one
         that joins nothing at all."""
         self.disk.makedirs("/data/member")
-        wal = Wal.create(self.disk, WAL_DIRECTORY, b"", SEGMENT_BYTES)
         entries = [] if self.joins else bootstrap_entries(self.cluster.founders)
         state = HardState(term=1, commit=len(entries)) if entries else HardState()
-        wal.append(state, entries)
-        wal.sync()
+        wal = Wal.create(self.disk, WAL_DIRECTORY, b"", SEGMENT_BYTES, state, entries)
         for path in ("/", "/data", "/data/member"):
             self.disk.sync_dir(path)
         tail = _WatchedLog(state, self._appended)

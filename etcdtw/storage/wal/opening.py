@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etcdtw.errors import StorageError
+from etcdtw.raft.codec import encode_hard_state
+from etcdtw.raft.messages import EMPTY_HARD_STATE, Entry, HardState
 from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.wal.contents import WalContents, close_all, replay, require_snapshot
 from etcdtw.storage.wal.names import SegmentName, list_segments, segment_path, select_segments
@@ -14,8 +17,10 @@ from etcdtw.storage.wal.records import (
     CRC,
     METADATA,
     SNAPSHOT,
+    STATE,
     WalSnapshot,
     encode_chained,
+    encode_entry_frames,
     encode_frame,
 )
 from etcdtw.storage.wal.segments import Segment, lock_segment, remove_temporary_files
@@ -35,9 +40,16 @@ class Opened:
     snapshot_index: int
 
 
-def create(fs: IFilesystem, directory: str, metadata: bytes, segment_bytes: int) -> Opened:
+def create(
+    fs: IFilesystem,
+    directory: str,
+    metadata: bytes,
+    segment_bytes: int,
+    state: HardState,
+    entries: Sequence[Entry],
+) -> Opened:
     """Build the first segment in ``<directory>.tmp`` and rename it, so that a log is either
-    absent or whole."""
+    absent or has what it begins with."""
     if fs.exists(directory):
         _require_empty(fs, directory)
     building = directory + ".tmp"
@@ -51,8 +63,13 @@ def create(fs: IFilesystem, directory: str, metadata: bytes, segment_bytes: int)
         start = encode_frame(CRC, 0, None)
         first, crc = encode_chained(METADATA, 0, metadata)
         second, crc = encode_chained(SNAPSHOT, crc, WalSnapshot().encode())
-        header = start + first + second
-        file.pwrite(header, 0)
+        pieces, crc = encode_entry_frames(entries, crc)
+        pieces[:0] = [start, first, second]
+        if state != EMPTY_HARD_STATE:
+            frame, crc = encode_chained(STATE, crc, encode_hard_state(state))
+            pieces.append(frame)
+        content = b"".join(pieces)
+        file.pwrite(content, 0)
         file.sync_data()
         fs.sync_dir(building)
         fs.rename(building, directory)
@@ -61,8 +78,9 @@ def create(fs: IFilesystem, directory: str, metadata: bytes, segment_bytes: int)
         file.close()
         raise
     file.path = segment_path(directory, name)
-    contents = WalContents(metadata=metadata)
-    return Opened([Segment(name, file)], len(header), crc, contents, 0)
+    last_index = entries[-1].index if entries else 0
+    contents = WalContents(metadata, state, list(entries), last_index)
+    return Opened([Segment(name, file)], len(content), crc, contents, 0)
 
 
 def _require_empty(fs: IFilesystem, directory: str) -> None:

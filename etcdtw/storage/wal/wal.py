@@ -75,11 +75,13 @@ class Wal:
         directory: str,
         metadata: bytes,
         segment_bytes: int = SEGMENT_BYTES,
+        state: HardState = EMPTY_HARD_STATE,
+        entries: Sequence[Entry] = (),
     ) -> Wal:
-        """A new log; StorageError when there is one already. Durable when this returns."""
-        return cls(
-            fs, directory, opening.create(fs, directory, metadata, segment_bytes), segment_bytes
-        )
+        """A new log that begins with these; StorageError when there is one already. Durable when
+        this returns, and absent before."""
+        opened = opening.create(fs, directory, metadata, segment_bytes, state, entries)
+        return cls(fs, directory, opened, segment_bytes)
 
     @classmethod
     def open(
