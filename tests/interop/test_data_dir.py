@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -175,8 +176,19 @@ class DataDirTests(SynchronousTestCase):
         heir = self.member(command)
         self.copied(ours, heir)
         self.export(heir)
+        for directory in (ours.data_dir, heir.data_dir):
+            self.assert_same_offline(directory, expected)
         heir.start()
         self.assert_same(heir, expected)
+
+    def assert_same_offline(self, directory: Path, expected: Look) -> None:
+        """``ctl hashkv`` says of a directory, ours or etcd's, what its member said."""
+        for revision, (number, compacted) in expected[0].items():  # type: ignore[misc]
+            said = self.ctl("hashkv", str(directory), f"--rev={revision}", "-w=json")
+            self.assertEqual(
+                json.loads(said),
+                {"hash": number, "hashRevision": revision, "compactRevision": compacted},
+            )
 
     def test_auth(self) -> None:
         """Users, roles and leases of a real etcd whose auth is on survive the way through our
@@ -324,5 +336,6 @@ class DataDirTests(SynchronousTestCase):
     def export(self, member: Member) -> None:
         self.ctl("export-db", f"--data-dir={member.data_dir}")
 
-    def ctl(self, *words: str) -> None:
-        subprocess.run([*server_under_test(), "ctl", *words], check=True, capture_output=True)
+    def ctl(self, *words: str) -> str:
+        command = [*server_under_test(), "ctl", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from etcdtw.app.ctl.export import export_data_dir
+from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.restore import check_digest, restore
 from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
-from etcdtw.errors import ConfigError, StorageError
+from etcdtw.errors import ConfigError, EtcdError, StorageError
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.status import SnapshotStatus, snapshot_status
+from etcdtw.storage.filesystem import OsFilesystem
 
 DEFAULT_NAME = "default"
 DEFAULT_PEER_URLS = "http://localhost:2380"
@@ -27,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     found = _parser().parse_args(words)
     try:
         found.do(found)
-    except (ConfigError, StorageError, OSError, ValueError) as error:
+    except (ConfigError, EtcdError, StorageError, OSError, ValueError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
     return 0
@@ -43,6 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--data-dir", required=True)
     export.add_argument("--wal-dir", default="")
     export.set_defaults(do=_export)
+
+    hashes = commands.add_parser("hashkv", help="HashKV of a database or a stopped member")
+    hashes.add_argument("path", metavar="FILE_OR_DATA_DIR")
+    hashes.add_argument("--rev", type=int, default=0, help="default: the newest revision")
+    hashes.add_argument("-w", "--write-out", choices=("simple", "json", "table"), default="simple")
+    hashes.set_defaults(do=_hash)
 
     snapshot = commands.add_parser("snapshot", help="look at a snapshot, or begin from one")
     actions = snapshot.add_subparsers(required=True, metavar="COMMAND")
@@ -65,8 +73,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(found: argparse.Namespace) -> None:
     wal_dir = os.path.abspath(found.wal_dir) if found.wal_dir else None
-    path = export_data_dir(os.path.abspath(found.data_dir), wal_dir)
+    path = export_data_dir(OsFilesystem(), os.path.abspath(found.data_dir), wal_dir)
     sys.stdout.write(f"exported to {path}; etcd 3.5 can be started on {found.data_dir}\n")
+
+
+def _hash(found: argparse.Namespace) -> None:
+    result = offline_hash(os.path.abspath(found.path), found.rev)
+    if found.write_out == "json":
+        sys.stdout.write(_json(("hash", "hashRevision", "compactRevision"), result))
+        return
+    heads = ["HASH", "HASH REVISION", "COMPACT REVISION"]
+    sys.stdout.write(_text(heads, [str(each) for each in result], found.write_out))
 
 
 def _status(found: argparse.Namespace) -> None:
@@ -77,17 +94,24 @@ def _status(found: argparse.Namespace) -> None:
 def status_text(status: SnapshotStatus, form: str) -> str:
     """etcdutl's output."""
     if form == "json":
-        names = ("hash", "revision", "totalKey", "totalSize")
-        return json.dumps(dict(zip(names, status, strict=True)), separators=(",", ":")) + "\n"
+        return _json(("hash", "revision", "totalKey", "totalSize"), status)
     cells = [
         f"{status.hash:x}",
         str(status.revision),
         str(status.total_keys),
         size_text(status.total_size),
     ]
+    return _text(["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE"], cells, form)
+
+
+def _json(names: Sequence[str], values: Sequence[int]) -> str:
+    return json.dumps(dict(zip(names, values, strict=True)), separators=(",", ":")) + "\n"
+
+
+def _text(heads: Sequence[str], cells: Sequence[str], form: str) -> str:
+    """One row, as a line or as a table."""
     if form == "simple":
         return ", ".join(cells) + "\n"
-    heads = ["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE"]
     widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+\n"
     head = "|" + "|".join(f" {each.center(w)} " for each, w in zip(heads, widths, strict=True))

@@ -11,18 +11,17 @@ from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.export import export_keyspace
 from etcdtw.storage.datadir import DataDir
-from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 
 
-def export_data_dir(directory: str, wal_dir: str | None = None) -> str:
+def export_data_dir(fs: IFilesystem, directory: str, wal_dir: str | None = None) -> str:
     """Make a stopped member's data directory one that real etcd starts on; the database's path.
 
     The keyspace stays beside it as ``kv.lmdb.exported``. Killed at any moment, the directory is
     still ours, or the next call finishes. OSError, and StorageError when the directory is not a
     member's, is in use, or its keyspace does not fit its log.
     """
-    fs = OsFilesystem()
     data_dir = DataDir(fs, directory, wal_dir)
     if not data_dir.has_wal() or not fs.exists(data_dir.backend_path):
         raise StorageError(f"{directory} is not the data directory of an etcdtw member")

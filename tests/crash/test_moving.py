@@ -1,0 +1,120 @@
+"""Taking over etcd's directory and handing it back, killed at every operation of the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.app.ctl.export import export_data_dir
+from etcdtw.app.ctl.hashkv import OfflineHash, offline_hash
+from etcdtw.storage.adopt import adopt
+from etcdtw.storage.backend import lmdb_environment
+from etcdtw.storage.backend.lmdb_backend import LmdbSettings
+from etcdtw.storage.datadir import DataDir
+from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.interfaces import IFilesystem
+from tests.crash.seam import Death, DyingFilesystem, dying
+from tests.storage.recorded import recorded
+
+RECORDED = "wal-3.5/single.clean"
+STEPS_MAX = 60
+
+
+def take_over(fs: IFilesystem, directory: str) -> None:
+    data_dir = DataDir(fs, directory)
+    data_dir.lock()
+    settings = LmdbSettings(data_dir.backend_path, sync=False)
+    adopt(fs, data_dir, settings, lambda index: None)
+    data_dir.unlock()
+
+
+class MovingTests(SynchronousTestCase):
+    timeout = 240
+
+    def setUp(self) -> None:
+        self.base = Path(os.path.abspath(self.mktemp()))
+        self.source = self.base / "source"
+        for name, (content, size) in recorded(RECORDED).files.items():
+            path = self.source / "member" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            os.truncate(path, size)
+        self.expected = offline_hash(str(self.source))
+
+    def test_taking_over(self) -> None:
+        """Whatever was done before the kill, the next start has all of it, and the database is
+        kept as it was."""
+        database = (self.source / "member/snap/db").read_bytes()
+
+        def check(directory: Path) -> None:
+            take_over(OsFilesystem(sync=False), str(directory))
+            snap = directory / "member/snap"
+            lmdb_environment.remove_leftovers(OsFilesystem(), str(snap / "kv.lmdb"))
+            self.assertEqual((snap / "db.adopted").read_bytes(), database)
+            self.assertEqual(
+                {each.name.removesuffix("-lock") for each in snap.iterdir()},
+                {"db", "db.adopted", "kv.lmdb"},
+            )
+            self.assertEqual(self.hash_of(directory), self.expected)
+
+        self.kill_at_every_step(self.source, take_over, check)
+
+    def test_handing_back(self) -> None:
+        """Whatever was done before the kill, the next export ends with the same database."""
+        ours = self.base / "ours"
+        shutil.copytree(self.source, ours)
+        take_over(OsFilesystem(sync=False), str(ours))
+
+        def check(directory: Path) -> None:
+            snap = directory / "member/snap"
+            if (snap / "kv.lmdb").exists():
+                export_data_dir(OsFilesystem(sync=False), str(directory))
+            self.assertEqual(self.hash_of(directory), self.expected)
+            self.assertTrue((snap / "kv.lmdb.exported").exists())
+
+        self.kill_at_every_step(ours, lambda fs, path: export_data_dir(fs, path), check)
+
+    def hash_of(self, directory: Path) -> OfflineHash:
+        return offline_hash(str(directory))
+
+    def kill_at_every_step(
+        self,
+        source: Path,
+        work: Callable[[IFilesystem, str], object],
+        check: Callable[[Path], None],
+    ) -> None:
+        killed = 0
+        for at in range(1, STEPS_MAX):
+            for seed in range(2):
+                directory = self.base / f"killed-{at}-{seed}"
+                shutil.copytree(source, directory)
+                was_killed = self.in_child(work, str(directory), Death(at, Random(seed)))
+                check(directory)
+                shutil.rmtree(directory)
+                killed += was_killed
+            if not was_killed:
+                self.assertGreater(killed, 10)
+                return
+        self.fail(f"not done after {STEPS_MAX} steps")
+
+    def in_child(
+        self, work: Callable[[IFilesystem, str], object], directory: str, death: Death
+    ) -> bool:
+        """Whether it was killed before it was done. Batches of records that go into LMDB count as
+        operations too."""
+        child = os.fork()
+        if not child:
+            put_sorted = dying(death, lmdb_environment.put_sorted)
+            with mock.patch.object(lmdb_environment, "put_sorted", put_sorted):
+                work(DyingFilesystem(death), directory)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        self.assertIn(code, (0, -signal.SIGKILL))
+        return code != 0
