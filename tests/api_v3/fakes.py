@@ -23,6 +23,10 @@ class FakeStream:
         self.on_writable: Callable[[], None] | None = None
 
     @property
+    def done(self) -> bool:
+        return self.ended
+
+    @property
     def writable(self) -> bool:
         return len(self.sent) < self.room
 

@@ -1,0 +1,119 @@
+"""Points of the backend's contract (docs/design/0005-lmdb.md) that no other test names."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+from etcdtw.api.v3.maintenance import MaintenanceService
+from etcdtw.app.parts import check_keyspace, found_log, keyspace_settings
+from etcdtw.bootstrap.static import static_plan
+from etcdtw.errors import StorageError
+from etcdtw.pb.rpc_pb2 import HashRequest, HashResponse, SnapshotRequest
+from etcdtw.raft.messages import Snapshot
+from etcdtw.storage.backend.lmdb_backend import open_backend
+from etcdtw.storage.backend.lmdb_environment import create, open_environment
+from etcdtw.testing.disk import SimDisk
+from tests.api_v3.fakes import FakeStream, FakeUnary
+from tests.app.simulated_member import SETTINGS
+from tests.storage_lmdb.keyspaces import FS, HeldWorker, KeyspaceCase
+
+
+class _Slices:
+    def run(self, step: object, done: object) -> None:
+        while not step():  # type: ignore[operator]
+            pass
+        done()  # type: ignore[operator]
+
+
+class _Exports:
+    def __init__(self) -> None:
+        self.started = 0
+
+    def start(self, done: object, failed: object) -> None:
+        self.started += 1
+
+
+class _Header:
+    def encode(self, revision: int) -> bytes:
+        return b""
+
+
+class ContractTests(KeyspaceCase):
+    def test_what_is_sent_is_not_behind(self) -> None:
+        """Point 3: a hash and a snapshot of all buckets wait until what was applied when they were
+        asked for is on disk."""
+        worker, exports = HeldWorker(), _Exports()
+        backend = self.open(worker=worker)
+        service = MaintenanceService(
+            None,  # type: ignore[arg-type]
+            type("Revision", (), {"revision": 1}),  # type: ignore[arg-type]
+            backend,
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            _Slices(),  # type: ignore[arg-type]
+            exports,  # type: ignore[arg-type]
+            _Header(),  # type: ignore[arg-type]
+        )
+        hashes = []
+        for number in (1, 2):
+            backend.put(b"key", b"%d" % number, b"v")
+            backend.end_entry(number, 1)
+            call, stream = FakeUnary(), FakeStream()
+            service.hash(call, HashRequest().SerializeToString())  # type: ignore[arg-type]
+            service.snapshot(stream)  # type: ignore[arg-type]
+            assert stream.on_message is not None
+            stream.on_message(SnapshotRequest().SerializeToString())
+            self.assertEqual((call.answer, exports.started), (None, number - 1))
+            worker.finish()
+            assert isinstance(call.answer, bytes)
+            hashes.append(HashResponse.FromString(call.answer).hash)
+            self.assertEqual(exports.started, number)
+        self.assertNotEqual(hashes[0], hashes[1])
+
+    def test_syncs_are_on(self) -> None:
+        """Point 4: data and meta pages are synced, but for ``--unsafe-no-fsync``."""
+        path = self.new_settings().path
+        for unsafe in (False, True):
+            member = replace(SETTINGS, unsafe_no_fsync=unsafe)
+            settings = replace(keyspace_settings(member, path), quota_bytes=1 << 20)
+            backend = open_backend(FS, settings, self.clock, HeldWorker())
+            flags = backend._env.flags()
+            backend.close()
+            self.assertEqual((flags["sync"], flags["metasync"]), (not unsafe, not unsafe))
+
+    def test_a_keyspace_behind_the_snapshot(self) -> None:
+        """Point 5: it is refused as etcd does, and so is one ahead of the log."""
+        opened = found_log(SimDisk(), "/data/member/wal", static_plan(SETTINGS.bootstrap()))
+        check_keyspace(1, opened)
+        with self.assertRaisesRegex(StorageError, "index 2, the log ends at 1"):
+            check_keyspace(2, opened)
+        later = replace(opened, snapshot=Snapshot(index=1, term=1))
+        with self.assertRaisesRegex(StorageError, "snap: snapshot file doesn't exist"):
+            check_keyspace(0, later)
+
+    def test_readers_that_died_are_forgotten(self) -> None:
+        """Point 6: a reader killed in its transaction would keep pages from being reused; the next
+        open frees its slot."""
+        settings = self.new_settings()
+        create(FS, settings.path, settings.map_bytes, sync=False)
+        ready, write = os.pipe()
+        child = os.fork()
+        if not child:
+            env = open_environment(settings.path, settings.map_bytes, readonly=True).env
+            txn = env.begin()
+            os.write(write, b"1")
+            signal.pause()
+            txn.abort()
+        os.read(ready, 1)
+        for each in (ready, write):
+            os.close(each)
+        held = open_environment(settings.path, settings.map_bytes, sync=False).env
+        self.assertIn(str(child), held.readers())
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        held.close()
+        env = open_environment(settings.path, settings.map_bytes, sync=False).env
+        self.addCleanup(env.close)
+        self.assertNotIn(str(child), env.readers())
