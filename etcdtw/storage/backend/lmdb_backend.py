@@ -265,7 +265,7 @@ class LmdbBackend:
         self._durable = (batch.entry_index, batch.entry_term)
         self._close_old_views()
         self._tell_durable()
-        if self._defragmenting is not None:
+        if self._defragmenting is not None and not self._batches:
             self._copy()
         else:
             self._go_on()
@@ -348,7 +348,12 @@ class LmdbBackend:
             failed(self._failed or StorageError(f"{self.settings.path}: no space left on device"))
         else:
             self._defragmenting = (done, failed)
-            if not self._batches:
+            if self._dirty:
+                # What was deleted is not to be copied.
+                self._seal()
+                if len(self._batches) == 1:
+                    self._write()
+            elif not self._batches:
                 self._copy()
 
     def _copy(self) -> None:
