@@ -51,8 +51,7 @@ RECEIVE_MARGIN_BYTES = 512 * 1024
 """What a gRPC message may have beyond the largest request (etcd's allowance)."""
 
 OVERLAY_BYTES_MAX = 32 << 20
-"""With more than this on its way to the keyspace's disk new requests are refused; the backend gives
-up at twice as much."""
+"""With more than this on its way to the keyspace's disk new requests wait."""
 
 AUTH_IS_ON = Unimplemented(
     "etcdserver: authentication is enabled in this data, and this build cannot check users yet"
@@ -217,9 +216,11 @@ def assemble_core(
 
     auth.on_change.append(auth_changed)
     auth_changed()
-    replica.on_turn_end.append(
-        lambda: setattr(submitter, "is_overloaded", backend.overlay_bytes() > OVERLAY_BYTES_MAX)
+    # On a full disk nothing gets better by waiting, and the alarm must get into the log.
+    replica.holds_back = lambda: (
+        backend.overlay_bytes() > OVERLAY_BYTES_MAX and not backend.no_space
     )
+    backend.on_durable.append(lambda index: replica.wake())
     return Core(
         settings=settings,
         member_id=opened.member_id,

@@ -86,6 +86,7 @@ class IDurableBackend(IBackend):
         "Callables without arguments, called after every commit that failed for lack of space. "
         "Nothing is lost: it is tried again, and reads go on seeing everything."
     )
+    no_space = Attribute("Whether the last commit failed for lack of space.")
     on_fatal = Attribute("Callables that get the StorageError after which nothing is written.")
 
     def overlay_bytes() -> int:

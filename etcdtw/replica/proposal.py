@@ -90,6 +90,11 @@ class ProposalQueue:
         """How many wait to be handed to Raft."""
         return len(self._new)
 
+    @property
+    def new_bytes(self) -> int:
+        """Their size."""
+        return sum(len(each.data) for each in self._new)
+
     def expire(self, now: float) -> None:
         """Answer those that waited too long. Whether they take effect later is unknown."""
         late = []

@@ -38,6 +38,9 @@ from etcdtw.replica.reads import ReadQueue, Waiter
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
 
+HELD_BYTES_MAX = 64 << 20
+"""Of requests that are held back, beyond which more are refused."""
+
 LOOKS_MAX = 3
 """How often a turn waits for one more look at the sockets while requests keep coming. Measured
 with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,000, six 73,600; on
@@ -93,6 +96,10 @@ class Replica:
         self._flush_due = False
         self._looks = 0
         self._last_count = 0
+        self._held_bytes = 0
+        self.holds_back: Callable[[], bool] = lambda: False
+        """Asked each turn: while it says True, new requests wait. Who sets it wakes the replica
+        when that changes."""
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.reads_served = 0
@@ -150,6 +157,12 @@ class Replica:
         if self.node.committed > self.machine.applied_index + APPLY_BACKLOG_MAX:
             proposal.done(TooManyRequests())
             return
+        if self._held_bytes:
+            self._held_bytes += len(proposal.data)
+            if self._held_bytes > HELD_BYTES_MAX:
+                self._held_bytes -= len(proposal.data)
+                proposal.done(TooManyRequests())
+                return
         self._proposals.add(proposal, self._clock.seconds())
         if self._turn is None:
             self.wake()
@@ -246,7 +259,11 @@ class Replica:
         now = self._clock.seconds()
         turn_ends = now + self._settings.turn_seconds
         if self._proposals.new_count:
-            self._proposals.hand_over(node)
+            if self.holds_back():
+                self._held_bytes = self._held_bytes or self._proposals.new_bytes
+            else:
+                self._held_bytes = 0
+                self._proposals.hand_over(node)
         self._reads.hand_over(node, now)
         while not self._stopped and node.has_ready():
             ready = node.take_ready()

@@ -8,7 +8,7 @@ from etcdtw.errors import LeaderChanged, Stopped, TimedOut, TooManyRequests
 from etcdtw.raft.codec import encode_conf_change
 from etcdtw.raft.messages import ConfChange, ConfChangeType, Entry, MessageType
 from etcdtw.replica.proposal import ConfChangeProposal
-from etcdtw.replica.replica import APPLY_BACKLOG_MAX, LOOKS_MAX
+from etcdtw.replica.replica import APPLY_BACKLOG_MAX, HELD_BYTES_MAX, LOOKS_MAX
 from tests.replica.floor import OTHER, OWN, REQUEST_SECONDS, THIRD, TICK_SECONDS, Floor
 
 ALL = (OWN, OTHER, THIRD)
@@ -230,6 +230,35 @@ class LoneTests(SynchronousTestCase):
         floor.machine.applied_index = floor.node.committed - APPLY_BACKLOG_MAX - 1
         floor.propose("a")
         self.assertIsInstance(floor.answers["a"], TooManyRequests)
+
+    def test_held_back(self) -> None:
+        """While the keyspace's disk is too far behind, new requests wait; they go on in their
+        order, time out as ever, and are refused when too many bytes of them wait."""
+        floor = Floor()
+        floor.start()
+        floor.replica.holds_back = lambda: True
+        for name in ("late", "a", "b"):
+            floor.propose(name)
+            floor.settle()
+            if name == "late":
+                floor.tick(int(REQUEST_SECONDS / TICK_SECONDS) - 1)
+        self.assertEqual(floor.answers, {})
+        floor.tick(3)
+        self.assertIsInstance(floor.answers.pop("late"), TimedOut)
+        floor.replica.holds_back = lambda: False
+        floor.replica.wake()
+        floor.settle()
+        self.assertEqual(floor.answers, {"a": "result of a", "b": "result of b"})
+        floor.replica.holds_back = lambda: True
+        large = "x" * (HELD_BYTES_MAX // 2)
+        for name in ("c", "d" + large, "e" + large):
+            floor.propose(name)
+            floor.settle()
+        self.assertIsInstance(floor.answers["e" + large], TooManyRequests)
+        floor.replica.holds_back = lambda: False
+        floor.replica.wake()
+        floor.settle()
+        self.assertEqual(floor.answers["c"], "result of c")
 
     def test_leading_once_per_term(self) -> None:
         """``on_leading`` runs when the first own entry of the term is applied, once, and

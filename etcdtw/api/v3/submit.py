@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from etcdtw.auth import Caller
-from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge, TooManyRequests
+from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest, RequestHeader
 from etcdtw.replica.proposal import Proposal
 from etcdtw.replica.replica import Replica
@@ -80,8 +80,6 @@ class Submitter:
         self._quota = quota
         self._max_request_bytes = max_request_bytes
         self._raise_no_space = raise_no_space
-        self.is_overloaded = False
-        """The keyspace's disk is behind by more than memory should hold."""
         self.caller: Caller | None = None
         """In whose name requests are made; None while auth is off."""
 
@@ -106,9 +104,6 @@ class Submitter:
             data = entry_data_for(kind, raw, replica.ids.next(), caller)
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
-        if self.is_overloaded:
-            done(TooManyRequests())
-            return
         if cost and self._quota.exceeded_by(cost):
             self._raise_no_space(lambda: done(NoSpace()))
             return

@@ -79,6 +79,7 @@ class MemoryBackend:
         self.on_durable: list[Callable[[int], None]] = []
         self.on_no_space: list[Callable[[], None]] = []
         self.on_fatal: list[Callable[[StorageError], None]] = []
+        self.no_space = False
         self._buckets: dict[bytes, _Bucket] = {}
         self._entry = (0, 0)
         self._durable_entry = (0, 0)
