@@ -156,9 +156,11 @@ def assemble_core(
         RaftConfig(id=opened.member_id, election_ticks=election_ticks, pre_vote=settings.pre_vote),
         dice,
     )
+    durable = DurableLog(opened.wal, opened.tail, worker, background)
+    durable.disk_is_busy = lambda: exports.is_running
     replica = Replica(
         node,
-        DurableLog(opened.wal, opened.tail, worker, background),
+        durable,
         applier,
         transport,
         clock,

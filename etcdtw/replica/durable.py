@@ -46,6 +46,8 @@ class DurableLog:
         self._saved_state, _ = tail.initial_state()
         self._held: HardState | None = None
         self._preparing = False
+        self.disk_is_busy: Callable[[], bool] = lambda: False
+        """Whether somebody else has much to write just now, so that any sync may take long."""
 
     def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
         """Hand both to the WAL; True when a sync must follow before anybody may rely on them.
@@ -71,7 +73,7 @@ class DurableLog:
         """Whether the disk is quick enough for a sync in the turn; ``others_wait`` tells whether
         anybody would miss the reactor meanwhile."""
         limit = self._inline_seconds if others_wait else 10 * self._inline_seconds
-        return self._average_seconds < limit
+        return self._average_seconds < limit and not self.disk_is_busy()
 
     def begin_sync(self) -> None:
         """Have the disk begin with what was appended; ``sync`` must follow in this turn."""

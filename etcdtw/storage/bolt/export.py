@@ -30,10 +30,16 @@ def export_keyspace(path: str, target: str, parent: int | None = None) -> int:
                 raise StorageError("the member that wanted the export has ended")
             print(written, flush=True)
 
+    # What a member wants is sent at once, and gone when the machine is.
+    sync = parent is None
     view = open_view(path, map_bytes(os.path.getsize(path)), "export")
     try:
         return write_bolt(
-            target, view.buckets(), lambda bucket: view.scan(bucket, b"", None), progress=progress
+            target,
+            view.buckets(),
+            lambda bucket: view.scan(bucket, b"", None),
+            progress=progress,
+            sync=sync,
         )
     finally:
         view.close()

@@ -50,6 +50,11 @@ class Exports:
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a child is at work, and the disk with it."""
+        return self._child is not None
+
     def start(
         self, done: Callable[[Exported], None], failed: Callable[[BaseException], None]
     ) -> None:

@@ -27,6 +27,8 @@ from etcdtw.storage.bolt.pages import (
 PAGE_BYTES = 4096
 _FIRST_PAGE = 2
 _BUFFER_BYTES = 1 << 20
+_LEAF_PAGES_MAX = 8
+_UNUSED_SHARE = 4
 
 Scan = Callable[[bytes], Iterator[tuple[bytes, bytes]]]
 
@@ -38,9 +40,10 @@ def write_bolt(
     *,
     page_size: int = PAGE_BYTES,
     progress: Callable[[int], None] = lambda written: None,
+    sync: bool = True,
 ) -> int:
     """Write the records of ``scan(bucket)``, in ascending key order, for each bucket; the size in
-    bytes. The file is whole and on disk when this returns.
+    bytes. The file is whole when this returns, and with ``sync`` on disk.
 
     ``progress`` is told the bytes written so far, about every megabyte. StorageError for records
     that bbolt cannot hold or that are not in order; OSError.
@@ -59,7 +62,8 @@ def write_bolt(
         for number in range(_FIRST_PAGE):
             file.write(_meta_page(number, page_size, root, pages.count))
         file.flush()
-        os.fsync(fd)
+        if sync:
+            os.fsync(fd)
     return pages.count * page_size
 
 
@@ -117,7 +121,7 @@ class _Tree:
             )
         self._last = key
         leaf = self._leaf
-        if leaf.keys and leaf.bytes_with(key, value) > self._pages.size:
+        if leaf.keys and leaf.is_full(key, value, self._pages.size):
             self._close(leaf, 0)
             leaf = self._leaf = _Leaf()
         leaf.add(key, value, flags)
@@ -156,11 +160,16 @@ class _Leaf:
     def first(self) -> bytes:
         return self.keys[0] if self.keys else b""
 
-    def bytes_with(self, key: bytes, value: bytes) -> int:
-        return self._bytes + LEAF_ELEMENT.size + len(key) + len(value)
+    def is_full(self, key: bytes, value: bytes, page_bytes: int) -> bool:
+        """Whether to begin another leaf with this element. One whose last page would be mostly
+        empty goes on into the next page instead, so that large values waste little."""
+        if self._bytes + LEAF_ELEMENT.size + len(key) + len(value) <= page_bytes:
+            return False
+        unused = -self._bytes % page_bytes
+        return unused <= page_bytes // _UNUSED_SHARE or self._bytes > _LEAF_PAGES_MAX * page_bytes
 
     def add(self, key: bytes, value: bytes, flags: int) -> None:
-        self._bytes = self.bytes_with(key, value)
+        self._bytes += LEAF_ELEMENT.size + len(key) + len(value)
         self.keys.append(key)
         self._values.append(value)
         self._flags.append(flags)
