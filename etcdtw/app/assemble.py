@@ -177,7 +177,7 @@ def assemble_core(
     replica.on_following.append(lessor.demote)
 
     no_space = NoSpaceAlarm(replica, alarms, opened.member_id)
-    submitter = Submitter(replica, quota, settings.max_request_bytes, no_space.raise_alarm)
+    submitter = Submitter(replica, quota, settings.max_request_bytes, no_space)
     applier.on_over_quota.append(no_space.raise_alarm)
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)

@@ -13,8 +13,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
+from etcdtw.api.gateway.gateway import Gateway
+from etcdtw.api.http.access import Access
 from etcdtw.api.http.factory import HttpFactory
+from etcdtw.api.http.requests import Resource
 from etcdtw.api.http.resources import Health, Members, Version
+from etcdtw.api.http.site import Site
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
@@ -27,7 +31,7 @@ from etcdtw.ids import format_id
 from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.replica.interfaces import NoPeers
-from etcdtw.rpc import ClientPortFactory, ServerSettings
+from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
@@ -39,6 +43,8 @@ from etcdtw.storage.worker import ThreadWorker
 from etcdtw.version import CLUSTER_VERSION, parsed_version
 
 PURGE_SECONDS = 30.0
+HTTP_MARGIN_BYTES = 1 << 20
+"""What a gateway request may have beyond its base64."""
 
 log = Logger(namespace="etcdtw.member")
 
@@ -71,6 +77,7 @@ class Member(Service):
         self._client_gate = Gate()
         self._peer_gate = Gate()
         self._client_factory: ClientPortFactory | None = None
+        self._gateway: Gateway | None = None
         self._workers: list[ThreadWorker] = []
         self._backend: LmdbBackend | None = None
         self._exports = Exports(
@@ -165,28 +172,36 @@ class Member(Service):
 
     def _client_side(self, core: Core) -> ClientPortFactory:
         settings = self.settings
-        cluster = MemberCluster(core.cluster_id, core.members)
-        routes = {
+        flusher = Flusher(self._reactor)
+        message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
+        pages: dict[bytes, Resource] = {
             b"/health": Health(MemberHealth(core.replica, core.alarms)),
-            b"/version": Version(cluster),
+            b"/version": Version(MemberCluster(core.cluster_id, core.members)),
         }
+        trees: dict[bytes, Resource] = {}
+        if settings.enable_grpc_gateway:
+            self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
+            trees[b"/v3/"] = self._gateway
+        site = Site(pages, trees, Access(settings.cors, settings.host_whitelist))
         return ClientPortFactory(
             core.router,
-            HttpFactory(routes, self._reactor, cors=True),
+            # Base64 takes four bytes for three.
+            HttpFactory(site, self._reactor, 2 * message_bytes_max + HTTP_MARGIN_BYTES),
             ServerSettings(
-                max_receive_bytes=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
+                max_receive_bytes=message_bytes_max,
                 max_concurrent_streams=settings.max_concurrent_streams,
                 keepalive_min_time=settings.grpc_keepalive_min_time,
                 keepalive_interval=settings.grpc_keepalive_interval,
                 keepalive_timeout=settings.grpc_keepalive_timeout,
             ),
             self._reactor,
+            flusher,
         )
 
     def _peer_side(self, core: Core) -> HttpFactory:
         cluster = MemberCluster(core.cluster_id, core.members)
-        routes = {b"/version": Version(cluster), b"/members": Members(cluster)}
-        return HttpFactory(routes, self._reactor, cors=False)
+        pages = {b"/version": Version(cluster), b"/members": Members(cluster)}
+        return HttpFactory(Site(pages), self._reactor)
 
     # --- becoming ready ------------------------------------------------------------------------
 
@@ -265,6 +280,8 @@ class Member(Service):
             each.stop()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
+        if self._gateway is not None:
+            self._gateway.stop()
         if self._client_factory is not None:
             waiting.append(self._client_factory.stop())
         return DeferredList(waiting).addCallback(self._close)

@@ -1,37 +1,57 @@
-"""HTTP/1.1 on a port: a path finds its page, and whatever is not listed is etcd's 404."""
+"""HTTP/1.1 on a port, by ``twisted.web``'s channel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
-from twisted.web.http import HTTPChannel, Request, datetimeToString
+from twisted.web.http import HTTPChannel, Request
 
-from etcdtw.api.http.resources import HttpRequest, Page, plain_error
+from etcdtw.api.http.requests import HttpRequest
+from etcdtw.api.http.site import Site
 
 IDLE_SECONDS = 60.0
 """How long a connection may keep us waiting for the next bytes of a request."""
 
-_CORS_HEADERS = (
-    (b"access-control-allow-headers", b"accept, content-type, authorization"),
-    (b"access-control-allow-methods", b"POST, GET, OPTIONS, PUT, DELETE"),
-    (b"access-control-allow-origin", b"*"),
+BODY_BYTES_MAX = 64 << 20
+"""The largest request body that is read. The gateway refuses messages much sooner."""
+
+_TOO_LARGE = (
+    b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
 
 
 class RoutedRequest(Request):
-    """A request that the pages of its factory answer."""
+    """A request that the site of its factory answers."""
+
+    _parsePOSTFormSubmission = False  # bodies are JSON, whatever their type says
+
+    def gotLength(self, length: int | None) -> None:
+        # In memory: its size is bounded, and the reactor must not wait for a disk.
+        self.content = BytesIO()
+        if length is not None:
+            self._check(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        assert self.content is not None, "a body came before its headers"
+        self._check(self.content.tell() + len(data))
+        self.content.write(data)
+
+    def _check(self, size: int) -> None:
+        channel: Any = self.channel
+        if size > channel.factory.body_bytes_max and not channel.transport.disconnecting:
+            channel.transport.write(_TOO_LARGE)
+            channel.loseConnection()
 
     def process(self) -> None:
         factory: HttpFactory = self.channel.factory
-        factory.serve(self)
+        factory.site.serve(self)
 
 
 class HttpFactory(ServerFactory[Any]):
-    """Serves the pages of one port. Paths match as a whole: ``/health/`` is not ``/health``. With
-    ``cors`` the pages of any web site may read the answers.
+    """Serves a site.
 
     It does without ``twisted.web.server``, whose sessions, templates and perspective broker would
     take 3 MiB of every member's memory, and without an access log, which etcd has not either.
@@ -39,10 +59,12 @@ class HttpFactory(ServerFactory[Any]):
 
     noisy = False
 
-    def __init__(self, routes: Mapping[bytes, Page], clock: IReactorTime, cors: bool) -> None:
-        self._routes = routes
+    def __init__(
+        self, site: Site, clock: IReactorTime, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
+        self.site = site
+        self.body_bytes_max = body_bytes_max
         self._clock = clock
-        self._cors = cors
 
     def buildProtocol(self, addr: object) -> HTTPChannel:
         channel: Any = HTTPChannel()
@@ -51,21 +73,6 @@ class HttpFactory(ServerFactory[Any]):
         channel.callLater = self._clock.callLater
         channel.timeOut = IDLE_SECONDS
         return cast(HTTPChannel, channel)
-
-    def serve(self, request: HttpRequest) -> None:
-        """Answer, now or when the page is ready to."""
-        request.setHeader(b"date", datetimeToString())
-        if self._cors:
-            for name, value in _CORS_HEADERS:
-                request.setHeader(name, value)
-        page = self._routes.get(request.path)
-        if page is None:
-            body: bytes | None = plain_error(request, 404, "404 page not found")
-        else:
-            body = page.render(request)
-        if body is not None:
-            request.write(body)
-            request.finish()
 
     def log(self, request: HttpRequest) -> None:
         """For the channel: a request was answered."""

@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from twisted.internet.defer import Deferred
-
+from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
 from etcdtw.version import ETCD_VERSION
-
-
-class HttpRequest(Protocol):
-    """What pages need of ``twisted.web.http.Request``."""
-
-    @property
-    def method(self) -> bytes: ...
-
-    @property
-    def path(self) -> bytes: ...
-
-    @property
-    def args(self) -> Any: ...
-
-    def setResponseCode(self, code: int) -> None: ...
-
-    def setHeader(self, name: bytes, value: bytes) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def notifyFinish(self) -> Deferred[None]: ...
 
 
 class HealthView(Protocol):
@@ -60,24 +36,11 @@ def _compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def answer(request: HttpRequest, status: int, body: bytes, content_type: bytes) -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", content_type)
-    request.setHeader(b"content-length", b"%d" % len(body))
-    return body
-
-
-def plain_error(request: HttpRequest, status: int, text: str) -> bytes:
-    """An error as Go's HTTP server words it."""
-    request.setHeader(b"x-content-type-options", b"nosniff")
-    return answer(request, status, text.encode() + b"\n", b"text/plain; charset=utf-8")
-
-
 class Page:
     """Something to GET. A body of None means that the page finishes the request later."""
 
-    def render(self, request: HttpRequest) -> bytes | None:
-        if request.method not in (b"GET", b"HEAD"):
+    def render(self, request: HttpRequest, path: bytes) -> bytes | None:
+        if request.method != b"GET":
             request.setHeader(b"allow", b"GET")
             return plain_error(request, 405, "Method Not Allowed")
         return self.show(request)
@@ -115,7 +78,9 @@ class Health(Page):
     @staticmethod
     def _say(request: HttpRequest, reason: str) -> bytes:
         body = _compact({"health": "false" if reason else "true", "reason": reason})
-        return answer(request, 503 if reason else 200, body, b"text/plain; charset=utf-8")
+        if reason:
+            return plain_error(request, 503, body.decode())
+        return answer(request, 200, body, b"text/plain; charset=utf-8")
 
 
 class Version(Page):

@@ -21,10 +21,21 @@ class NoSpaceAlarm:
         self._waiting: list[Callable[[], None]] = []
 
     def raise_alarm(self, done: Callable[[], None] = lambda: None) -> None:
-        """Call ``done`` once the alarm is raised, or cannot be for now."""
+        """Call ``done`` once this member's alarm is raised, or cannot be for now."""
         if any(each.memberID == self._member_id for each in self._alarms.get(NOSPACE)):
             done()
-            return
+        else:
+            self._propose(done)
+
+    def raise_first(self, done: Callable[[], None]) -> None:
+        """The same, unless any member's alarm stands: a request that was refused because of it
+        says nothing about this member's space."""
+        if self._alarms.get(NOSPACE):
+            done()
+        else:
+            self._propose(done)
+
+    def _propose(self, done: Callable[[], None]) -> None:
         self._waiting.append(done)
         if len(self._waiting) > 1:
             return

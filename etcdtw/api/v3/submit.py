@@ -63,6 +63,17 @@ class Quota(Protocol):
     def exceeded_by(self, cost: int) -> bool: ...
 
 
+class NoSpaceAlarm(Protocol):
+    """Proposes the alarm and calls ``done`` once it is applied or has failed: whoever was told
+    that there is no space must find the alarm raised."""
+
+    def raise_alarm(self, done: Callable[[], None]) -> None:
+        """This member's, where it does not stand."""
+
+    def raise_first(self, done: Callable[[], None]) -> None:
+        """This member's, where none stands."""
+
+
 class Submitter:
     """Puts requests into the log: numbered, within the size limit and, where they take space,
     within the quota."""
@@ -72,14 +83,12 @@ class Submitter:
         replica: Replica,
         quota: Quota,
         max_request_bytes: int,
-        raise_no_space: Callable[[Callable[[], None]], None],
+        no_space: NoSpaceAlarm,
     ) -> None:
-        """``raise_no_space`` proposes the alarm and calls its argument once it is applied or has
-        failed: whoever was told that there is no space must find the alarm raised."""
         self._replica = replica
         self._quota = quota
         self._max_request_bytes = max_request_bytes
-        self._raise_no_space = raise_no_space
+        self._no_space = no_space
         self.caller: Caller | None = None
         """In whose name requests are made; None while auth is off."""
 
@@ -105,7 +114,7 @@ class Submitter:
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
         if cost and self._quota.exceeded_by(cost):
-            self._raise_no_space(lambda: done(NoSpace()))
+            self._no_space.raise_alarm(lambda: done(NoSpace()))
             return
         replica.propose(Proposal(data, kind, request, done))
 
@@ -117,7 +126,7 @@ class Submitter:
             if isinstance(result, bytes):
                 reply(result)
             elif isinstance(result, NoSpace):
-                self._raise_no_space(lambda: call.fail(result))
+                self._no_space.raise_first(lambda: call.fail(result))
             else:
                 assert isinstance(result, EtcdError), f"no answer in {result!r}"
                 call.fail(result)

@@ -1,0 +1,72 @@
+"""What pages need of an HTTP request, and answers as Go's HTTP server words them."""
+
+from __future__ import annotations
+
+from typing import IO, Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+
+class HttpRequest(Protocol):
+    """The part of ``twisted.web.http.Request`` that pages use."""
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def uri(self) -> bytes: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+    @property
+    def args(self) -> Any: ...
+
+    @property
+    def content(self) -> IO[bytes] | None: ...
+
+    @property
+    def requestHeaders(self) -> Any: ...
+
+    def getHeader(self, key: bytes) -> bytes | None: ...
+
+    def isSecure(self) -> bool: ...
+
+    def getClientAddress(self) -> object: ...
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None: ...
+
+    def setHeader(self, name: bytes, value: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def notifyFinish(self) -> Deferred[None]: ...
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+
+class Resource(Protocol):
+    """What answers the requests for a path."""
+
+    def render(self, request: HttpRequest, path: bytes) -> bytes | None:
+        """The body, with status and headers set; None if the request is finished later."""
+
+
+# Those of net/http that Twisted has not, or words otherwise.
+PHRASES = {421: b"Misdirected Request", 429: b"Too Many Requests", 504: b"Gateway Timeout"}
+
+
+def answer(request: HttpRequest, status: int, body: bytes, content_type: bytes) -> bytes:
+    request.setResponseCode(status, PHRASES.get(status))
+    request.setHeader(b"content-type", content_type)
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body
+
+
+def plain_error(request: HttpRequest, status: int, text: str) -> bytes:
+    request.setHeader(b"x-content-type-options", b"nosniff")
+    return answer(request, status, text.encode() + b"\n", b"text/plain; charset=utf-8")

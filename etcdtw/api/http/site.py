@@ -1,0 +1,80 @@
+"""Which resource answers which path, as Go's ``ServeMux`` decides it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote_to_bytes
+
+from twisted.web.http import datetimeToString
+
+from etcdtw.api.http.access import Access
+from etcdtw.api.http.requests import HttpRequest, Resource, plain_error
+
+_OLD_PREFIXES = re.compile(rb"/v3(?:beta|alpha)/")
+"""Of the JSON gateway: etcd 3.3 began with them, and clients of that time still ask for them."""
+
+
+class Site:
+    """``pages`` answer exactly their paths (``/health/`` is not ``/health``), ``trees`` all that
+    begins with theirs (which end in a slash). Without ``access`` there are no rules for browsers.
+    """
+
+    def __init__(
+        self,
+        pages: Mapping[bytes, Resource],
+        trees: Mapping[bytes, Resource] | None = None,
+        access: Access | None = None,
+    ) -> None:
+        self._pages = pages
+        self._trees = tuple((trees or {}).items())
+        self._access = access
+
+    def serve(self, request: HttpRequest) -> None:
+        """Answer, now or when the resource is ready to."""
+        request.setHeader(b"date", datetimeToString())
+        body = self._answer(request)
+        if body is not None:
+            request.write(body)
+            request.finish()
+
+    def _answer(self, request: HttpRequest) -> bytes | None:
+        if self._access is not None:
+            refusal = self._access.refusal(request)
+            if refusal is not None:
+                return refusal
+        path = request.path
+        page = self._pages.get(path)
+        if page is not None:
+            return page.render(request, path)
+        path = unquote_to_bytes(path)
+        old = _OLD_PREFIXES.match(path)
+        if old is not None:
+            path = b"/v3/" + path[old.end() :]
+        clean = self._clean(path)
+        if clean != path:
+            return _moved(request, clean)
+        page = self._pages.get(path)
+        if page is None:
+            page = next((tree for prefix, tree in self._trees if path.startswith(prefix)), None)
+        if page is None:
+            return plain_error(request, 404, "404 page not found")
+        return page.render(request, path)
+
+    def _clean(self, path: bytes) -> bytes:
+        """The path without empty and dotted parts; a tree's name alone gets its slash."""
+        if not path.startswith(b"/"):
+            return path
+        clean = b"/" + posixpath.normpath(path).lstrip(b"/")
+        named = clean + b"/"
+        ends_open = path.endswith(b"/") and clean != b"/"
+        return named if ends_open or any(named == prefix for prefix, _ in self._trees) else clean
+
+
+def _moved(request: HttpRequest, path: bytes) -> bytes:
+    _, mark, query = request.uri.partition(b"?")
+    request.setResponseCode(301)
+    request.setHeader(b"location", quote(path).encode() + mark + query)
+    request.setHeader(b"content-length", b"0")
+    return b""
