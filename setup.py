@@ -16,6 +16,7 @@ RUNTIME = [
     "lmdb>=1.4",
     "sortedcontainers>=2.4",
     "PyYAML>=6.0",
+    "prometheus-client>=0.20",
 ]
 TEST = [
     "hypothesis>=6.100",

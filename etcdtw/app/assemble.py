@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from etcdtw.api.metrics.sources import Sources
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
@@ -30,11 +31,11 @@ from etcdtw.ids import RequestIds
 from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor, ttl_seconds_min
 from etcdtw.membership import Members
-from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
 from etcdtw.raft import RaftConfig
+from etcdtw.replica.compactions import Compactions
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.replica import Replica, ReplicaSettings
@@ -77,6 +78,7 @@ class Core:
     watches: WatchService
     expirer: LeaseExpirer
     compactor: RevisionCompactor | PeriodicCompactor | None
+    sources: Sources
 
     def start(self) -> None:
         self.replica.start()
@@ -143,12 +145,10 @@ def assemble_core(
     if opened.snapshot.index:
         applier.resume(opened.snapshot)
 
-    def compact(job: Compaction) -> None:
-        slices.run(lambda: _compaction_step(job, backend))
-
-    applier.on_compaction.append(compact)
+    compactions = Compactions(slices, backend, clock, wall_seconds)
+    applier.on_compaction.append(compactions.run)
     for unfinished in store.compactions:
-        compact(unfinished)
+        compactions.run(unfinished)
 
     ids = RequestIds(opened.member_id, int(wall_seconds() * 1000))
     node = consensus(
@@ -170,6 +170,7 @@ def assemble_core(
             request_seconds=5.0 + 2 * settings.election_timeout / 1000,
         ),
     )
+    replica.on_applied.append(lambda _, seconds: applier.times.took(seconds))
     replica.on_term.append(lambda term: setattr(header, "term", term))
     replica.on_leading.append(
         lambda: lessor.promote(settings.election_timeout / 1000, clock.seconds())
@@ -185,9 +186,10 @@ def assemble_core(
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
     ClusterService(replica, members, header).register(router)
-    MaintenanceService(
-        replica, store, backend, alarms, submitter, slices, exports, header
-    ).register(router)
+    maintenance = MaintenanceService(
+        replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
+    )
+    maintenance.register(router)
     hub = WatchHub(store)
     watches = WatchService(
         hub,
@@ -250,15 +252,25 @@ def assemble_core(
             clock, lessor, submitter, settings.experimental_enable_lease_checkpoint
         ),
         compactor=_compactor(settings, clock, store, submitter, replica),
+        sources=Sources(
+            member_id=opened.member_id,
+            quota_bytes=settings.quota_backend_bytes,
+            replica=replica,
+            store=store,
+            backend=backend,
+            members=members,
+            lessor=lessor,
+            auth=auth,
+            v2store=v2store,
+            apply_times=applier.times,
+            compactions=compactions,
+            maintenance=maintenance,
+            watches=watches,
+            router=router,
+            snap_files=snap_files,
+            exports=exports,
+        ),
     )
-
-
-def _compaction_step(job: Compaction, backend: IDurableBackend) -> bool:
-    """Records that a compaction removes belong to no entry; ending the last one again makes their
-    removal durable, and a compaction that a crash cuts short is taken up again."""
-    done = job.step()
-    backend.end_entry(*backend.consistent_index())
-    return done
 
 
 def _compactor(

@@ -15,11 +15,14 @@ from twisted.logger import Logger
 
 from etcdtw.api.gateway.gateway import Gateway
 from etcdtw.api.http.access import Access
+from etcdtw.api.http.checks import member_checks
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.requests import Resource
 from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.site import Site
 from etcdtw.api.http.views import MemberCluster, MemberHealth
+from etcdtw.api.metrics.member import families
+from etcdtw.api.metrics.page import MetricsPage
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
@@ -76,6 +79,7 @@ class Member(Service):
         self._ports: list[IListeningPort] = []
         self._client_gate = Gate()
         self._peer_gate = Gate()
+        self._metrics_gate = Gate()
         self._client_factory: ClientPortFactory | None = None
         self._gateway: Gateway | None = None
         self._workers: list[ThreadWorker] = []
@@ -97,6 +101,7 @@ class Member(Service):
             [
                 ("listen-peer-urls", settings.listen_peer_urls, self._peer_gate),
                 ("listen-client-urls", settings.listen_client_urls, self._client_gate),
+                ("listen-metrics-urls", settings.listen_metrics_urls, self._metrics_gate),
             ],
         )
         try:
@@ -174,16 +179,21 @@ class Member(Service):
         settings = self.settings
         flusher = Flusher(self._reactor)
         message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
+        view = MemberHealth(core.replica, core.alarms)
+        health = Health(view)
         pages: dict[bytes, Resource] = {
-            b"/health": Health(MemberHealth(core.replica, core.alarms)),
+            b"/health": health,
             b"/version": Version(MemberCluster(core.cluster_id, core.members)),
         }
+        checks = member_checks(view)
+        for each in checks:
+            pages.update(each.pages())
         trees: dict[bytes, Resource] = {}
         if settings.enable_grpc_gateway:
             self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
             trees[b"/v3/"] = self._gateway
         site = Site(pages, trees, Access(settings.cors, settings.host_whitelist))
-        return ClientPortFactory(
+        factory = ClientPortFactory(
             core.router,
             # Base64 takes four bytes for three.
             HttpFactory(site, self._reactor, 2 * message_bytes_max + HTTP_MARGIN_BYTES),
@@ -197,6 +207,11 @@ class Member(Service):
             self._reactor,
             flusher,
         )
+        metrics = MetricsPage(families(core.sources, health, factory, checks))
+        pages[b"/metrics"] = metrics
+        observed = {path: page for path, page in pages.items() if path != b"/version"}
+        self._metrics_gate.open(HttpFactory(Site(observed), self._reactor))
+        return factory
 
     def _peer_side(self, core: Core) -> HttpFactory:
         cluster = MemberCluster(core.cluster_id, core.members)

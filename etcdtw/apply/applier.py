@@ -17,6 +17,7 @@ from etcdtw.apply.auth import AuthChecks
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.quota import COST_PER_BYTE_MAX, Quota, request_cost
 from etcdtw.apply.requests import V2, caller_of, decode_request
+from etcdtw.apply.times import ApplyTimes
 from etcdtw.auth import AuthStore
 from etcdtw.errors import Corrupt, CorruptError, EtcdError, NoSpace
 from etcdtw.lease.apply import LeaseApplier
@@ -72,6 +73,7 @@ class Applier:
         self._auth_checks = AuthChecks(auth, leases.keys_of)
         self._open_handlers = dict(self._handlers)
         self.applied_index = 0
+        self.times = ApplyTimes()
         self.on_over_quota: list[Callable[[], None]] = []
         self.on_compaction: list[Callable[[Compaction], None]] = []
         self._consistent_index, _ = backend.consistent_index()
@@ -95,7 +97,9 @@ class Applier:
         is_new = entry.index > self._consistent_index
         try:
             if kind == V2:
-                return apply_v2_request(self._v2store, self._members, request, is_new)
+                answer = apply_v2_request(self._v2store, self._members, request, is_new)
+                self.times.count(kind, True)
+                return answer
             if not is_new:
                 return None  # the backend holds this entry's changes already
             handler = self._open_handlers.get(kind)
@@ -107,7 +111,9 @@ class Applier:
                 self._auth_checks.check(kind, caller_of(entry.data or b""), request)
             result = handler(request)
         except (EtcdError, V2Error) as refused:
+            self.times.count(kind, False)
             return refused
+        self.times.count(kind, True)
         if kind != "put":
             self._quota.look_again()  # tombstones, for one, are not asked for
         if (

@@ -53,6 +53,7 @@ class KvApplier:
     def range_one(self, key: bytes) -> bytes:
         """The response to a request for one key and nothing more."""
         store = self._store
+        store.ranges += 1
         chunk = store.current_chunk(key)
         header = self._header.encode(store.revision)
         return header if chunk is None else header + chunk + b"\x20\x01"
@@ -83,6 +84,7 @@ class KvApplier:
         """Raises what the puts and ranges of the branches taken raise, before the first write."""
         plan = TxnPlan(self._store, request)
         plan.check(self._store, self._leases)
+        self._store.txns += 1
         txn = self._store.write()
         rest = plan.run(self._store, txn)
         return self._header.encode(txn.end()) + rest

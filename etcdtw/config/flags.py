@@ -226,7 +226,7 @@ SECTIONS = (
     Section("Profiling and Monitoring", (
         Flag("enable-pprof", SWITCH, "false", "Serve profiles under /debug/pprof/.", _LATER),
         Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs.", _LATER),
-        Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health.", _LATER),
+        Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health."),
     )),
     Section("Logging", (
         Flag("logger", TEXT, "zap", "Form of the log; only 'zap' (lines of JSON)."),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from math import ceil, inf
 from typing import Protocol
 
+from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import LeaseExists, LeaseNotFound, LeaseTTLTooLarge, NotLeader
 from etcdtw.lease.deadlines import Deadlines
 from etcdtw.pb.lease_pb2 import Lease
@@ -77,6 +78,9 @@ class Lessor:
         self._cut_short = False
         self._expiries = Deadlines()  # at or before the lease's real expiry
         self._checkpoints = Deadlines()
+        # How many there were so far, for metrics.
+        self.granted = self.revoked = self.renewed = self.expiries = 0
+        self.granted_ttls = Histogram(doubling(1.0, 24))
         self._recover()
 
     def __len__(self) -> int:
@@ -101,6 +105,8 @@ class Lessor:
             raise LeaseExists
         ttl = self._ttl[lease_id] = max(ttl, self._ttl_min)
         self._save(lease_id)
+        self.granted += 1
+        self.granted_ttls.observe(ttl)
         if self._primary:
             self._start(lease_id, now + ttl)
             self._schedule_checkpoint(lease_id, now)
@@ -113,6 +119,7 @@ class Lessor:
         """
         if lease_id not in self._ttl:
             raise LeaseNotFound
+        self.revoked += 1
         del self._ttl[lease_id]
         self._remaining.pop(lease_id, None)
         self._expiry.pop(lease_id, None)
@@ -221,6 +228,7 @@ class Lessor:
         if self._expiry[lease_id] <= now:
             raise LeaseNotFound
         self._remaining.pop(lease_id, None)
+        self.renewed += 1
         ttl = self._ttl[lease_id]
         # Its deadline stays where it is and is moved when it comes up. It must not move back,
         # which a lease that a promotion had extended could.
@@ -251,6 +259,7 @@ class Lessor:
             else:
                 self._expiries.set(due, now + EXPIRED_RETRY_SECONDS)
                 over.append(due)
+                self.expiries += 1
                 if len(over) == limit:
                     return over
         self._cut_short = True

@@ -57,6 +57,7 @@ class Compaction:
             dropped, exhausted = index.trim(self._key, self._bound, records_max)
             for revision in dropped:
                 backend.delete(b"key", backend_key(revision))
+            self._store.compacted_records += len(dropped)
             records_max -= len(dropped)
             keys_max -= 1
             if exhausted:

@@ -88,6 +88,10 @@ class IDurableBackend(IBackend):
     )
     no_space = Attribute("Whether the last commit failed for lack of space.")
     on_fatal = Attribute("Callables that get the StorageError after which nothing is written.")
+    commit_seconds = Attribute("Histogram: how long commits took.")
+    defragment_seconds = Attribute("Histogram: how long defragmentations took.")
+    is_defragmenting = Attribute("Whether one is under way.")
+    open_views = Attribute("How many views are open.")
 
     def overlay_bytes() -> int:
         """Memory that changes take which are not durable yet."""

@@ -88,6 +88,9 @@ class Store:
         other use."""
         self.backend = backend
         self.revision = 1
+        # How much was asked of it, for metrics.
+        self.puts = self.put_bytes = self.deletes = self.ranges = self.txns = 0
+        self.compacted_records = 0
         self.compacted = -1
         self.on_change: list[Callable[[int, list[Change]], None]] = []
         self.compactions: list[Compaction] = []
@@ -158,6 +161,7 @@ class Store:
     ) -> RangeResult:
         """``range`` where ``current`` is the revision to answer for: inside a transaction that
         changed something it is already the next one."""
+        self.ranges += 1
         if revision > current:
             raise FutureRevision
         if 0 < revision < self.compacted:
@@ -231,6 +235,8 @@ class Store:
             return main
         # What nearly every put is: a new value for a key in use, and no leases. The same as
         # ``put``, written out.
+        self.puts += 1
+        self.put_bytes += len(key) + len(value)
         head, version = successor(before, len(key))
         record = b"".join(
             (
@@ -259,6 +265,8 @@ class Store:
         self, main: int, sub: int, main_varint: bytes, key: bytes, value: bytes, lease: int
     ) -> Change:
         """Write one put as change ``sub`` of a transaction under way."""
+        self.puts += 1
+        self.put_bytes += len(key) + len(value)
         index = self.index
         revision = packed(main, sub)
         before = self.recent.young.get(key) or self._find_current(key)

@@ -59,6 +59,7 @@ class WriteTxn:
         else:
             stop = None if end == b"\0" else end
             keys = [] if stop is not None and stop <= key else list(store.index.keys(key, stop))
+        store.deletes += 1
         for each in keys:
             self.changes.append(
                 store.delete(self._main, len(self.changes), self._main_varint, each)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from etcdtw.counting import Histogram, doubling
 from etcdtw.raft import MemoryLog
 from etcdtw.raft.messages import Entry, HardState
 from etcdtw.storage.interfaces import IWorker
@@ -46,6 +47,7 @@ class DurableLog:
         self._saved_state, _ = tail.initial_state()
         self._held: HardState | None = None
         self._preparing = False
+        self.sync_seconds = Histogram(doubling(0.001, 14))
         self.disk_is_busy: Callable[[], bool] = lambda: False
         """Whether somebody else has much to write just now, so that any sync may take long."""
 
@@ -84,8 +86,9 @@ class DurableLog:
         begin = time.monotonic()
         self.wal.sync()
         # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
-        seconds = min(time.monotonic() - begin, _SPIKE_SECONDS)
-        self._average_seconds += (seconds - self._average_seconds) / 8
+        seconds = time.monotonic() - begin
+        self.sync_seconds.observe(seconds)
+        self._average_seconds += (min(seconds, _SPIKE_SECONDS) - self._average_seconds) / 8
 
     def sync_on_worker(
         self, done: Callable[[], None], failed: Callable[[BaseException], None]

@@ -95,8 +95,9 @@ class ProposalQueue:
         """Their size."""
         return sum(len(each.data) for each in self._new)
 
-    def expire(self, now: float) -> None:
-        """Answer those that waited too long. Whether they take effect later is unknown."""
+    def expire(self, now: float) -> int:
+        """Answer those that waited too long, and say how many. Whether they take effect later is
+        unknown."""
         late = []
         for proposal in self.waiting.values():
             if proposal.deadline > now:
@@ -104,6 +105,7 @@ class ProposalQueue:
             late.append(proposal)
         if late:
             self._drop(late, TimedOut())
+        return len(late)
 
     def fail_all(self, error: EtcdError) -> None:
         self._drop(list(self.waiting.values()), error)

@@ -76,12 +76,18 @@ class ReadQueue:
             for _, waiter in waiters:
                 waiter(LeaderChanged())
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float) -> int:
+        """Answer those that waited too long, and say how many."""
+        before = self._waiting()
         if self._round is not None:
             self._round.waiters = self._still_in_time(self._round.waiters, now)
             if not self._round.waiters:
                 self._round = None
         self._new = self._still_in_time(self._new, now)
+        return before - self._waiting()
+
+    def _waiting(self) -> int:
+        return len(self._new) + (len(self._round.waiters) if self._round is not None else 0)
 
     def fail_all(self, error: EtcdError) -> None:
         waiters = self._new

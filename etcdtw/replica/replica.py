@@ -30,6 +30,7 @@ from etcdtw.raft import (
 from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
 from etcdtw.raft.state_machine import IStateMachine
+from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue
@@ -61,7 +62,8 @@ class Replica:
     """One member's share of the replicated log. All calls on the reactor thread.
 
     ``on_turn_begin`` and ``on_turn_end`` callables run around each turn; ``on_leader_change`` ones
-    get the leader's id (0: none), ``on_term`` ones a new term; ``on_leading`` ones run once per
+    get the leader's id (0: none), ``on_term`` ones a new term; ``on_applied`` ones entries that
+    were applied in one go, and the seconds that took; ``on_leading`` ones run once per
     term that this member leads, when its first own entry is applied, ``on_following`` ones when it
     leads no more; ``on_fatal`` gets the error that ends the member.
     """
@@ -87,6 +89,7 @@ class Replica:
         self._reads = ReadQueue(ids, settings.request_seconds)
         self._turn: IDelayedCall | None = None
         self._tick: IDelayedCall | None = None
+        self._tick_due = 0.0
         self._unsynced: Ready | None = None
         self._sync_begun = False
         self._outbox: list[Message] = []
@@ -111,11 +114,13 @@ class Replica:
         self.on_term: list[Callable[[int], None]] = []
         self.on_leading: list[Callable[[], None]] = []
         self.on_following: list[Callable[[], None]] = []
+        self.on_applied: list[Callable[[list[Entry], float], None]] = []
         self.on_fatal: list[Callable[[BaseException], None]] = []
         self._alone = False
         self._lead = NO_NODE
         self._term = 0
         self._led_term = 0
+        self.counts = ReplicaCounts()
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -124,6 +129,7 @@ class Replica:
         self._transport.attach(self)
         self._note_configuration(self.node.conf_state())
         self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
+        self._tick_due = self._clock.seconds() + self._settings.heartbeat_seconds
         self.wake()
 
     def stop(self) -> None:
@@ -142,6 +148,11 @@ class Replica:
     @property
     def is_leader(self) -> bool:
         return self.node.state == StateType.LEADER
+
+    @property
+    def pending_proposals(self) -> int:
+        """Requests on their way through the log."""
+        return len(self._proposals)
 
     @property
     def applied_index(self) -> int:
@@ -217,9 +228,11 @@ class Replica:
     def _on_tick(self) -> None:
         self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
         now = self._clock.seconds()
+        self.counts.lag_seconds.observe(max(0.0, now - self._tick_due))
+        self._tick_due = now + self._settings.heartbeat_seconds
         self.node.tick()
-        self._proposals.expire(now)
-        self._reads.expire(now)
+        self.counts.failed_proposals += self._proposals.expire(now)
+        self.counts.failed_reads += self._reads.expire(now)
         self._flush_due = True
         self.wake()
 
@@ -351,6 +364,7 @@ class Replica:
     def _apply(self, entries: list[Entry]) -> None:
         machine = self.machine
         waiting = self._proposals.waiting
+        begin = self._clock.seconds()
         for entry in entries:
             if entry.type == EntryType.NORMAL:
                 if entry.data:
@@ -365,6 +379,9 @@ class Replica:
             else:
                 self._apply_conf_change(entry)
         self.node.applied_to(entries[-1].index)
+        seconds = self._clock.seconds() - begin
+        for each in self.on_applied:
+            each(entries, seconds)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"
@@ -397,6 +414,7 @@ class Replica:
             return
         self._lead = self.node.lead
         if self._lead != NO_NODE:
+            self.counts.leader_changes += 1
             self._reads.leader_changed()
         for each in self.on_leader_change:
             each(self._lead)

@@ -15,7 +15,7 @@ from .status import OK_TRAILERS, RESPONSE_HEADERS, error_trailers
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .router import Method
+    from .router import Method, Tally
 
 STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more than this waiting is not writable
 
@@ -66,9 +66,12 @@ class Call(Protocol):
 class Target:
     """What the headers of a request ask for, worked out once for all requests that share them."""
 
-    __slots__ = ("gzip", "metadata", "method")
+    __slots__ = ("clients", "gzip", "metadata", "method")
 
-    def __init__(self, method: Method, metadata: Mapping[str, str], gzip: bool) -> None:
+    def __init__(
+        self, method: Method, metadata: Mapping[str, str], gzip: bool, clients: Tally
+    ) -> None:
+        self.clients = clients
         self.method = method
         self.metadata = metadata
         self.gzip = gzip
@@ -240,7 +243,9 @@ class StreamCall(_CallFacts):
         head = PREFIX.pack(0, size) + prefix
         owner.http2.send_data(self.stream_id, (head, body), size + PREFIX_BYTES)
         owner.unsent_bytes += size
-        self._target.method.sent_bytes += size
+        method = self._target.method
+        method.sent += 1
+        method.sent_bytes += size
         if not owner.dirty:
             owner.mark_dirty()
 
@@ -289,7 +294,9 @@ class StreamCall(_CallFacts):
             for message in messages:
                 if self.done:
                     return
-                self._target.method.received_bytes += len(message)
+                method = self._target.method
+                method.received += 1
+                method.received_bytes += len(message)
                 if self.on_message is not None:
                     self.on_message(message)
             if ended and not self.done and self.on_half_close is not None:

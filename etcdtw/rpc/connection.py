@@ -277,6 +277,7 @@ class RpcConnection:
         if target.method.stream_handler is None:
             self.calls[stream_id] = UnaryRequest(self, stream_id, target, deadline)
         else:
+            target.clients.count += 1
             reader = MessageReader(self.message_bytes_max, target.gzip)
             self._start_stream(StreamCall(self, stream_id, target, deadline, reader))
         if ended:
@@ -309,6 +310,7 @@ class RpcConnection:
         method = target.method
         method.started += 1
         method.received_bytes += len(message)
+        target.clients.count += 1
         call = UnaryCall(self, stream_id, target, deadline)
         if deadline is not None and deadline <= self._now:
             call.expire(deadline_exceeded())

@@ -38,7 +38,7 @@ class LocalUnary(UnaryCall):
     def __init__(
         self, method: Method, metadata: Mapping[str, str], peer: str, answered: Answered
     ) -> None:
-        self._target = Target(method, metadata, False)
+        self._target = Target(method, metadata, False, method.clients)
         self._peer = peer
         self._answered = answered
         self.stream_id = 0
@@ -59,6 +59,7 @@ class LocalUnary(UnaryCall):
         method = self._target.method
         assert method.unary_handler is not None, f"{method.path} is a streaming method"
         method.started += 1
+        method.clients.count += 1
         if len(body) > bytes_max:
             self.fail(too_large(len(body), bytes_max))
             return
@@ -93,7 +94,7 @@ class LocalStream(StreamCall):
     def __init__(
         self, method: Method, metadata: Mapping[str, str], peer: str, sink: StreamSink
     ) -> None:
-        self._target = Target(method, metadata, False)
+        self._target = Target(method, metadata, False, method.clients)
         self._peer = peer
         self._sink = sink
         self.stream_id = 0
@@ -125,6 +126,7 @@ class LocalStream(StreamCall):
         method = self._target.method
         assert method.stream_handler is not None, f"{method.path} is no streaming method"
         method.started += 1
+        method.clients.count += 1
         try:
             method.stream_handler(self)
         except EtcdError as error:
@@ -134,7 +136,9 @@ class LocalStream(StreamCall):
         """A message of the caller."""
         if self.done:
             return
-        self._target.method.received_bytes += len(body)
+        method = self._target.method
+        method.received += 1
+        method.received_bytes += len(body)
         try:
             if self.on_message is not None:
                 self.on_message(body)
@@ -156,7 +160,9 @@ class LocalStream(StreamCall):
 
     def send_shared(self, prefix: bytes, body: bytes) -> None:
         if not self.done:
-            self._target.method.sent_bytes += len(prefix) + len(body)
+            method = self._target.method
+            method.sent += 1
+            method.sent_bytes += len(prefix) + len(body)
             self._sink.message(prefix + body)
 
     def finish(self, error: EtcdError | None = None) -> None:

@@ -70,6 +70,10 @@ class ClientPortFactory(Factory):
         protocol.factory = self
         return protocol
 
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
     def startFactory(self) -> None:
         if self.http_site_factory is not None:
             self.http_site_factory.doStart()

@@ -11,21 +11,38 @@ from .call import StreamCall, UnaryCall
 
 UnaryHandler = Callable[[UnaryCall, bytes], None]
 StreamHandler = Callable[[StreamCall], None]
+CLIENT_VERSIONS_MAX = 64
+"""Versions that are told apart; clients choose the word, and must not fill our memory."""
+CLIENT_VERSION_LENGTH_MAX = 32
+UNKNOWN_VERSION = "unknown"
 Kind = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+
+
+class Tally:
+    """Counts requests of one kind."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Method:
     """One method and its counters, which whoever shows metrics reads when asked.
 
-    ``handled`` counts ended calls by gRPC code; bytes are those of messages without framing.
+    ``handled`` counts ended calls by gRPC code, ``received`` and ``sent`` messages of streams;
+    bytes are those of messages without framing; ``clients`` counts those of no known version.
     """
 
     __slots__ = (
+        "clients",
         "handled",
         "kind",
         "name",
         "path",
+        "received",
         "received_bytes",
+        "sent",
         "sent_bytes",
         "service",
         "started",
@@ -46,7 +63,9 @@ class Method:
         self.unary_handler = unary_handler
         self.stream_handler = stream_handler
         self.started = 0
+        self.clients = Tally()
         self.handled = [0] * len(Code)
+        self.received = self.sent = 0
         self.received_bytes = 0
         self.sent_bytes = 0
 
@@ -57,6 +76,8 @@ class Router:
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
         self._services: set[str] = set()
+        self.requests: dict[tuple[str, str], Tally] = {}
+        """By type (unary or stream) and version of the client, as it says itself."""
         self._closed: list[tuple[Method, UnaryHandler | None, StreamHandler | None]] = []
 
     def add_unary(self, path: str, handler: UnaryHandler) -> None:
@@ -72,6 +93,16 @@ class Router:
     def methods(self) -> Iterator[Method]:
         """All methods with their counters."""
         return iter(self._methods.values())
+
+    def clients(self, version: str, kind: Kind) -> Tally:
+        """Where requests of such clients are counted."""
+        key = ("unary" if kind == "unary" else "stream", version[:CLIENT_VERSION_LENGTH_MAX])
+        found = self.requests.get(key)
+        if found is None:
+            if len(self.requests) >= CLIENT_VERSIONS_MAX:
+                key = (key[0], "other")
+            found = self.requests.setdefault(key, Tally())
+        return found
 
     def find(self, path: str) -> Method | EtcdError:
         """The method at a path, or the refusal that grpc-go gives for it."""
@@ -114,5 +145,6 @@ class Router:
     def _add(self, method: Method) -> None:
         assert method.service and method.name, f"{method.path!r} is no gRPC path"
         assert method.path not in self._methods, f"{method.path} is served twice"
+        method.clients = self.clients(UNKNOWN_VERSION, method.kind)
         self._methods[method.path] = method
         self._services.add(method.service)

@@ -7,7 +7,7 @@ from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
 
 from .call import Target
-from .router import Router
+from .router import UNKNOWN_VERSION, Router
 from .status import RESPONSE_HEADERS, error_trailers
 
 _CONTENT_TYPE = "application/grpc"
@@ -49,7 +49,8 @@ def find_target(router: Router, headers: Headers) -> Target | Refusal:
     for name, value in headers.fields:
         if name not in _RESERVED:
             metadata.setdefault(name, value)
-    return Target(method, metadata, encoding == "gzip")
+    version = metadata.get("client-api-version", UNKNOWN_VERSION)
+    return Target(method, metadata, encoding == "gzip", router.clients(version, method.kind))
 
 
 def _http_refusal(status: str, error: EtcdError) -> Refusal:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 from collections.abc import Sequence
 
 from google_crc32c import value as crc32c
 
+from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import CorruptError
 from etcdtw.raft.codec import decode_fields, decode_snapshot, encode_snapshot
 from etcdtw.raft.messages import Snapshot
@@ -31,6 +33,8 @@ class SnapStore:
         self._fs = fs
         self._directory = directory
         self.broken: list[str] = []
+        self.save_seconds = Histogram(doubling(0.001, 14))
+        self.sync_seconds = Histogram(doubling(0.001, 14))
 
     def save(self, snapshot: Snapshot) -> str:
         """Write a snapshot, durable when this returns; its path.
@@ -38,6 +42,7 @@ class SnapStore:
         Only then may the WAL say that it exists.
         """
         assert snapshot.index > 0, "a snapshot of nothing is not saved"
+        begin = time.monotonic()
         name = f"{snapshot.term:016x}-{snapshot.index:016x}.snap"
         path = posixpath.join(self._directory, name)
         # Files whose names begin with tmp are removed at the next start, by etcd as well.
@@ -46,11 +51,14 @@ class SnapStore:
         try:
             file.truncate(0)
             file.pwrite(encode_snap_file(snapshot), 0)
+            written = time.monotonic()
             file.sync_data()
+            self.sync_seconds.observe(time.monotonic() - written)
         finally:
             file.close()
         self._fs.rename(building, path)
         self._fs.sync_dir(self._directory)
+        self.save_seconds.observe(time.monotonic() - begin)
         return path
 
     def names(self) -> list[str]:

@@ -55,6 +55,7 @@ class ContractTests(KeyspaceCase):
             _Slices(),  # type: ignore[arg-type]
             exports,  # type: ignore[arg-type]
             _Header(),  # type: ignore[arg-type]
+            lambda: 0.0,
         )
         hashes = []
         for number in (1, 2):

@@ -54,6 +54,7 @@ class Health(Page):
 
     def __init__(self, view: HealthView) -> None:
         self._view = view
+        self.successes = self.failures = 0
 
     def show(self, request: HttpRequest) -> bytes | None:
         excluded = {each.decode("utf-8", "replace") for each in request.args.get(b"exclude", [])}
@@ -75,11 +76,12 @@ class Health(Page):
         self._view.read(ready)
         return None
 
-    @staticmethod
-    def _say(request: HttpRequest, reason: str) -> bytes:
+    def _say(self, request: HttpRequest, reason: str) -> bytes:
         body = _compact({"health": "false" if reason else "true", "reason": reason})
         if reason:
+            self.failures += 1
             return plain_error(request, 503, body.decode())
+        self.successes += 1
         return answer(request, 200, body, b"text/plain; charset=utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.snapshot_stream import Exported, Exports, SnapshotStream
@@ -10,6 +11,7 @@ from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.header import HeaderSource
+from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import (
     BadLeaderTransferee,
     Code,
@@ -40,6 +42,8 @@ from etcdtw.replica.slices import Slices
 from etcdtw.rpc import Router, StreamCall, UnaryCall
 from etcdtw.version import ETCD_VERSION
 
+HASH_BOUNDS = doubling(0.01, 15)
+
 _PREFIX = "/etcdserverpb.Maintenance/"
 
 
@@ -56,7 +60,9 @@ class MaintenanceService:
         slices: Slices,
         exports: Exports,
         header: HeaderSource,
+        seconds: Callable[[], float],
     ) -> None:
+        """``seconds`` is a clock that durations are taken from."""
         self._replica = replica
         self._store = store
         self._backend = backend
@@ -65,6 +71,9 @@ class MaintenanceService:
         self._slices = slices
         self._exports = exports
         self._header = header
+        self._seconds = seconds
+        self.hash_seconds = Histogram(HASH_BOUNDS)
+        self.hash_kv_seconds = Histogram(HASH_BOUNDS)
 
     def register(self, router: Router) -> None:
         router.add_unary(_PREFIX + "Status", self.status)
@@ -72,7 +81,7 @@ class MaintenanceService:
         router.add_unary(_PREFIX + "Hash", self.hash)
         router.add_unary(_PREFIX + "HashKV", self.hash_kv)
         router.add_unary(_PREFIX + "Defragment", self.defragment)
-        router.add_stream(_PREFIX + "Snapshot", self.snapshot)
+        router.add_stream(_PREFIX + "Snapshot", self.snapshot, "server_stream")
         router.add_unary(_PREFIX + "MoveLeader", self.move_leader)
 
     def status(self, call: UnaryCall, body: bytes) -> None:
@@ -119,10 +128,12 @@ class MaintenanceService:
 
         def begin() -> None:
             view = backend.view("hash")
+            begun = self._seconds()
             job = HashAll(view)
 
             def done() -> None:
                 view.close()
+                self.hash_seconds.observe(self._seconds() - begun)
                 response = HashResponse(hash=job.hash)
                 call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
 
@@ -168,8 +179,10 @@ class MaintenanceService:
     def hash_kv(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(HashKVRequest, body)
         job = self._store.hash_kv(request.revision)
+        begun = self._seconds()
 
         def done() -> None:
+            self.hash_kv_seconds.observe(self._seconds() - begun)
             response = HashKVResponse(hash=job.hash, compact_revision=job.compact_revision)
             call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
 

@@ -76,6 +76,10 @@ class WatchService:
         self._syncing: IDelayedCall | None = None
         hub.on_work = self.sync_soon
 
+    @property
+    def stream_count(self) -> int:
+        return len(self.streams)
+
     def register(self, router: Router) -> None:
         router.add_stream("/etcdserverpb.Watch/Watch", self.watch)
 

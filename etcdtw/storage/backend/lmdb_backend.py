@@ -14,6 +14,7 @@ import lmdb
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from etcdtw.counting import COMMIT_BOUNDS, DEFRAGMENT_BOUNDS, Histogram
 from etcdtw.errors import StorageError
 from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.storage.backend.lmdb_defragment import Defragmented, defragmented
@@ -124,6 +125,17 @@ class LmdbBackend:
         self._retired: list[lmdb.Environment] = []  # replaced ones that views still look at
         self._failed: StorageError | None = None
         self._closed = False
+        self.commit_seconds = Histogram(COMMIT_BOUNDS)
+        self.defragment_seconds = Histogram(DEFRAGMENT_BOUNDS)
+        self._defragment_begun = 0.0
+
+    @property
+    def is_defragmenting(self) -> bool:
+        return self._defragmenting is not None
+
+    @property
+    def open_views(self) -> int:
+        return len(self.views)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -258,7 +270,8 @@ class LmdbBackend:
         if self._closed:
             return
         batch = self._batches.pop(0)
-        self._databases, self._sizes = written
+        self._databases, self._sizes, seconds = written
+        self.commit_seconds.observe(seconds)
         self._reading.close()
         self._reading = Reading(self._env, self._databases)
         self.no_space = False
@@ -348,6 +361,7 @@ class LmdbBackend:
             failed(self._failed or StorageError(f"{self.settings.path}: no space left on device"))
         else:
             self._defragmenting = (done, failed)
+            self._defragment_begun = self._clock.seconds()
             if self._dirty:
                 # What was deleted is not to be copied.
                 self._seal()
@@ -390,6 +404,7 @@ class LmdbBackend:
 
     def _end_defragmentation(self) -> Outcome:
         outcome, self._defragmenting = self._defragmenting, None
+        self.defragment_seconds.observe(self._clock.seconds() - self._defragment_begun)
         assert outcome is not None, "a defragmentation ended that nobody asked for"
         return outcome
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from itertools import islice
 from threading import get_ident
 from typing import NamedTuple
@@ -43,10 +44,12 @@ class Sizes(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The databases there are after a commit, with those it made, and the sizes."""
+    """The databases there are after a commit, with those it made, the sizes, and how long the
+    commit itself took."""
 
     databases: Databases
     sizes: Sizes
+    seconds: float
 
 
 class NoSpaceOnDisk(Exception):
@@ -77,12 +80,14 @@ class BatchWriter:
                 meta = self._database(txn, databases, META)
                 txn.put(CONSISTENT_INDEX, batch.entry_index.to_bytes(8, "big"), db=meta)
                 txn.put(TERM, batch.entry_term.to_bytes(8, "big"), db=meta)
+                begin = time.monotonic()
                 self.commit(txn)
+                seconds = time.monotonic() - begin
         except lmdb.Error as error:
             if _lacks_space(error, self._path, batch.layer.bytes):
                 raise NoSpaceOnDisk(str(error)) from error
             raise
-        return Written(databases, measure(self._env, databases))
+        return Written(databases, measure(self._env, databases), seconds)
 
     def commit(self, txn: lmdb.Transaction[bytes]) -> None:
         """Tests replace this with a disk that fails."""

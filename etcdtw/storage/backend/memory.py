@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from zope.interface import implementer
 
+from etcdtw.counting import COMMIT_BOUNDS, DEFRAGMENT_BOUNDS, Histogram
 from etcdtw.errors import StorageError
 from etcdtw.mvcc.interfaces import IBackendView, IDurableBackend
 
@@ -80,6 +81,10 @@ class MemoryBackend:
         self.on_no_space: list[Callable[[], None]] = []
         self.on_fatal: list[Callable[[StorageError], None]] = []
         self.no_space = False
+        self.commit_seconds = Histogram(COMMIT_BOUNDS)
+        self.defragment_seconds = Histogram(DEFRAGMENT_BOUNDS)
+        self.is_defragmenting = False
+        self.open_views = 0
         self._buckets: dict[bytes, _Bucket] = {}
         self._entry = (0, 0)
         self._durable_entry = (0, 0)

@@ -6,9 +6,11 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import StorageError
 from etcdtw.storage.interfaces import IWorker
 
@@ -16,6 +18,8 @@ STALL_SECONDS = 60.0
 """A child that writes nothing for so long is ended."""
 SCRATCH_SUFFIX = ".tmp.snapshot"
 """Behind ``db``: a file of that name is removed at the member's start."""
+
+EXPORT_BOUNDS = doubling(0.01, 17)
 
 _LAST_LINE_BYTES = 1024
 
@@ -49,6 +53,7 @@ class Exports:
         self._worker: IWorker | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self.seconds = Histogram(EXPORT_BOUNDS)
 
     @property
     def is_running(self) -> bool:
@@ -81,7 +86,9 @@ class Exports:
         ) as child:
             self._child = child
             try:
+                begin = time.monotonic()
                 size, digest = self._wait(child)
+                self.seconds.observe(time.monotonic() - begin)
                 return Exported(os.open(self._scratch, os.O_RDONLY | os.O_CLOEXEC), size, digest)
             finally:
                 self._child = None

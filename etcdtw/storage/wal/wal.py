@@ -64,6 +64,7 @@ class Wal:
         self._cut: _Cut | None = None
         self._sync_lock = Lock()
         self._failed = False
+        self.written_bytes = 0
         self._snapshot_index = self._durable_snapshot_index = opened.snapshot_index
 
     # --- opening --------------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class Wal:
             self._failed = True
             raise
         self._offset += len(data)
+        self.written_bytes += len(data)
         self._crc = crc
 
     def _change_segment(self) -> None:

@@ -1,0 +1,30 @@
+"""Distributions that rooms keep and metrics show."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+
+def doubling(first: float, count: int) -> tuple[float, ...]:
+    """Bounds that double: ``count`` of them, from ``first`` on."""
+    return tuple(first * 2**each for each in range(count))
+
+
+class Histogram:
+    """How often values fell between bounds. ``counts`` has one more than ``bounds``: what is above
+    the last; a value at a bound is below it."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+
+COMMIT_BOUNDS = doubling(0.001, 14)
+DEFRAGMENT_BOUNDS = doubling(0.1, 13)
