@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import parse_qs
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.api.http.resources import HealthView, Page
@@ -69,7 +70,7 @@ class _ChecksPage(Page):
             if gone:
                 return
             if healthy:
-                verbose = text if b"verbose" in request.args else ""
+                verbose = text if _wants_details(request) else ""
                 body = (verbose + "ok\n").encode()
                 request.setHeader(b"x-content-type-options", b"nosniff")
                 request.write(answer(request, 200, body, b"text/plain; charset=utf-8"))
@@ -79,6 +80,12 @@ class _ChecksPage(Page):
 
         self._checks.run(names, done)
         return None
+
+
+def _wants_details(request: HttpRequest) -> bool:
+    """Twisted leaves out arguments without ``=``."""
+    _, _, query = request.uri.partition(b"?")
+    return b"verbose" in parse_qs(query, keep_blank_values=True)
 
 
 def member_checks(view: HealthView) -> tuple[Checks, Checks]:
