@@ -6,7 +6,9 @@ text, so it is a fact of etcd's API (``api/v3rpc/rpctypes`` of etcd 3.5), code i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
+from functools import cache
 from typing import ClassVar
 
 
@@ -380,3 +382,24 @@ class StorageError(Exception):
 
 class CorruptError(StorageError):
     """Bytes on disk are not what was written, beyond what a torn last write explains."""
+
+
+def known_error(code: int, text: str) -> EtcdError:
+    """The error that a server's status stands for: one of the classes above where the text is
+    theirs, so that callers can catch it by name."""
+    found = _by_text().get((int(code), text))
+    return StatusError(Code(code), text) if found is None else found()
+
+
+@cache
+def _by_text() -> dict[tuple[int, str], type[EtcdError]]:
+    def all_below(kind: type[EtcdError]) -> Iterator[type[EtcdError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from all_below(each)
+
+    return {
+        (int(each.code), each.text): each
+        for each in all_below(EtcdError)
+        if each.text and each.__module__ == __name__
+    }

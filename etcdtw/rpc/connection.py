@@ -17,7 +17,7 @@ from etcdtw.http2.server import ServerConnection
 
 from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
-from .keepalive import PingStrikes
+from .keepalive import TIMER_GRAIN_SECONDS, PingStrikes
 from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
 from .output import Output
 from .router import Router
@@ -205,9 +205,9 @@ class RpcConnection:
 
     def _check_idle(self) -> None:
         interval = self._settings.keepalive_interval
-        idle = self._clock.seconds() - self._now
-        if idle < interval:
-            self._later("idle", interval - idle, self._check_idle)
+        left = self._now + interval - self._clock.seconds()
+        if left > TIMER_GRAIN_SECONDS:
+            self._later("idle", left, self._check_idle)
             return
         self.http2.ping(_IDLE_PING)
         self.mark_dirty()

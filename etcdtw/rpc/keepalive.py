@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 STRIKES_MAX = 2
+TIMER_GRAIN_SECONDS = 0.001
+"""Less than this is no time left: sums of seconds are not exact, and a timer set to the rest might
+never get past its due time."""
 _WITHOUT_STREAMS_SECONDS = 7200.0  # least time between pings while no call is open
 
 

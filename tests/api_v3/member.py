@@ -88,9 +88,12 @@ class Member:
     """As much of a member as leases and watches need."""
 
     def __init__(
-        self, settings: WatchSettings | None = None, elsewhere: LeaderLeases | None = None
+        self,
+        settings: WatchSettings | None = None,
+        elsewhere: LeaderLeases | None = None,
+        clock: Any = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock: Any = Clock() if clock is None else clock
         self.backend = MemoryBackend()
         self.header = HeaderSource(CLUSTER_ID, MEMBER_ID, term=2)
         self.lessor = Lessor(self.backend, 2)
