@@ -27,7 +27,8 @@ def run(
     requests: int,
     answer_bytes_min: int = 0,
 ) -> Sample:
-    """Send ``requests`` times the same gRPC body; every answer must be HTTP 200.
+    """Send ``requests`` times the same gRPC body, or JSON to a gateway's path; every answer must be
+    HTTP 200.
 
     A gRPC error is HTTP 200 as well: callers check the store, and ``answer_bytes_min`` makes
     sure that the answers carried at least that many bytes of messages on average.
@@ -87,12 +88,14 @@ def in_background(
 def _command(
     member: Member, path: str, body_file: Path, connections: int, streams: int
 ) -> list[str]:
+    protocol = ["--h1", "--header=content-type: application/json"]
+    if not path.startswith("/v3/"):
+        protocol = ["--header=content-type: application/grpc", "--header=te: trailers"]
     return [
         "h2load",
         f"--clients={connections}",
         f"--max-concurrent-streams={streams}",
-        "--header=content-type: application/grpc",
-        "--header=te: trailers",
+        *protocol,
         f"--data={body_file}",
         f"http://{member.endpoint}{path}",
     ]

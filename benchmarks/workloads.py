@@ -6,9 +6,11 @@ sample reads back; a range workload if every answer is as long as the data it mu
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count as counter
@@ -80,11 +82,14 @@ class Unary(Workload):
     streams: int
     varied: bool = False
     keys: int = 1
+    via_gateway: bool = False
 
     def __post_init__(self) -> None:
         shape = f"{self.connections}x{self.streams}"
         what = self.group if self.keys == 1 else f"{self.group} of {self.keys:,} keys"
         self.name = f"{what} {shape}" + (", all different" if self.varied else "")
+        if self.via_gateway:
+            self.name = f"gateway {what}, {self.connections} connections"
         self._rates: dict[int, float] = {}
         self._runs = counter()
 
@@ -129,10 +134,21 @@ class Unary(Workload):
             "answer_bytes_min": answer_bytes_min,
         }
         path = PUT if self.group == "put" else RANGE
+        if self.via_gateway:
+            body = json.dumps(self._json()).encode()
+            return h2load.run(member, f"/v3/kv/{self.group}", body, **shape)
         if self.varied:
             run = next(self._runs)
             return varying.run(member, path, lambda n: self._bodies(run, n), **shape)
         return h2load.run(member, path, message(self.fixed_body()), **shape)
+
+    def _json(self) -> dict[str, str]:
+        """The fixed request as the gateway takes it."""
+        key = b"put/fixed" if self.group == "put" else key_of(500)
+        found = {"key": b64encode(key).decode()}
+        if self.group == "put":
+            found["value"] = b64encode(value_of(0)).decode()
+        return found
 
     def fixed_body(self) -> bytes:
         if self.group == "put":
@@ -289,6 +305,12 @@ def workloads(
         return [*fixed, Unary(group, 10, 10, varied=True)]
     if group == "range1000":
         return [Unary("range", *shape, keys=1000) for shape in ((1, 1), (10, 10))]
+    if group == "gateway":
+        return [
+            Unary(each, connections, 1, via_gateway=True)
+            for each in ("range", "put")
+            for connections in (1, 10, 100)
+        ]
     if group == "mixed":
         return [PutWhileReading()]
     if group == "watch":
@@ -303,4 +325,15 @@ def workloads(
     return [CheckPerf(load=check_load)]
 
 
-GROUPS = ("put", "range", "range1000", "mixed", "watch", "start", "rss", "large", "check-perf")
+GROUPS = (
+    "put",
+    "range",
+    "range1000",
+    "gateway",
+    "mixed",
+    "watch",
+    "start",
+    "rss",
+    "large",
+    "check-perf",
+)

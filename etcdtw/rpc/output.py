@@ -11,38 +11,14 @@ from zope.interface import implementer
 from .transport import Transport
 
 
-@implementer(IPushProducer)
-class Output:
-    """The way out of one connection.
+class DirectWriter:
+    """Writes to a transport, past its queue where that is known to be safe: to plain sockets."""
 
-    While the transport's buffer is full, output is held here, and above ``held_bytes_max`` the
-    transport is not read either: a client that takes no answers may ask no more. ``on_room`` is
-    called when the transport takes output again.
-    """
-
-    def __init__(
-        self, transport: Transport, held_bytes_max: int, on_room: Callable[[], None]
-    ) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._held_bytes_max = held_bytes_max
-        self._on_room = on_room
-        # Writing past the transport's queue is known to be safe for plain sockets only.
         self._socket = transport if isinstance(transport, tcp.Connection) else None
-        self._held: list[bytes] = []
-        self._reading_paused = False
-        self.held_bytes = 0
-        self.paused = False
-        transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
-        """Write or hold these bytes."""
-        if self.paused:
-            self._held.append(data)
-            self.held_bytes += len(data)
-            if self.held_bytes > self._held_bytes_max and not self._reading_paused:
-                self._reading_paused = True
-                self._transport.pauseProducing()
-            return
         socket = self._socket
         if (
             socket is not None
@@ -58,6 +34,40 @@ class Output:
             if isinstance(sent, int) and sent > 0:
                 data = data[sent:]
         self._transport.write(data)
+
+
+@implementer(IPushProducer)
+class Output:
+    """The way out of one connection.
+
+    While the transport's buffer is full, output is held here, and above ``held_bytes_max`` the
+    transport is not read either: a client that takes no answers may ask no more. ``on_room`` is
+    called when the transport takes output again.
+    """
+
+    def __init__(
+        self, transport: Transport, held_bytes_max: int, on_room: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._held_bytes_max = held_bytes_max
+        self._on_room = on_room
+        self._write = DirectWriter(transport).write
+        self._held: list[bytes] = []
+        self._reading_paused = False
+        self.held_bytes = 0
+        self.paused = False
+        transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Write or hold these bytes."""
+        if self.paused:
+            self._held.append(data)
+            self.held_bytes += len(data)
+            if self.held_bytes > self._held_bytes_max and not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pauseProducing()
+            return
+        self._write(data)
 
     def close(self) -> None:
         """Let the transport close behind everything that was written."""

@@ -148,8 +148,13 @@ class ClientPortProtocol(Protocol):
 
     def drain(self) -> None:
         """Let it end soon."""
+        drain = getattr(self._web, "drain", None)
         if self._grpc is not None:
             self._grpc.drain()
+        elif drain is not None:
+            drain()
+            port = self._port
+            self._timeout = port.clock.callLater(port.settings.drain_timeout, self._too_late)
         elif self.transport is not None:
             self.transport.loseConnection()
 

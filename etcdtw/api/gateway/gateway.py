@@ -147,11 +147,9 @@ def _timeout(request: HttpRequest) -> float | None:
 def _metadata(request: HttpRequest) -> dict[str, str]:
     """What HTTP headers say to gRPC handlers."""
     found: dict[str, str] = {}
-    token = request.getHeader(b"authorization")
-    if token is not None:
-        found["authorization"] = token.decode("latin-1")
-    for name, values in request.requestHeaders.getAllRawHeaders():
-        lower = name.lower()
-        if lower.startswith(_METADATA_PREFIX) and values:
-            found[lower[len(_METADATA_PREFIX) :].decode("latin-1")] = values[0].decode("latin-1")
+    for name, value in request.all_headers():
+        if name == b"authorization":
+            found["authorization"] = value.decode("latin-1")
+        elif name.startswith(_METADATA_PREFIX):
+            found[name[len(_METADATA_PREFIX) :].decode("latin-1")] = value.decode("latin-1")
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import HTTPChannel, Request
 
+from etcdtw.api.http.quick import Head, QuickChannel
 from etcdtw.api.http.requests import HttpRequest
 from etcdtw.api.http.site import Site
 
@@ -45,6 +47,10 @@ class RoutedRequest(Request):
             channel.transport.write(_TOO_LARGE)
             channel.loseConnection()
 
+    def all_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, values in self.requestHeaders.getAllRawHeaders():
+            yield name.lower(), values[0]
+
     def process(self) -> None:
         factory: HttpFactory = self.channel.factory
         factory.site.serve(self)
@@ -65,14 +71,17 @@ class HttpFactory(ServerFactory[Any]):
         self.site = site
         self.body_bytes_max = body_bytes_max
         self._clock = clock
+        self._heads: dict[bytes, Head] = {}
 
-    def buildProtocol(self, addr: object) -> HTTPChannel:
+    def buildProtocol(self, addr: object) -> QuickChannel:
         channel: Any = HTTPChannel()
         channel.factory = self
         channel.requestFactory = RoutedRequest
         channel.callLater = self._clock.callLater
         channel.timeOut = IDLE_SECONDS
-        return cast(HTTPChannel, channel)
+        return QuickChannel(
+            channel, self._heads, self.site.serve, self.body_bytes_max, IDLE_SECONDS
+        )
 
     def log(self, request: HttpRequest) -> None:
         """For the channel: a request was answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import IO, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -25,10 +26,10 @@ class HttpRequest(Protocol):
     @property
     def content(self) -> IO[bytes] | None: ...
 
-    @property
-    def requestHeaders(self) -> Any: ...
-
     def getHeader(self, key: bytes) -> bytes | None: ...
+
+    def all_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Names in lower case with their (first) values."""
 
     def isSecure(self) -> bool: ...
 

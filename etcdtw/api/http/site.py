@@ -16,6 +16,10 @@ _OLD_PREFIXES = re.compile(rb"/v3(?:beta|alpha)/")
 """Of the JSON gateway: etcd 3.3 began with them, and clients of that time still ask for them."""
 
 
+PATHS_MAX = 1000
+"""Paths as they were asked for, remembered with what they lead to."""
+
+
 class Site:
     """``pages`` answer exactly their paths (``/health/`` is not ``/health``), ``trees`` all that
     begins with theirs (which end in a slash). Without ``access`` there are no rules for browsers.
@@ -30,6 +34,7 @@ class Site:
         self._pages = pages
         self._trees = tuple((trees or {}).items())
         self._access = access
+        self._found: dict[bytes, tuple[Resource, bytes]] = {}
 
     def serve(self, request: HttpRequest) -> None:
         """Answer, now or when the resource is ready to."""
@@ -44,11 +49,20 @@ class Site:
             refusal = self._access.refusal(request)
             if refusal is not None:
                 return refusal
-        path = request.path
-        page = self._pages.get(path)
-        if page is not None:
-            return page.render(request, path)
-        path = unquote_to_bytes(path)
+        found = self._found.get(request.path)
+        if found is None:
+            answer = self._find(request)
+            if isinstance(answer, bytes):
+                return answer
+            if len(self._found) >= PATHS_MAX:
+                self._found.clear()
+            found = self._found[request.path] = answer
+        resource, path = found
+        return resource.render(request, path)
+
+    def _find(self, request: HttpRequest) -> tuple[Resource, bytes] | bytes:
+        """The resource with the path that it gets, or the body of a refusal."""
+        path = unquote_to_bytes(request.path)
         old = _OLD_PREFIXES.match(path)
         if old is not None:
             path = b"/v3/" + path[old.end() :]
@@ -60,7 +74,7 @@ class Site:
             page = next((tree for prefix, tree in self._trees if path.startswith(prefix)), None)
         if page is None:
             return plain_error(request, 404, "404 page not found")
-        return page.render(request, path)
+        return page, path
 
     def _clean(self, path: bytes) -> bytes:
         """The path without empty and dotted parts; a tree's name alone gets its slash."""

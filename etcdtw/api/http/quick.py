@@ -1,0 +1,277 @@
+"""The short way of HTTP/1.1: a request that arrives in one piece, as nearly all of the JSON
+gateway's do.
+
+``twisted.web`` takes 60 microseconds for a request, twice what the gateway itself needs
+(docs/design/0006-gateway.md). So a whole POST with nothing unusual about it is read here, and
+everything else, and whatever follows on a connection that began otherwise, goes to its channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES, HTTPChannel
+
+from etcdtw.rpc.output import DirectWriter
+
+_BEGIN = b"POST /v3/"
+_END = b"\r\n\r\n"
+_HEADS_MAX = 256
+_HEAD_BYTES_MAX = 4096
+_PENDING_BYTES_MAX = 1 << 20
+# With one of these the body has no plain length, or the connection another future.
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"trailer"})
+
+
+class Head:
+    """Request line and headers of requests that begin with the same bytes."""
+
+    __slots__ = ("body_bytes", "headers", "path", "uri")
+
+    def __init__(self, uri: bytes, headers: dict[bytes, bytes], body_bytes: int) -> None:
+        self.uri = uri
+        self.path = uri.partition(b"?")[0]
+        self.headers = headers
+        self.body_bytes = body_bytes
+
+
+def parse_head(data: bytes) -> Head | None:
+    """The head, up to its empty line, if there is nothing unusual about it."""
+    request_line, *lines = data.split(b"\r\n")
+    words = request_line.split(b" ")
+    if len(words) != 3 or words[2] != b"HTTP/1.1":
+        return None
+    headers: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        name = name.lower()
+        if not colon or name in headers or name in _UNUSUAL or name.strip() != name:
+            return None
+        headers[name] = value.strip(b" \t")
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or b"host" not in headers or len(length) > 9:
+        return None
+    return Head(words[1], headers, int(length))
+
+
+class QuickRequest:
+    """A request and its answer, as far as resources look at them (``HttpRequest``)."""
+
+    method = b"POST"
+
+    def __init__(self, connection: QuickChannel, head: Head, body: bytes) -> None:
+        self._connection = connection
+        self._head = head
+        self._status = b"200 OK"
+        self._answer: list[tuple[bytes, bytes]] = []
+        self._begun = False
+        self._chunked = False
+        self._waiting: list[Deferred[None]] = []
+        self.uri = head.uri
+        self.path = head.path
+        self.content = BytesIO(body)
+
+    @property
+    def args(self) -> Any:
+        return {}
+
+    def all_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        return self._head.headers.items()
+
+    def getHeader(self, key: bytes) -> bytes | None:
+        return self._head.headers.get(key)
+
+    def isSecure(self) -> bool:
+        return self._connection.is_secure
+
+    def getClientAddress(self) -> object:
+        return self._connection.peer
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        self._status = b"%d %s" % (code, message or RESPONSES.get(code, b"Unknown"))
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        self._answer.append((name, value))
+
+    def notifyFinish(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._connection.channel.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._connection.channel.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        pieces = [] if self._begun else [self._begin()]
+        if self._chunked:
+            if data:
+                pieces.append(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            pieces.append(data)
+        self._connection.write(b"".join(pieces))
+
+    def finish(self) -> None:
+        if not self._begun or self._chunked:
+            head = b"" if self._begun else self._begin()
+            self._connection.write(head + (b"0\r\n\r\n" if self._chunked else b""))
+        self._tell(None)
+        self._connection.finished()
+
+    def lost(self, reason: Failure) -> None:
+        """For the connection: it is gone."""
+        self._tell(reason)
+
+    def _begin(self) -> bytes:
+        self._begun = True
+        lines = [b"HTTP/1.1 " + self._status]
+        has_length = False
+        for name, value in self._answer:
+            has_length = has_length or name == b"content-length"
+            lines.append(_canonical(name) + b": " + value)
+        if not has_length:
+            self._chunked = True
+            lines.append(b"Transfer-Encoding: chunked")
+        return b"\r\n".join((*lines, b"", b""))
+
+    def _tell(self, reason: Failure | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if reason is None:
+                each.callback(None)
+            else:
+                each.errback(reason)
+
+
+_names: dict[bytes, bytes] = {}
+
+
+def _canonical(name: bytes) -> bytes:
+    """``Content-Type`` for ``content-type``: our own few names, as Go writes them."""
+    found = _names.get(name)
+    if found is None:
+        found = _names[name] = name.title()
+    return found
+
+
+class QuickChannel(Protocol):
+    """Stands in front of ``twisted.web``'s channel on one connection."""
+
+    def __init__(
+        self,
+        channel: HTTPChannel,
+        heads: dict[bytes, Head],
+        serve: Callable[[QuickRequest], None],
+        body_bytes_max: int,
+        idle_seconds: float,
+    ) -> None:
+        """``heads`` remembers heads for all connections of a port."""
+        self.channel = channel
+        self._heads = heads
+        self._serve = serve
+        self._body_bytes_max = body_bytes_max
+        self._idle_seconds = idle_seconds
+        self._request: QuickRequest | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._handed_over = False
+        self._closing = False
+        self.is_secure = False
+        self.peer: object = None
+
+    # --- Twisted calls ---------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        self._writer = DirectWriter(transport)
+        self.peer = transport.getPeer()
+        self.channel.makeConnection(transport)
+        self.is_secure = bool(self.channel.isSecure())
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._handed_over:
+            self.channel.dataReceived(data)
+        elif self._request is not None:
+            self._keep(data)
+        elif not (data.startswith(_BEGIN) and self._take(data)):
+            self._handed_over = True
+            self.channel.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        request, self._request = self._request, None
+        self._pending.clear()
+        self.channel.connectionLost(reason)
+        if request is not None:
+            request.lost(reason)
+
+    def drain(self) -> None:
+        """Close once what is being answered is answered."""
+        self._closing = True
+        if self._request is None and not self.channel.requests:
+            self._lose()
+        else:
+            # The channel closes behind the answer that is under way.
+            self.channel.persistent = False
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> bool:
+        """Serve the data if it is exactly one plain request."""
+        at = data.find(_END)
+        if at < 0 or at > _HEAD_BYTES_MAX:
+            return False
+        head_bytes = data[:at]
+        head = self._heads.get(head_bytes)
+        if head is None:
+            head = parse_head(head_bytes)
+            if head is None:
+                return False
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            self._heads[head_bytes] = head
+        body = data[at + len(_END) :]
+        if head.body_bytes != len(body) or len(body) > self._body_bytes_max:
+            return False
+        request = self._request = QuickRequest(self, head, body)
+        self._serve(request)
+        if self._request is request:
+            self.channel.setTimeout(None)  # whoever waits for an answer is not idle
+        else:
+            self.channel.resetTimeout()
+        return True
+
+    def _keep(self, data: bytes) -> None:
+        """The next request came before the answer to this one."""
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > _PENDING_BYTES_MAX:
+            transport: Any = self.transport
+            transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    def finished(self) -> None:
+        """For the request: it is answered."""
+        self._request = None
+        if self._closing:
+            self._lose()
+            return
+        self.channel.setTimeout(self._idle_seconds)
+        if self._pending:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._pending_bytes = 0
+            # What was pipelined need not come in whole requests.
+            self._handed_over = True
+            self.channel.dataReceived(data)
+
+    def _lose(self) -> None:
+        self.channel.loseConnection()
