@@ -168,6 +168,7 @@ def assemble_core(
         ReplicaSettings(
             heartbeat_seconds=heartbeat_seconds,
             request_seconds=5.0 + 2 * settings.election_timeout / 1000,
+            slow_apply_seconds=settings.experimental_warning_apply_duration,
         ),
     )
     replica.on_applied.append(lambda _, seconds: applier.times.took(seconds))

@@ -16,6 +16,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.greeting import greeting
+from etcdtw.app.log import observers_for
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.preflight import bootstrap_factories, has_log, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, tell
@@ -24,7 +25,7 @@ from etcdtw.app.starting import Assemble, StartingMember, find_assemble
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
-from etcdtw.observe.logging import log_observers, plain
+from etcdtw.observe.logging import plain
 
 OTHER_COMMANDS = ("gateway", "grpc-proxy")
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
@@ -82,7 +83,7 @@ def say_notices(loaded: Loaded) -> None:
 
 def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
     settings = loaded.settings
-    observers = log_observers(settings.log_outputs, settings.log_level)
+    observers = observers_for(settings)
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
     _log.info("Running: ", args=[sys.argv[0], *words])
     say_notices(loaded)

@@ -17,6 +17,7 @@ from etcdtw.api.gateway.gateway import Gateway
 from etcdtw.api.http.access import Access
 from etcdtw.api.http.checks import member_checks
 from etcdtw.api.http.factory import HttpFactory
+from etcdtw.api.http.log_level import LogLevelPage
 from etcdtw.api.http.requests import Resource
 from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.site import Site
@@ -25,6 +26,7 @@ from etcdtw.api.metrics.member import families
 from etcdtw.api.metrics.page import MetricsPage
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.listening import Gate, listen_all
+from etcdtw.app.log import verbosity
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.settings import MemberSettings
@@ -185,6 +187,7 @@ class Member(Service):
             b"/health": health,
             b"/version": Version(MemberCluster(core.cluster_id, core.members)),
         }
+        pages[b"/config/local/log"] = LogLevelPage(lambda: verbosity.level, verbosity.set_level)
         checks = member_checks(view)
         for each in checks:
             pages.update(each.pages())
@@ -209,7 +212,8 @@ class Member(Service):
         )
         metrics = MetricsPage(families(core.sources, health, factory, checks))
         pages[b"/metrics"] = metrics
-        observed = {path: page for path, page in pages.items() if path != b"/version"}
+        unobserved = (b"/version", b"/config/local/log")
+        observed = {path: page for path, page in pages.items() if path not in unobserved}
         self._metrics_gate.open(HttpFactory(Site(observed), self._reactor))
         return factory
 

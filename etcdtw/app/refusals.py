@@ -10,7 +10,7 @@ from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.help import USAGE
 from etcdtw.config.problems import ConfigProblems, Stage
 from etcdtw.errors import ConfigError, StorageError
-from etcdtw.observe.logging_json import json_line
+from etcdtw.observe.lines import json_line
 
 START_ERRORS = (ConfigError, ConfigProblems, StorageError, OSError, CannotListenError)
 """What may keep a member from starting without being a bug."""

@@ -154,6 +154,7 @@ class MemberSettings:
     # Only here
     strict_bind: bool
     strict_environment: bool
+    log_package_levels: str
     adopt: bool
     max_cluster_version: str
 

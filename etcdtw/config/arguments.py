@@ -13,7 +13,6 @@ from etcdtw.config.flags import (
     CONFIG_FILE,
     FLAGS,
     IGNORED_SWITCHES,
-    IGNORED_TEXTS,
     OLD_NAMES,
     VERSION,
     Flag,
@@ -61,9 +60,7 @@ def _take_flag(found: Arguments, word: str, left: list[str]) -> None:
     if not name or name.startswith("-"):
         found.problems.append(_problem(word, f"bad flag syntax: {word}"))
         return
-    if name in IGNORED_SWITCHES or name in IGNORED_TEXTS:
-        if name in IGNORED_TEXTS and not equals and left:
-            del left[0]
+    if name in IGNORED_SWITCHES:
         found.notices.append(Notice(f'flag "-{name}" is no longer supported - ignoring.'))
         return
     flag = find_flag(name)

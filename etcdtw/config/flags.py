@@ -229,15 +229,16 @@ SECTIONS = (
         Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health."),
     )),
     Section("Logging", (
-        Flag("logger", TEXT, "zap", "Form of the log; only 'zap' (lines of JSON)."),
+        Flag("logger", TEXT, "zap",
+             "Form of the log: 'zap' (lines of JSON) or 'capnslog' (the classic form)."),
         Flag("log-outputs", LOG_OUTPUTS, "default",
              "Where the log goes: 'stderr', 'stdout', files, or 'default' (stderr)."),
         Flag("log-level", TEXT, "info", "Least level to log: debug, info, warn, error or fatal."),
-        Flag("enable-log-rotation", SWITCH, "false", "Rotate a log file.", _LATER),
+        Flag("enable-log-rotation", SWITCH, "false", "Rotate the log file."),
         Flag("log-rotation-config-json", TEXT,
              '{"maxsize": 100, "maxage": 0, "maxbackups": 0, '
              '"localtime": false, "compress": false}',
-             "Sizes (MB), ages (days) and numbers of rotated files.", _LATER),
+             "Sizes (MB), ages (days) and numbers of rotated files."),
     )),
     Section("Experimental distributed tracing", (
         Flag("experimental-enable-distributed-tracing", SWITCH, "false",
@@ -281,7 +282,7 @@ SECTIONS = (
              "Time between looks at a downgrade in progress.", _LATER),
         Flag(_X + "memory-mlock", SWITCH, "false", "Keep the keyspace in main memory.", _LATER),
         Flag(_X + "warning-apply-duration", DURATION, "100ms",
-             "A request that takes longer than this is logged.", _LATER),
+             "A request that takes longer than this to be applied is logged."),
         Flag(_X + "txn-mode-write-with-shared-buffer", SWITCH, "true",
              "Reads inside a write transaction share its buffer.", _LATER),
         Flag(_X + "bootstrap-defrag-threshold-megabytes", UINT, "0",
@@ -302,6 +303,8 @@ SECTIONS = (
              "Refuse host names in listen URLs, as etcd does; else they are resolved."),
         Flag("strict-environment", SWITCH, "false",
              "Refuse a variable whose flag is also given, as etcd does; else the flag wins."),
+        Flag("log-package-levels", TEXT, "",
+             "Least levels of single rooms, as etcd 3.4 had them: 'replica=DEBUG,app=WARN'."),
         Flag("adopt", SWITCH, "false",
              "Take over etcd's database in the data directory though a keyspace is there already."),
         Flag("max-cluster-version", one_of("", "3.4", "3.5"), "",
@@ -337,5 +340,3 @@ IGNORED_SWITCHES = frozenset(
     }
 )
 """Words of older releases: accepted, alone or as ``--word=value``, with a notice."""
-IGNORED_TEXTS = frozenset({"log-package-levels"})
-"""The same for words that take a value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from etcdtw.config.flags import IGNORED_SWITCHES, IGNORED_TEXTS, OLD_NAMES, SECTIONS, Feature, Flag
+from etcdtw.config.flags import IGNORED_SWITCHES, OLD_NAMES, SECTIONS, Feature, Flag
 from etcdtw.version import ETCD_VERSION, ETCDTW_VERSION
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -73,7 +73,7 @@ def docs_page() -> str:
         ]
         lines += [_docs_row(flag) for flag in section.flags]
     old = ", ".join(f"`--{old}` is `--{new}`" for old, new in sorted(OLD_NAMES.items()))
-    ignored = ", ".join(f"`{name}`" for name in sorted(IGNORED_SWITCHES | IGNORED_TEXTS))
+    ignored = ", ".join(f"`{name}`" for name in sorted(IGNORED_SWITCHES))
     lines += [
         "",
         "## Old names",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
+from etcdtw.api.gateway.gosyntax import syntax_error
 from etcdtw.config.flags import DEFAULT_INITIAL_CLUSTER, FLAGS, Feature
 from etcdtw.config.gotext import parse_duration, parse_integer, quote
 from etcdtw.config.problems import Notice
 from etcdtw.config.urls import host_of, is_ip_address, is_loopback, parse_url
 from etcdtw.config.values import Values
 from etcdtw.errors import ConfigError
+from etcdtw.observe.levels import parse_package_levels
+from etcdtw.observe.lines import FORMS
+from etcdtw.observe.logging import STANDARD
+from etcdtw.observe.rotation import rotation_from_json
 
 ELECTION_TIMEOUT_MAX = 50_000
 """Milliseconds."""
@@ -85,15 +91,39 @@ def verify(found: Checked, *, from_file: bool) -> Iterator[ConfigError]:
 
 def _logging_problems(found: Checked) -> Iterator[ConfigError]:
     logger = found.text("logger")
-    if logger != "zap":
+    if logger not in FORMS:
         yield found.problem("logger", f"unknown logger option {quote(logger)}")
     outputs = found.texts("log-outputs")
     if "default" in outputs and len(outputs) > 1:
         yield found.problem("log-outputs", 'multi logoutput for "default" is not supported yet')
+    if found.number("enable-log-rotation"):
+        yield from _rotation_problems(found)
+    try:
+        parse_package_levels(found.text("log-package-levels"))
+    except ValueError as error:
+        yield found.problem("log-package-levels", str(error))
     level = found.text("log-level")
     if level and level.lower() not in LOG_LEVELS:
         # etcd dies of a panic here, hence the text and the code.
         yield found.problem("log-level", f"panic: unrecognized level: {quote(level)}", 2)
+
+
+def _rotation_problems(found: Checked) -> Iterator[ConfigError]:
+    outputs = found.texts("log-outputs")
+    if len(outputs) != 1 or outputs[0] in STANDARD:
+        yield found.problem(
+            "log-outputs",
+            "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+        )
+    name = "log-rotation-config-json"
+    text = found.text(name)
+    try:
+        rotation_from_json(json.loads(text))
+    except json.JSONDecodeError:
+        reason = syntax_error(text.encode())
+        yield found.problem(name, f"improperly formatted log rotation config: {reason}")
+    except ValueError as error:
+        yield found.problem(name, f"invalid log rotation config: {error}")
 
 
 def _url_problems(found: Checked) -> Iterator[ConfigError]:

@@ -1,28 +1,46 @@
-"""Where the log goes: ``--log-outputs`` and ``--log-level`` on ``twisted.logger``."""
+"""Where the log goes: ``--log-outputs`` and its companions on ``twisted.logger``."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Protocol
 
 from twisted.logger import ILogObserver
 
-from etcdtw.observe.logging_json import JsonLineObserver
+from etcdtw.observe.levels import Verbosity
+from etcdtw.observe.lines import FORMS, LineObserver
+from etcdtw.observe.rotation import RotatingFile, Rotation
 
 STANDARD = ("default", "stderr", "stdout")
 
 
-def log_observers(outputs: Sequence[str], level: str) -> list[ILogObserver]:
+class LineStream(Protocol):
+    """Somewhere to write text."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+def log_observers(
+    outputs: Sequence[str],
+    verbosity: Verbosity,
+    logger: str = "zap",
+    rotation: Rotation | None = None,
+) -> list[ILogObserver]:
     """One observer per target: ``stderr`` (also ``default``), ``stdout``, or a file to append to.
 
-    An output that cannot be opened is an ``OSError``.
+    ``logger`` is the form of the lines. An output that cannot be opened is an ``OSError``.
     """
-    return [JsonLineObserver(_LineWriter(open_output(each)), level) for each in outputs]
+    return [
+        LineObserver(_LineWriter(open_output(each, rotation)), verbosity, FORMS[logger])
+        for each in outputs
+    ]
 
 
-def open_output(target: str) -> TextIO:
+def open_output(target: str, rotation: Rotation | None = None) -> LineStream:
     """The stream behind one word of ``--log-outputs``.
 
     The process's own streams are meant, not what ``twistd`` puts in their place: its stand-ins
@@ -31,7 +49,11 @@ def open_output(target: str) -> TextIO:
     standard = sys.__stdout__ if target == "stdout" else sys.__stderr__
     if target in STANDARD and standard is not None:
         return standard
-    return open(os.devnull if target in STANDARD else target, "a", encoding="utf-8", buffering=1)
+    if target in STANDARD:
+        target = os.devnull
+    elif rotation is not None:
+        return RotatingFile(target, rotation)
+    return open(target, "a", encoding="utf-8", errors="replace", buffering=1)
 
 
 def plain(text: str) -> str:
@@ -40,14 +62,15 @@ def plain(text: str) -> str:
 
 
 class _LineWriter:
-    """Writes whole lines and flushes them; a reader that went away is no reason to stop."""
+    """Writes whole lines and flushes them; a reader that went away, or a disk without space, is
+    no reason to stop."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: LineStream) -> None:
         self._stream = stream
 
     def __call__(self, line: str) -> None:
         try:
             self._stream.write(line)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             pass

@@ -18,5 +18,4 @@ class ReplicaCounts:
     leader_changes: int = 0
     failed_proposals: int = 0
     failed_reads: int = 0
-    slow_applies: int = 0
     lag_seconds: Histogram = field(default_factory=_lag)

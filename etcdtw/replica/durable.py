@@ -48,6 +48,7 @@ class DurableLog:
         self._held: HardState | None = None
         self._preparing = False
         self.sync_seconds = Histogram(doubling(0.001, 14))
+        self.last_sync_seconds = 0.0
         self.disk_is_busy: Callable[[], bool] = lambda: False
         """Whether somebody else has much to write just now, so that any sync may take long."""
 
@@ -88,6 +89,7 @@ class DurableLog:
         # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
         seconds = time.monotonic() - begin
         self.sync_seconds.observe(seconds)
+        self.last_sync_seconds = seconds
         self._average_seconds += (min(seconds, _SPIKE_SECONDS) - self._average_seconds) / 8
 
     def sync_on_worker(

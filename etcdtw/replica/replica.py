@@ -35,6 +35,7 @@ from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue
 from etcdtw.replica.reads import ReadQueue, Waiter
+from etcdtw.replica.slowness import Slowness
 
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
@@ -51,11 +52,13 @@ with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,
 @dataclass(frozen=True)
 class ReplicaSettings:
     """``heartbeat_seconds`` is the length of a tick; a turn longer than ``turn_seconds`` pauses
-    to let the reactor serve others; requests wait at most ``request_seconds``."""
+    to let the reactor serve others; requests wait at most ``request_seconds``; an apply that takes
+    longer than ``slow_apply_seconds`` is logged."""
 
     heartbeat_seconds: float = 0.1
     request_seconds: float = 7.0
     turn_seconds: float = 0.02
+    slow_apply_seconds: float = 0.1
 
 
 class Replica:
@@ -100,6 +103,7 @@ class Replica:
         self._looks = 0
         self._last_count = 0
         self._held_bytes = 0
+        self._held_since = self._held_seconds = 0.0
         self.holds_back: Callable[[], bool] = lambda: False
         """Asked each turn: while it says True, new requests wait. Who sets it wakes the replica
         when that changes."""
@@ -121,6 +125,7 @@ class Replica:
         self._term = 0
         self._led_term = 0
         self.counts = ReplicaCounts()
+        self.slowness = Slowness(settings.slow_apply_seconds)
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -228,7 +233,9 @@ class Replica:
     def _on_tick(self) -> None:
         self._tick = self._clock.callLater(self._settings.heartbeat_seconds, self._on_tick)
         now = self._clock.seconds()
-        self.counts.lag_seconds.observe(max(0.0, now - self._tick_due))
+        lag = max(0.0, now - self._tick_due)
+        self.counts.lag_seconds.observe(lag)
+        self.slowness.waited("reactor", lag)
         self._tick_due = now + self._settings.heartbeat_seconds
         self.node.tick()
         self.counts.failed_proposals += self._proposals.expire(now)
@@ -273,8 +280,12 @@ class Replica:
         turn_ends = now + self._settings.turn_seconds
         if self._proposals.new_count:
             if self.holds_back():
-                self._held_bytes = self._held_bytes or self._proposals.new_bytes
+                if not self._held_bytes:
+                    self._held_bytes = self._proposals.new_bytes
+                    self._held_since = now
             else:
+                if self._held_bytes:
+                    self._held_seconds = now - self._held_since
                 self._held_bytes = 0
                 self._proposals.hand_over(node)
         self._reads.hand_over(node, now)
@@ -358,8 +369,19 @@ class Replica:
             if outbox:
                 self._transport.send(outbox)
         answers, self._answers = self._answers, []
+        if answers:
+            self._note_answers(answers)
         for proposal, result in answers:
             proposal.done(result)
+
+    def _note_answers(self, answers: list[tuple[Proposal, object]]) -> None:
+        now = self._clock.seconds()
+        slowness = self.slowness
+        slowness.waited("sync", self.durable.last_sync_seconds)
+        slowness.waited("keyspace", self._held_seconds)
+        self._held_seconds = 0.0
+        oldest = now - answers[0][0].deadline + self._settings.request_seconds
+        slowness.answered(now, oldest, len(answers))
 
     def _apply(self, entries: list[Entry]) -> None:
         machine = self.machine
@@ -380,6 +402,7 @@ class Replica:
                 self._apply_conf_change(entry)
         self.node.applied_to(entries[-1].index)
         seconds = self._clock.seconds() - begin
+        self.slowness.applied(len(entries), seconds)
         for each in self.on_applied:
             each(entries, seconds)
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.observe.levels import Verbosity, least_level, parse_package_levels
+from etcdtw.observe.lines import LineObserver, classic_line, json_line
 from etcdtw.observe.logging import log_observers, open_output
-from etcdtw.observe.logging_json import JsonLineObserver, json_line, least_level
+from etcdtw.observe.rotation import RotatingFile, Rotation, rotation_from_json
 
 
 class JsonLineTests(SynchronousTestCase):
     def lines_of(self, level: str = "debug", namespace: str = "etcdtw.app.main") -> Any:
         lines: list[str] = []
-        return Logger(namespace, observer=JsonLineObserver(lines.append, level)), lines
+        return Logger(namespace, observer=LineObserver(lines.append, Verbosity(level))), lines
 
     def test_form(self) -> None:
         """A line begins with level and time in UTC with milliseconds, then caller and message."""
@@ -79,7 +85,7 @@ class OutputTests(SynchronousTestCase):
         """A path is a file to which whole lines are appended at once."""
         path = self.mktemp()
         for text in ("one", "two"):
-            (observer,) = log_observers([path], "info")
+            (observer,) = log_observers([path], Verbosity("info"))
             Logger("etcdtw", observer=observer).info(text)
         with open(path, encoding="utf-8") as file:
             self.assertEqual([json.loads(line)["msg"] for line in file], ["one", "two"])
@@ -87,3 +93,133 @@ class OutputTests(SynchronousTestCase):
     def test_missing_directory(self) -> None:
         """A file that cannot be opened is the system's error."""
         self.assertRaises(OSError, open_output, "/nonexistent/log")
+
+
+class ClassicTests(SynchronousTestCase):
+    def test_line(self) -> None:
+        """Time, level, room, message, and fields behind it."""
+        line = classic_line("warn", 0.5, "slow", {"took": "1s", "n": 2}, "replica")
+        self.assertRegex(
+            line,
+            r"\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.500000 W \| replica: slow \(took: 1s, n: 2\)\Z",
+        )
+        self.assertTrue(classic_line("fatal", 0.0, "end", {}).endswith(" C | etcdtw: end"))
+
+
+class VerbosityTests(SynchronousTestCase):
+    def passed(self, verbosity: Verbosity) -> list[str]:
+        lines: list[str] = []
+        observer = LineObserver(lines.append, verbosity)
+        for room in ("replica", "replica.reads", "app"):
+            log = Logger(f"etcdtw.{room}", observer=observer)
+            log.debug("d")
+            log.info("i")
+            log.warn("w")
+        return [f"{entry['caller']} {entry['msg']}" for entry in map(json.loads, lines)]
+
+    def test_packages(self) -> None:
+        """A room may have its own level."""
+        verbosity = Verbosity("warn", parse_package_levels("replica=DEBUG"))
+        self.assertEqual(len(self.passed(verbosity)), 7)
+        self.assertEqual(self.passed(verbosity)[-2:], ["replica/reads w", "app w"])
+        verbosity = Verbosity("warn", parse_package_levels("*=INFO,replica=CRITICAL"))
+        self.assertEqual(self.passed(verbosity), ["app i", "app w"])
+
+    def test_switched(self) -> None:
+        """The level may change while observers are there."""
+        verbosity = Verbosity("error")
+        self.assertEqual(self.passed(verbosity), [])
+        verbosity.set_level("DEBUG")
+        self.assertEqual(len(self.passed(verbosity)), 9)
+        self.assertRaises(ValueError, verbosity.set_level, "loud")
+        self.assertEqual(verbosity.level, "debug")
+
+    def test_bad_lists(self) -> None:
+        """A list that is none is refused by its part."""
+        for text in ("replica", "=DEBUG", "a=LOUD"):
+            with self.assertRaisesRegex(ValueError, "name=LEVEL"):
+                parse_package_levels(text)
+
+
+class RotationTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        self.path = os.path.join(self.directory, "etcd.log")
+
+    def file(self, **settings: object) -> RotatingFile:
+        file = RotatingFile(self.path, Rotation(maxsize=1, **settings))  # type: ignore[arg-type]
+        self.addCleanup(file.close)
+        return file
+
+    def test_size(self) -> None:
+        """A file that would grow beyond its size is put aside; a line is in one file only."""
+        file = self.file()
+        line = "x" * 99_999 + "\n"
+        for _ in range(25):
+            file.write(line)
+        aside = sorted(os.listdir(self.directory))
+        self.assertEqual(len(aside), 3)
+        self.assertEqual(aside[-1], "etcd.log")
+        self.assertRegex(aside[0], r"\Aetcd-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\.log\Z")
+        sizes = [os.path.getsize(os.path.join(self.directory, each)) for each in aside]
+        self.assertEqual(sizes, [1_000_000, 1_000_000, 500_000])
+
+    def test_backups(self) -> None:
+        """The oldest files go."""
+        other = os.path.join(self.directory, "etcd-other.log")
+        Path(other).touch()
+        file = self.file(maxbackups=2)
+        for number in range(5):
+            file.write(f"{number}\n")
+            time.sleep(0.002)
+            file.rotate()
+        aside = sorted(each for each in os.listdir(self.directory) if "T" in each)
+        found = [Path(self.directory, each).read_text() for each in aside]
+        self.assertEqual(found, ["3\n", "4\n"])
+        self.assertTrue(os.path.exists(other))
+
+    def test_age(self) -> None:
+        """Files beyond their age go."""
+        old = os.path.join(self.directory, "etcd-2020-01-01T00-00-00.000.log")
+        Path(old).touch()
+        os.utime(old, (0, 0))
+        file = self.file(maxage=1)
+        file.write("x\n")
+        file.rotate()
+        self.assertFalse(os.path.exists(old))
+        self.assertEqual(len(os.listdir(self.directory)), 2)
+
+    def test_compressed(self) -> None:
+        """With gzip, on a thread."""
+        file = self.file(compress=True)
+        file.write("x\n")
+        file.rotate()
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            packed = [each for each in os.listdir(self.directory) if each.endswith(".gz")]
+            if packed and len(os.listdir(self.directory)) == 2:
+                break
+            time.sleep(0.01)
+        with gzip.open(os.path.join(self.directory, packed[0])) as unpacked:
+            self.assertEqual(unpacked.read(), b"x\n")
+
+    def test_goes_on(self) -> None:
+        """A restart goes on with the file there is."""
+        self.file().write("one\n")
+        self.file().write("two\n")
+        with open(self.path) as file:
+            self.assertEqual(file.read(), "one\ntwo\n")
+
+    def test_settings(self) -> None:
+        """The flag's JSON has etcd's names; what is no setting is refused in Go's words."""
+        self.assertEqual(rotation_from_json({"maxsize": 5, "x": 1}), Rotation(maxsize=5))
+        for value, text in (
+            ({"maxsize": "x"}, "cannot unmarshal string into Go struct field "
+                               "logRotationConfig.maxsize of type int"),
+            ({"compress": 1}, "cannot unmarshal number into Go struct field "
+                              "logRotationConfig.compress of type bool"),
+            ([], "cannot unmarshal array"),
+        ):  # fmt: skip
+            with self.assertRaisesRegex(ValueError, text):
+                rotation_from_json(value)

@@ -84,7 +84,7 @@ def _server(of: Sources, health: HealthChecks) -> list[Family]:
                "Linearizable reads that could not run in time.", lambda: counts.failed_reads),
         Family("etcd_server_slow_apply_total", "counter",
                "Applies that took longer than --experimental-warning-apply-duration.",
-               lambda: counts.slow_applies),
+               lambda: replica.slowness.slow_applies),
         Family("etcd_server_apply_duration_seconds", "histogram",
                "How long requests took to be applied.", lambda: _apply_times(of)),
         Family("etcd_server_quota_backend_bytes", "gauge", "The space quota.",

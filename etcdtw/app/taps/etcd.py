@@ -12,12 +12,12 @@ from twisted.logger import globalLogPublisher
 from twisted.python import usage
 
 from etcdtw.app.fatal import Fatal
+from etcdtw.app.log import observers_for
 from etcdtw.app.main import read_text, refuse, say_notices, text_of
 from etcdtw.app.preflight import bootstrap_factories, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
 from etcdtw.app.starting import StartingMember, find_assemble
 from etcdtw.config.load import Loaded, Wanted, load
-from etcdtw.observe.logging import log_observers
 
 
 class Options(usage.Options):
@@ -69,7 +69,7 @@ class DaemonMember(StartingMember):
         # "default" is twistd's own log, which is running already.
         outputs = [each for each in self._loaded.settings.log_outputs if each != "default"]
         try:
-            for observer in log_observers(outputs, self._loaded.settings.log_level):
+            for observer in observers_for(self._loaded.settings, outputs):
                 globalLogPublisher.addObserver(observer)
             say_notices(self._loaded)
             super().startService()

@@ -1,4 +1,4 @@
-"""Log lines as etcd writes them: one JSON object per line, ``level`` and ``ts`` first."""
+"""Log lines: etcd's JSON, and the classic form that it had until 3.4."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LEVELS = ("debug", "info", "warn", "error", "fatal")
-"""etcd's names, least severe first."""
+from etcdtw.observe.levels import Verbosity, level_of, package_of
 
-_NAMES = {
-    LogLevel.debug: "debug",
-    LogLevel.info: "info",
-    LogLevel.warn: "warn",
-    LogLevel.error: "error",
-    LogLevel.critical: "error",
-}
 # What Twisted and its legacy log module put into every event beside the caller's own fields.
 _NOT_FIELDS = frozenset({"time", "system", "format", "message", "isError", "why", "failure"})
-_OWN = "etcdtw"
+_CLASSIC = {"debug": "D", "info": "I", "warn": "W", "error": "E", "fatal": "C"}
 
 
 def json_line(
@@ -45,34 +37,46 @@ def json_line(
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def least_level(name: str) -> str:
-    """The level of ours that a ``--log-level`` means; the empty one is ``info``."""
-    name = name.lower() or "info"
-    return "fatal" if name in ("panic", "dpanic") else name
+def classic_line(
+    level: str,
+    unix_seconds: float,
+    message: str,
+    fields: Mapping[str, object],
+    caller: str = "",
+) -> str:
+    """One line without its end, such as ``2026-01-31 10:11:12.131415 I | room: message``. Fields
+    follow the message; the time is the local one."""
+    moment = datetime.fromtimestamp(unix_seconds).strftime("%Y-%m-%d %H:%M:%S.%f")
+    details = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    text = f"{message} ({details})" if details else message
+    return f"{moment} {_CLASSIC[level]} | {caller or 'etcdtw'}: {text}"
+
+
+FORMS = {"zap": json_line, "capnslog": classic_line}
+"""By the words of ``--logger``."""
 
 
 @implementer(ILogObserver)
-class JsonLineObserver:
+class LineObserver:
     """Writes events of ``twisted.logger`` as lines.
 
     ``write`` takes a whole line with its end. Keyword arguments of a log call become fields, with
-    ``-`` for ``_``. What Twisted itself tells at level info is shown at debug: it is about its
-    own doings. Only our own critical events are ``fatal``, since they end the process.
+    ``-`` for ``_``.
     """
 
-    def __init__(self, write: Callable[[str], object], level: str) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        verbosity: Verbosity,
+        form: Callable[..., str] = json_line,
+    ) -> None:
         self._write = write
-        self._least = LEVELS.index(least_level(level))
+        self._verbosity = verbosity
+        self._form = form
 
     def __call__(self, event: LogEvent) -> None:
-        level = _NAMES.get(event.get("log_level"), "info")
-        namespace = str(event.get("log_namespace", ""))
-        own = namespace == _OWN or namespace.startswith(_OWN + ".")
-        if level == "info" and not own:
-            level = "debug"
-        if own and event.get("log_level") is LogLevel.critical:
-            level = "fatal"
-        if LEVELS.index(level) < self._least:
+        level = level_of(event)
+        if not self._verbosity.lets_pass(event, level):
             return
         fields = {
             key.replace("_", "-"): value
@@ -83,6 +87,8 @@ class JsonLineObserver:
         if isinstance(failure, Failure):
             fields["error"] = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
             fields["stacktrace"] = failure.getTraceback()
-        caller = namespace.removeprefix(_OWN + ".").replace(".", "/")
+        package = package_of(event)
+        namespace = str(event.get("log_namespace", "")) if package is None else package
         moment = event.get("log_time", 0.0)
-        self._write(json_line(level, moment, formatEvent(event), fields, caller) + "\n")
+        caller = namespace.replace(".", "/")
+        self._write(self._form(level, moment, formatEvent(event), fields, caller) + "\n")
