@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from etcdtw.api.gateway.gateway import Gateway
 from etcdtw.api.http.access import Access
 from etcdtw.api.http.checks import member_checks
+from etcdtw.api.http.debug import debug_pages
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.log_level import LogLevelPage
 from etcdtw.api.http.requests import Resource
@@ -48,6 +49,8 @@ from etcdtw.storage.worker import ThreadWorker
 from etcdtw.version import CLUSTER_VERSION, parsed_version
 
 PURGE_SECONDS = 30.0
+OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
+"""What ``--listen-metrics-urls`` show."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -188,6 +191,7 @@ class Member(Service):
             b"/version": Version(MemberCluster(core.cluster_id, core.members)),
         }
         pages[b"/config/local/log"] = LogLevelPage(lambda: verbosity.level, verbosity.set_level)
+        pages |= debug_pages(core.router, self._reactor, settings.enable_pprof)
         checks = member_checks(view)
         for each in checks:
             pages.update(each.pages())
@@ -212,8 +216,7 @@ class Member(Service):
         )
         metrics = MetricsPage(families(core.sources, health, factory, checks))
         pages[b"/metrics"] = metrics
-        unobserved = (b"/version", b"/config/local/log")
-        observed = {path: page for path, page in pages.items() if path not in unobserved}
+        observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
         self._metrics_gate.open(HttpFactory(Site(observed), self._reactor))
         return factory
 

@@ -224,7 +224,7 @@ SECTIONS = (
         Flag("auth-token-ttl", UINT, "300", "Seconds that an unused token lives.", _REFUSED),
     )),
     Section("Profiling and Monitoring", (
-        Flag("enable-pprof", SWITCH, "false", "Serve profiles under /debug/pprof/.", _LATER),
+        Flag("enable-pprof", SWITCH, "false", "Serve profiles under /debug/pprof/."),
         Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs.", _LATER),
         Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health."),
     )),

@@ -216,9 +216,9 @@ class NoticeTests(SynchronousTestCase):
 
     def test_no_effect(self) -> None:
         """A flag whose feature is missing is noticed once, unless it has its default value."""
-        self.assertEqual(self.notices("--enable-pprof=false"), [])
+        self.assertEqual(self.notices("--experimental-memory-mlock=false"), [])
         self.assertEqual(
-            self.notices("--enable-pprof"),
+            self.notices("--experimental-memory-mlock"),
             ["flag is accepted but has no effect in this build yet"],
         )
 
