@@ -1,0 +1,207 @@
+"""The two kinds of stream between members, without their sockets.
+
+A ``message`` stream carries whole Raft messages. A ``msgappv2`` stream carries what a leader sends
+to a follower over and over, appends, which mostly continue where the last one ended: then only
+entries and commit index are sent, and both ends keep count of term and index.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Protocol
+
+from etcdtw.raft.codec import decode_entry, decode_message, encode_entries, encode_message
+from etcdtw.raft.messages import NO_NODE, Entry, Message, MessageType
+
+MESSAGE_BYTES_MAX = 512 << 20
+"""etcd's limit on the length of a frame."""
+
+_U64 = Struct(">Q")
+_BEAT, _ENTRIES, _APPEND = 0, 1, 2
+
+MESSAGE_BEAT = encode_message(Message(MessageType.HEARTBEAT))
+"""The body by which a message stream shows that it is alive; it is from and to nobody."""
+
+
+class BadFrame(ValueError):
+    """The peer sent what is no frame of its stream."""
+
+
+class StreamWriter(Protocol):
+    """Frames for one connection."""
+
+    def encode(self, message: Message) -> bytes: ...
+
+    def beat(self) -> bytes:
+        """What shows that the stream is alive."""
+
+
+class StreamReader(Protocol):
+    """Messages from one connection."""
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Those that ``data`` completes, without what only shows that the stream is alive. Raises
+        BadFrame."""
+
+
+class MessageWriter:
+    """Writes a ``message`` stream."""
+
+    def encode(self, message: Message) -> bytes:
+        body = encode_message(message)
+        return _U64.pack(len(body)) + body
+
+    def beat(self) -> bytes:
+        return _U64.pack(len(MESSAGE_BEAT)) + MESSAGE_BEAT
+
+
+class MessageReader:
+    """Reads a ``message`` stream."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        data = self._rest + data if self._rest else data
+        found = []
+        at = 0
+        while len(data) - at >= 8:
+            (size,) = _U64.unpack_from(data, at)
+            if size > MESSAGE_BYTES_MAX:
+                raise BadFrame("rafthttp: error limit exceeded")
+            end = at + 8 + size
+            if end > len(data):
+                break
+            message = _message(data[at + 8 : end])
+            if message.type != MessageType.HEARTBEAT or message.from_ != NO_NODE:
+                found.append(message)
+            at = end
+        self._rest = data[at:]
+        return found
+
+
+class AppendWriter:
+    """Writes a ``msgappv2`` stream."""
+
+    def __init__(self) -> None:
+        self._term = 0
+        self._index = 0
+
+    def encode(self, message: Message) -> bytes:
+        assert message.type == MessageType.APP, f"{message.type!r} on a stream of appends"
+        entries = message.entries
+        continues = (
+            message.index == self._index
+            and message.log_term == self._term
+            and message.log_term == message.term
+        )
+        if continues:
+            self._index += len(entries)
+            pieces = [bytes((_ENTRIES,)), _U64.pack(len(entries))]
+            for body in encode_entries(entries):
+                pieces += (_U64.pack(len(body)), body)
+            pieces.append(_U64.pack(message.commit))
+            return b"".join(pieces)
+        self._term = message.term
+        self._index = entries[-1].index if entries else message.index
+        body = encode_message(message)
+        return b"".join((bytes((_APPEND,)), _U64.pack(len(body)), body))
+
+    def beat(self) -> bytes:
+        return bytes((_BEAT,))
+
+
+class AppendReader:
+    """Reads a ``msgappv2`` stream from member ``remote`` to member ``local``."""
+
+    def __init__(self, remote: int, local: int) -> None:
+        self._remote = remote
+        self._local = local
+        self._term = 0
+        self._index = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        data = self._rest + data if self._rest else data
+        found: list[Message] = []
+        at = 0
+        try:
+            while at < len(data):
+                kind = data[at]
+                if kind == _BEAT:
+                    at += 1
+                elif kind == _APPEND:
+                    size = _size(data, at + 1)
+                    end = at + 9 + size
+                    if end > len(data):
+                        break
+                    message = _message(data[at + 9 : end])
+                    entries = message.entries
+                    self._term = message.term
+                    self._index = entries[-1].index if entries else message.index
+                    found.append(message)
+                    at = end
+                elif kind == _ENTRIES:
+                    message, at = self._continued(data, at + 1)
+                    found.append(message)
+                else:
+                    raise BadFrame(f"unexpected type {kind} on a stream of appends")
+        except _Incomplete:
+            pass
+        self._rest = data[at:]
+        return found
+
+    def _continued(self, data: bytes, at: int) -> tuple[Message, int]:
+        count = _size(data, at)
+        if count > MESSAGE_BYTES_MAX // 8:
+            raise BadFrame("rafthttp: error limit exceeded")
+        at += 8
+        entries: list[Entry] = []
+        for _ in range(count):
+            size = _size(data, at)
+            end = at + 8 + size
+            if end > len(data):
+                raise _Incomplete
+            try:
+                entries.append(decode_entry(data[at + 8 : end]))
+            except ValueError as error:
+                raise BadFrame(str(error)) from None
+            at = end
+        commit = _u64(data, at)
+        message = Message(
+            MessageType.APP,
+            to=self._local,
+            from_=self._remote,
+            term=self._term,
+            log_term=self._term,
+            index=self._index,
+            entries=tuple(entries),
+            commit=commit,
+        )
+        self._index += count
+        return message, at + 8
+
+
+class _Incomplete(Exception):
+    """The rest of the frame is yet to come."""
+
+
+def _u64(data: bytes, at: int) -> int:
+    if at + 8 > len(data):
+        raise _Incomplete
+    number: int = _U64.unpack_from(data, at)[0]
+    return number
+
+
+def _size(data: bytes, at: int) -> int:
+    size = _u64(data, at)
+    if size > MESSAGE_BYTES_MAX:
+        raise BadFrame("rafthttp: error limit exceeded")
+    return size
+
+
+def _message(body: bytes) -> Message:
+    try:
+        return decode_message(body)
+    except ValueError as error:
+        raise BadFrame(str(error)) from None

@@ -1,0 +1,93 @@
+"""Frames of streams between members."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.peer.codec import (
+    MESSAGE_BYTES_MAX,
+    AppendReader,
+    AppendWriter,
+    BadFrame,
+    MessageReader,
+    MessageWriter,
+)
+from etcdtw.raft.messages import Entry, Message, MessageType
+
+
+def append(term: int, index: int, count: int, commit: int = 0, log_term: int = 0) -> Message:
+    entries = tuple(Entry(term, index + 1 + each, data=b"x") for each in range(count))
+    return Message(
+        MessageType.APP, 2, 1, term, log_term or term, index, entries=entries, commit=commit
+    )
+
+
+class AppendTests(SynchronousTestCase):
+    def test_continuing(self) -> None:
+        """An append that continues is sent without its head; a new term or a gap is not."""
+        writer = AppendWriter()
+        kinds = [
+            writer.encode(each)[0]
+            for each in (
+                append(3, 10, 2),
+                append(3, 12, 1),
+                append(3, 13, 0, commit=13),
+                append(3, 15, 1),
+                append(4, 16, 1, log_term=3),
+                append(4, 17, 1),
+            )
+        ]
+        self.assertEqual(kinds, [2, 1, 1, 2, 2, 1])
+        self.assertEqual(
+            AppendWriter().encode(append(0, 0, 0, commit=5)),
+            b"\x01" + bytes(8) + (5).to_bytes(8, "big"),
+        )
+
+    @given(
+        st.lists(
+            st.tuples(st.integers(1, 3), st.integers(0, 5), st.integers(0, 3), st.integers(1, 3)),
+            max_size=12,
+        ),
+        st.integers(1, 40),
+    )
+    def test_round_trip(self, shapes: list[tuple[int, int, int, int]], step: int) -> None:
+        """Whatever is written is read, however it is cut."""
+        messages = [append(term, index, n, 7, log_term) for term, index, n, log_term in shapes]
+        writer = AppendWriter()
+        data = b"".join(writer.beat() + writer.encode(each) for each in messages)
+        reader = AppendReader(1, 2)
+        found = []
+        for at in range(0, len(data), step):
+            found += reader.feed(data[at : at + step])
+        self.assertEqual(found, messages)
+
+    def test_garbage(self) -> None:
+        """What is no frame is refused by name."""
+        for data in (b"\x03", b"\x02" + b"\xff" * 8, b"\x01" + b"\xff" * 8):
+            with self.assertRaises(BadFrame):
+                AppendReader(1, 2).feed(data)
+        with self.assertRaises(BadFrame):
+            AppendReader(1, 2).feed(b"\x02" + (2).to_bytes(8, "big") + b"\x08\xff")
+        entry = b"\x01" + (1).to_bytes(8, "big") + (2).to_bytes(8, "big") + b"\xff\xff" + bytes(8)
+        with self.assertRaises(BadFrame):
+            AppendReader(1, 2).feed(entry)
+
+
+class MessageTests(SynchronousTestCase):
+    def test_beat(self) -> None:
+        """The sign of life is 38 bytes, and no message."""
+        beat = MessageWriter().beat()
+        self.assertEqual((len(beat), beat[:8]), (38, (30).to_bytes(8, "big")))
+        self.assertEqual(MessageReader().feed(beat * 3), [])
+
+    def test_real_heartbeat(self) -> None:
+        """A heartbeat from somebody is one."""
+        message = Message(MessageType.HEARTBEAT, 2, 1, 5)
+        self.assertEqual(MessageReader().feed(MessageWriter().encode(message)), [message])
+
+    def test_too_long(self) -> None:
+        """A frame beyond the limit is refused before it is collected."""
+        with self.assertRaisesRegex(BadFrame, "rafthttp: error limit exceeded"):
+            MessageReader().feed((MESSAGE_BYTES_MAX + 1).to_bytes(8, "big"))
