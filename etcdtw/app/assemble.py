@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.metrics.sources import Sources
+from etcdtw.api.peer.leases import RemoteLeases
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
@@ -34,7 +35,9 @@ from etcdtw.membership import Members
 from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
+from etcdtw.peer.calling import HttpCaller
 from etcdtw.raft import RaftConfig
+from etcdtw.raft.messages import ConfChange, ConfChangeType
 from etcdtw.replica.compactions import Compactions
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
@@ -79,6 +82,8 @@ class Core:
     expirer: LeaseExpirer
     compactor: RevisionCompactor | PeriodicCompactor | None
     sources: Sources
+    leases: LeaseService
+    on_removed: list[Callable[[], None]]
 
     def start(self) -> None:
         self.replica.start()
@@ -110,10 +115,12 @@ def assemble_core(
     background: IWorker,
     dice: Dice,
     wall_seconds: Callable[[], float],
+    caller: HttpCaller | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
+    ``caller`` calls other members' HTTP pages, None where there are none to call;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -150,6 +157,27 @@ def assemble_core(
     for unfinished in store.compactions:
         compactions.run(unfinished)
 
+    def membership_changed(change: ConfChange) -> None:
+        if change.type == ConfChangeType.REMOVE_NODE:
+            transport.remove_peer(change.node_id)
+            if change.node_id == opened.member_id:
+                for each in on_removed:
+                    each()
+            return
+        member = members.get(change.node_id)
+        assert member is not None, "a member was changed that is not there"
+        if change.type == ConfChangeType.UPDATE_NODE:
+            transport.update_peer(member.id, member.peer_urls)
+        else:
+            transport.add_peer(member.id, member.peer_urls)
+
+    on_removed: list[Callable[[], None]] = []
+    applier.on_membership.append(membership_changed)
+    for known in members.all():
+        transport.add_peer(known.id, known.peer_urls)
+    for gone in members.removed:
+        transport.remove_peer(gone)
+
     ids = RequestIds(opened.member_id, int(wall_seconds() * 1000))
     node = consensus(
         opened,
@@ -158,6 +186,11 @@ def assemble_core(
     )
     durable = DurableLog(opened.wal, opened.tail, worker, background)
     durable.disk_is_busy = lambda: exports.is_running
+    replica_settings = ReplicaSettings(
+        heartbeat_seconds=heartbeat_seconds,
+        request_seconds=5.0 + 2 * settings.election_timeout / 1000,
+        slow_apply_seconds=settings.experimental_warning_apply_duration,
+    )
     replica = Replica(
         node,
         durable,
@@ -165,11 +198,7 @@ def assemble_core(
         transport,
         clock,
         ids,
-        ReplicaSettings(
-            heartbeat_seconds=heartbeat_seconds,
-            request_seconds=5.0 + 2 * settings.election_timeout / 1000,
-            slow_apply_seconds=settings.experimental_warning_apply_duration,
-        ),
+        replica_settings,
     )
     replica.on_applied.append(lambda _, seconds: applier.times.took(seconds))
     replica.on_term.append(lambda term: setattr(header, "term", term))
@@ -204,9 +233,19 @@ def assemble_core(
         has_leader=lambda: replica.leader != 0,
     )
     watches.register(router)
-    LeaseService(submitter, lessor, header, lambda: store.revision, clock, ids.next).register(
-        router
+    leader_leases = None
+    if caller is not None:
+
+        def leader_urls() -> Sequence[str]:
+            leader = members.get(replica.leader)
+            elsewhere = leader is not None and leader.id != opened.member_id
+            return leader.peer_urls if leader is not None and elsewhere else ()
+
+        leader_leases = RemoteLeases(caller, leader_urls, replica_settings.request_seconds)
+    lease_service = LeaseService(
+        submitter, lessor, header, lambda: store.revision, clock, ids.next, leader_leases
     )
+    lease_service.register(router)
     refuse_the_rest(router)
 
     def auth_changed() -> None:
@@ -253,6 +292,8 @@ def assemble_core(
             clock, lessor, submitter, settings.experimental_enable_lease_checkpoint
         ),
         compactor=_compactor(settings, clock, store, submitter, replica),
+        leases=lease_service,
+        on_removed=on_removed,
         sources=Sources(
             member_id=opened.member_id,
             quota_bytes=settings.quota_backend_bytes,

@@ -25,7 +25,11 @@ from etcdtw.api.http.site import Site
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.api.metrics.member import families
 from etcdtw.api.metrics.page import MetricsPage
+from etcdtw.api.peer.hashkv import HashKvPage
+from etcdtw.api.peer.leases import LeasesPage
+from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
+from etcdtw.app.cluster_version import VersionMonitor
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.log import verbosity
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
@@ -36,7 +40,9 @@ from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.ids import format_id
 from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
-from etcdtw.replica.interfaces import NoPeers
+from etcdtw.peer.calling import HttpCaller
+from etcdtw.peer.headers import Identity
+from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
@@ -46,7 +52,6 @@ from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
-from etcdtw.version import CLUSTER_VERSION, parsed_version
 
 PURGE_SECONDS = 30.0
 OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
@@ -96,6 +101,10 @@ class Member(Service):
         )
         self._announcements: list[Announcement] = []
         self._purging: Any = None
+        self._versions: VersionMonitor | None = None
+        self._is_removed = False
+        self._publishing = False
+        self.on_removed: list[Callable[[], object]] = []
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -126,6 +135,7 @@ class Member(Service):
         self._data_dir.remove_scratch()
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
         opened = self._open_log(snap_files)
+        self._connect_peers(opened)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
         adopted = adopt(
             self._fs,
@@ -148,12 +158,13 @@ class Member(Service):
             snap_files,
             self._backend,
             self._exports,
-            NoPeers(),
+            self._transport,
             self._reactor,
             sync_worker,
             background,
             dice,
             time.time,
+            self._caller,
         )
         self.core = core
         self._client_factory = self._client_side(core)
@@ -161,7 +172,17 @@ class Member(Service):
         core.replica.on_turn_begin.append(self._client_factory.flusher.hold)
         core.replica.on_turn_end.append(self._client_factory.flusher.release)
         core.replica.on_leader_change.append(self._leader_known)
-        core.replica.on_leading.append(self._set_version)
+        versions = VersionMonitor(
+            opened.member_id,
+            core.members,
+            self._caller,
+            self._set_version,
+            self.settings.max_cluster_version,
+        )
+        self._versions = versions
+        core.replica.on_leading.append(versions.lead)
+        core.replica.on_following.append(versions.follow)
+        core.on_removed.append(self._removed)
         core.replica.on_fatal.append(self._ended)
         core.start()
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
@@ -179,6 +200,23 @@ class Member(Service):
             cluster_id=format_id(opened.cluster_id),
         )
         return opened
+
+    def _connect_peers(self, opened: OpenedLog) -> None:
+        settings = self.settings
+        identity = Identity(
+            opened.member_id, opened.cluster_id, settings.initial_advertise_peer_urls
+        )
+        self._caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
+        self._transport = PeerTransport(identity, self._caller)
+        self._transport.on_removed.append(lambda reason: self._removed())
+
+    def _removed(self) -> None:
+        """This member belongs to the cluster no more."""
+        if not self._is_removed:
+            self._is_removed = True
+            log.warn("the member has been permanently removed from the cluster")
+            for each in self.on_removed:
+                each()
 
     def _client_side(self, core: Core) -> ClientPortFactory:
         settings = self.settings
@@ -222,14 +260,25 @@ class Member(Service):
 
     def _peer_side(self, core: Core) -> HttpFactory:
         cluster = MemberCluster(core.cluster_id, core.members)
-        pages = {b"/version": Version(cluster), b"/members": Members(cluster)}
-        return HttpFactory(Site(pages), self._reactor)
+        leases = LeasesPage(core.replica, core.leases, self._reactor)
+        pages: dict[bytes, Resource] = {
+            b"/version": Version(cluster),
+            b"/members": Members(cluster),
+            b"/members/hashkv": HashKvPage(core.store, core.slices),
+            b"/leases": leases,
+            b"/leases/internal": leases,
+            b"/raft": RaftPage(self._transport),
+            b"/raft/probing": Probing(time.time),
+        }
+        trees: dict[bytes, Resource] = {STREAM_PREFIX: StreamTree(self._transport)}
+        return HttpFactory(Site(pages, trees), self._reactor)
 
     # --- becoming ready ------------------------------------------------------------------------
 
     def _leader_known(self, leader: int) -> None:
         """Publish name and client URLs with the first leader after every start."""
-        if leader and not self._announcements:
+        if leader and not self._publishing:
+            self._publishing = True
             core = self._running_core()
             own = ClusterMember(
                 core.member_id, (), self.settings.name, self.settings.advertise_client_urls
@@ -255,13 +304,9 @@ class Member(Service):
         for each in self.on_ready:
             each()
 
-    def _set_version(self) -> None:
-        """A leader decides the cluster version; alone, that is its own. It never falls."""
-        most = self.settings.max_cluster_version
-        version = f"{most}.0" if most else CLUSTER_VERSION
-        known = self._running_core().members.version
-        if known is None or parsed_version(known) < parsed_version(version):
-            self._announce(lambda number: version_request(number, version), lambda: None)
+    def _set_version(self, version: str) -> None:
+        log.info("setting the cluster version", cluster_version=version)
+        self._announce(lambda number: version_request(number, version), lambda: None)
 
     def _announce(self, request: Callable[[int], Any], done: Callable[[], None]) -> None:
         announcement = Announcement(self._running_core().replica, self._reactor, request, done)
@@ -300,6 +345,8 @@ class Member(Service):
                 waiting.append(closing)
         for each in self._announcements:
             each.stop()
+        if self._versions is not None:
+            self._versions.follow()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
         if self._gateway is not None:

@@ -75,6 +75,7 @@ class Applier:
         self.applied_index = 0
         self.times = ApplyTimes()
         self.on_over_quota: list[Callable[[], None]] = []
+        self.on_membership: list[Callable[[ConfChange], None]] = []
         self.on_compaction: list[Callable[[Compaction], None]] = []
         self._consistent_index, _ = backend.consistent_index()
         self._note_alarms()
@@ -163,6 +164,8 @@ class Applier:
         is_new = entry.index > self._consistent_index
         if refused is None:
             self._members.apply(change, to_backend=is_new)
+            for each in self.on_membership:
+                each(change)
             if is_new:
                 self._backend.put(b"meta", b"confState", conf_state_json(conf_state).encode())
         if is_new:

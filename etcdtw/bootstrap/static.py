@@ -24,7 +24,7 @@ from etcdtw.bootstrap.interfaces import (
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.ids import cluster_id, member_id
 
-SEVERAL_MEMBERS = "clusters of several members are not available in this build yet"
+JOINING = "joining an existing cluster is not available in this build yet"
 
 Members = Sequence[tuple[str, tuple[str, ...]]]
 
@@ -121,8 +121,8 @@ def check_unique(settings: BootstrapSettings) -> None:
 
 def check_assembly(plan: ClusterPlan) -> None:
     """Refuse what the plan asks for and this build cannot do."""
-    if len(plan.members) > 1:
-        raise BootstrapError("initial-cluster", SEVERAL_MEMBERS, code="ETW-BOOT-SEVERAL")
+    if not plan.new:
+        raise BootstrapError("initial-cluster-state", JOINING, code="ETW-BOOT-JOINING")
 
 
 def listed_urls(settings: BootstrapSettings) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstrapProvider
 from etcdtw.bootstrap.refusal import BootstrapError
-from etcdtw.bootstrap.static import SEVERAL_MEMBERS, StaticProvider, check_assembly, static_plan
+from etcdtw.bootstrap.static import JOINING, StaticProvider, check_assembly, static_plan
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
 from etcdtw.ids import format_id
 
@@ -185,11 +185,12 @@ class CheckTests(PlanTestCase):
         self.assertIn("cannot fetch cluster info from peer urls", self.refusal(settings).reason)
 
     def test_assembly(self) -> None:
-        """A plan of several members is made, but not carried out by this build."""
-        check_assembly(static_plan(settings_of("m", "m=http://a:1")))
-        plan = static_plan(settings_of("infra0", IC3))
-        error = self.assertRaises(BootstrapError, check_assembly, plan)
-        self.assertEqual(error.reason, SEVERAL_MEMBERS)
+        """A plan to join is made, but not carried out by this build."""
+        founding = settings_of("infra0", IC3)
+        check_assembly(static_plan(founding))
+        joining = replace(founding, initial_cluster_state="existing")
+        error = self.assertRaises(BootstrapError, check_assembly, static_plan(joining))
+        self.assertEqual(error.reason, JOINING)
 
 
 class AddressTests(PlanTestCase):

@@ -130,6 +130,14 @@ class Member:
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    def add_flags(self, *flags: str) -> None:
+        """For all later starts; they win over earlier ones."""
+        self._argv += flags
+
+    @property
+    def peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.peer_port}"
+
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the member was never started"

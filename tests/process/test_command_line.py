@@ -145,15 +145,6 @@ class RefusalTests(ProcessTestCase):
         )
         self.assertEqual((code, last), (1, "etcd: infra1 not listed in the initial cluster config"))
 
-    def test_several_members(self) -> None:
-        """A cluster of several members is refused as long as there is none."""
-        code, last = self.refused(
-            ETCDTW,
-            "--initial-cluster=default=http://localhost:2380,b=http://localhost:2382",
-        )
-        self.assertEqual(code, 1)
-        self.assertEqual(last, "clusters of several members are not available in this build yet")
-
     def test_port_in_use(self) -> None:
         """A port that is taken is named in Go's words, exit code 1."""
         with socket.socket() as taken:

@@ -115,6 +115,11 @@ class LeaseService:
     def header(self) -> bytes:
         return self._header.encode(self._revision())
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether this member knows how long leases live."""
+        return self._lessor.is_primary
+
     def grant(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(LeaseGrantRequest, body)
         if request.TTL > TTL_SECONDS_MAX:

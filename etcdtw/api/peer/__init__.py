@@ -1,0 +1,1 @@
+"""The pages that other members ask for on the peer port."""

@@ -1,0 +1,50 @@
+"""``/members/hashkv``: how members compare what they hold."""
+
+from __future__ import annotations
+
+import json
+
+from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.http.resources import Page
+from etcdtw.errors import EtcdError
+from etcdtw.mvcc.store import Store
+from etcdtw.replica.slices import Slices
+
+
+class HashKvPage(Page):
+    """GET with ``{"revision":N}`` as body (0: the current one); computed in slices."""
+
+    def __init__(self, store: Store, slices: Slices) -> None:
+        self._store = store
+        self._slices = slices
+
+    def show(self, request: HttpRequest) -> bytes | None:
+        content = request.content
+        try:
+            wanted = json.loads((b"" if content is None else content.read()) or b"{}")
+            revision = int(wanted.get("revision", 0))
+        except (ValueError, AttributeError, TypeError):
+            return plain_error(request, 400, "error unmarshalling request")
+        try:
+            job = self._store.hash_kv(revision)
+        except EtcdError as error:
+            return plain_error(request, 400, str(error).replace("etcdserver: ", "", 1))
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def done() -> None:
+            if gone:
+                return
+            body = json.dumps(
+                {
+                    "header": {"revision": self._store.revision},
+                    "hash": job.hash,
+                    "compact_revision": job.compact_revision,
+                },
+                separators=(",", ":"),
+            )
+            request.write(answer(request, 200, body.encode(), b"application/json"))
+            request.finish()
+
+        self._slices.run(job.step, done)
+        return None

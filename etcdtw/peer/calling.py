@@ -1,0 +1,132 @@
+"""HTTP/1.1 calls to other members, by Twisted's agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import implementer
+
+EndpointMaker = Callable[[str, str, int], IStreamClientEndpoint]
+"""Makes the Twisted endpoint for a scheme, host and port."""
+
+CONNECTIONS_PER_PEER = 4
+"""For posts; streams have their own."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A whole answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+class BodyReceiver(Protocol):
+    """Takes the body of a stream."""
+
+    def dataReceived(self, data: bytes) -> None: ...
+
+    def connectionLost(self, reason: Any) -> None: ...
+
+
+class HttpCaller:
+    """Makes calls; loads Twisted's agent with the first, for a member that is alone needs none."""
+
+    def __init__(
+        self, reactor: Any, timeout_seconds: float, make_endpoint: EndpointMaker | None = None
+    ) -> None:
+        """``timeout_seconds`` is for connecting."""
+        self.reactor = reactor
+        self._timeout = timeout_seconds
+        self._make_endpoint = make_endpoint or self._plain
+        self._agents: dict[bool, Any] = {}
+
+    def stop(self) -> None:
+        """Close connections that are kept for later calls."""
+        for agent in self._agents.values():
+            agent._pool.closeCachedConnections()
+
+    def open(self, url: str, headers: Mapping[bytes, bytes]) -> Deferred[Any]:
+        """GET a stream: its response, whose body has yet to be delivered."""
+        response: Deferred[Any] = self._agent(persistent=False).request(
+            b"GET", url.encode(), _agent_headers(headers), None
+        )
+        return response
+
+    def call(
+        self,
+        method: bytes,
+        url: str,
+        headers: Mapping[bytes, bytes],
+        body: bytes = b"",
+        seconds: float = 5.0,
+    ) -> Deferred[Answered]:
+        """A whole answer within so long."""
+        from twisted.web.client import FileBodyProducer, readBody
+
+        producer = None
+        if body:
+            from io import BytesIO
+
+            from twisted.internet.task import Cooperator
+
+            reactor = self.reactor
+            cooperator = Cooperator(scheduler=lambda call: reactor.callLater(0, call))
+            producer = FileBodyProducer(BytesIO(body), cooperator=cooperator)
+        request: Deferred[Any] = self._agent(persistent=True).request(
+            method, url.encode(), _agent_headers(headers), producer
+        )
+
+        def got(response: Any) -> Deferred[Answered]:
+            found = headers_of(response)
+            return readBody(response).addCallback(
+                lambda content: Answered(response.code, found, content)
+            )
+
+        request.addCallback(got)
+        request.addTimeout(seconds, self.reactor)
+        return request
+
+    def _agent(self, persistent: bool) -> Any:
+        agent = self._agents.get(persistent)
+        if agent is None:
+            from twisted.web.client import Agent, HTTPConnectionPool
+            from twisted.web.iweb import IAgentEndpointFactory
+
+            pool = HTTPConnectionPool(self.reactor, persistent)
+            pool.maxPersistentPerHost = CONNECTIONS_PER_PEER
+            pool.retryAutomatically = False
+            pool._factory.noisy = False
+            make = self._make_endpoint
+
+            @implementer(IAgentEndpointFactory)
+            class Endpoints:
+                def endpointForURI(self, uri: Any) -> IStreamClientEndpoint:
+                    return make(uri.scheme.decode(), uri.host.decode(), uri.port)
+
+            agent = Agent.usingEndpointFactory(self.reactor, Endpoints(), pool)
+            self._agents[persistent] = agent
+        return agent
+
+    def _plain(self, scheme: str, host: str, port: int) -> IStreamClientEndpoint:
+        if scheme != "http":
+            raise ValueError(f"{scheme} peer URLs need TLS, which this build has not")
+        from twisted.internet.endpoints import HostnameEndpoint
+
+        return HostnameEndpoint(self.reactor, host.strip("[]"), port, timeout=self._timeout)
+
+
+def headers_of(response: Any) -> dict[bytes, bytes]:
+    """The headers of an agent's response, names in lower case."""
+    return {name.lower(): values[0] for name, values in response.headers.getAllRawHeaders()}
+
+
+def _agent_headers(headers: Mapping[bytes, bytes]) -> Any:
+    from twisted.web.http_headers import Headers
+
+    return Headers({name: [value] for name, value in headers.items()})

@@ -1,0 +1,229 @@
+"""Streams that this member dials and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from etcdtw.ids import format_id
+from etcdtw.peer.calling import HttpCaller, headers_of
+from etcdtw.peer.codec import BadFrame, StreamReader
+from etcdtw.peer.headers import version_of
+from etcdtw.raft.messages import Message
+
+RETRY_SECONDS = 0.1
+SILENT_SECONDS = 5.0
+"""A stream on which nothing comes, not even a sign of life, is given up (etcd's read timeout)."""
+OLDEST_READ = (3, 0)
+"""Peers of that version and later have both kinds of stream."""
+BODY_BYTES_MAX = 512
+"""Of a refusal that are read for the log."""
+
+log = Logger(namespace="etcdtw.peer")
+
+
+class StreamDialler:
+    """Keeps one stream from a peer open.
+
+    ``received`` gets the messages of each read, ``changed`` whether the stream is up, ``moved_on``
+    is called when the URL did not work, ``removed`` when the peer says that this member was
+    removed from the cluster.
+    """
+
+    def __init__(
+        self,
+        caller: HttpCaller,
+        peer_id: int,
+        kind: str,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        url: Callable[[], str],
+        make_reader: Callable[[], StreamReader],
+        received: Callable[[list[Message]], None],
+        changed: Callable[[bool], None],
+        moved_on: Callable[[], None],
+        removed: Callable[[], None],
+    ) -> None:
+        self._caller = caller
+        self._peer_id = peer_id
+        self._kind = kind
+        self._path = path
+        self._headers = headers
+        self._url = url
+        self._make_reader = make_reader
+        self._received = received
+        self._changed = changed
+        self._moved_on = moved_on
+        self._removed = removed
+        self._attempt: Deferred[Any] | None = None
+        self._body: _Body | None = None
+        self._retry: IDelayedCall | None = None
+        self._stopped = False
+        self._told = ""
+        self.received_bytes = 0
+
+    def start(self) -> None:
+        self._dial()
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self._body is not None:
+            self._body.close()
+
+    # --- dialling --------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        self._retry = None
+        try:
+            attempt = self._caller.open(self._url() + self._path, self._headers)
+        except ValueError as error:
+            self._dial_later(str(error))
+            return
+        self._attempt = attempt
+        attempt.addCallbacks(self._answered, self._not_connected)
+
+    def _dial_later(self, reason: str) -> None:
+        if self._stopped:
+            return
+        if reason != self._told:
+            self._told = reason
+            log.warn(
+                "failed to dial stream: {reason}",
+                reason=reason,
+                stream=self._kind,
+                remote_peer_id=format_id(self._peer_id),
+            )
+        self._moved_on()
+        self._retry = self._caller.reactor.callLater(RETRY_SECONDS, self._dial)
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._attempt = None
+        if failure.check(CancelledError) is None:
+            self._dial_later(failure.getErrorMessage())
+
+    def _answered(self, response: Any) -> None:
+        self._attempt = None
+        if self._stopped:
+            response.deliverBody(_Dropped())
+            return
+        if response.code == 200 and version_of(headers_of(response)) < OLDEST_READ:
+            response.deliverBody(_Dropped())
+            self._dial_later("unsupported stream type: the peer is too old")
+            return
+        if response.code == 200:
+            self._body = _Body(self, self._make_reader())
+            response.deliverBody(self._body)
+            return
+        response.deliverBody(_Refusal(lambda text: self._refused(response.code, text)))
+
+    def _refused(self, status: int, text: str) -> None:
+        if status == 410:
+            self._removed()
+        elif status == 404:
+            self._dial_later(f"the peer does not know this member: {text}")
+        else:
+            self._dial_later(f"refused with status {status}: {text}")
+
+    # --- for the body ----------------------------------------------------------------------------
+
+    def up(self) -> None:
+        self._told = ""
+        log.info(
+            "established TCP streaming connection with remote peer",
+            stream_reader_type=self._kind,
+            remote_peer_id=format_id(self._peer_id),
+        )
+        self._changed(True)
+
+    def data(self, reader: StreamReader, data: bytes) -> None:
+        """Raises BadFrame."""
+        self.received_bytes += len(data)
+        messages = reader.feed(data)
+        if messages:
+            self._received(messages)
+
+    def lost(self, reason: str) -> None:
+        self._body = None
+        self._changed(False)
+        if not self._stopped:
+            log.warn(
+                "lost TCP streaming connection with remote peer: {reason}",
+                reason=reason,
+                stream_reader_type=self._kind,
+                remote_peer_id=format_id(self._peer_id),
+            )
+            self._told = ""
+            self._retry = self._caller.reactor.callLater(RETRY_SECONDS, self._dial)
+
+    @property
+    def reactor(self) -> Any:
+        return self._caller.reactor
+
+
+class _Body(Protocol):
+    """The body of a stream while it lasts."""
+
+    def __init__(self, dialler: StreamDialler, reader: StreamReader) -> None:
+        self._dialler = dialler
+        self._reader = reader
+        self._silent: IDelayedCall | None = None
+        self._reason = "stream ended"
+
+    def connectionMade(self) -> None:
+        self._silent = self._dialler.reactor.callLater(SILENT_SECONDS, self._too_silent)
+        self._dialler.up()
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self._silent is not None, "data before the stream began"
+        self._silent.reset(SILENT_SECONDS)
+        try:
+            self._dialler.data(self._reader, data)
+        except BadFrame as error:
+            self._reason = str(error)
+            self.close()
+
+    def connectionLost(self, reason: object = None) -> None:
+        if self._silent is not None and self._silent.active():
+            self._silent.cancel()
+        self._dialler.lost(self._reason)
+
+    def close(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.loseConnection()
+
+    def _too_silent(self) -> None:
+        self._reason = f"nothing came for {SILENT_SECONDS:g} s"
+        self.close()
+
+
+class _Dropped(Protocol):
+    """A body that nobody wants."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.loseConnection()
+
+
+class _Refusal(Protocol):
+    """The text of a refusal."""
+
+    def __init__(self, done: Callable[[str], None]) -> None:
+        self._done = done
+        self._text = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._text = (self._text + data)[:BODY_BYTES_MAX]
+
+    def connectionLost(self, reason: object = None) -> None:
+        self._done(self._text.decode("utf-8", "replace").strip())

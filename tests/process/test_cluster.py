@@ -1,0 +1,145 @@
+"""Clusters of three: of our members alone, and mixed with real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.process.cluster import Cluster, until
+from tests.process.foreign import ForeignClient
+from tests.process.member import old_etcd, real_etcd, server_under_test
+
+WRITES = 200
+
+
+class ClusterTestCase(SynchronousTestCase):
+    timeout = 180
+
+    def cluster(self, *commands: Sequence[str], flags: Sequence[str] = ()) -> Cluster:
+        cluster = Cluster(*commands, flags=flags)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        return cluster
+
+    def check_everything(self, cluster: Cluster) -> None:
+        """Writes, reads, leases and watches at each member; then all hold the same."""
+        for number in range(3):
+            with cluster.client(number) as client:
+                key = b"k%d" % number
+                client.call("KV.Put", key=key, value=b"1")
+                self.assertEqual(client.call("KV.Range", key=key).kvs[0].value, b"1")
+                lease = client.call("Lease.LeaseGrant", TTL=60).ID
+                client.call("KV.Put", key=b"leased", value=b"1", lease=lease)
+                left = client.call("Lease.LeaseTimeToLive", ID=lease, keys=True)
+                self.assertEqual((list(left.keys), 50 < left.TTL <= 60), ([b"leased"], True))
+                client.call("Lease.LeaseRevoke", ID=lease)
+                self.assertEqual(client.call("KV.Range", key=b"leased").count, 0)
+                members = client.call("Cluster.MemberList").members
+                until(
+                    lambda: all(m.name for m in client.call("Cluster.MemberList").members),
+                    "all members have published themselves",
+                )
+                self.assertEqual(len(members), 3)
+        hashes = cluster.hashes()
+        self.assertEqual(len(hashes), 3)
+        self.assertEqual(len(set(hashes)), 1, hashes)
+
+
+class OwnTests(ClusterTestCase):
+    def test_serves(self) -> None:
+        """Three of ours serve at every member, and agree."""
+        self.check_everything(self.cluster(*[server_under_test()] * 3))
+
+    def test_leader_killed(self) -> None:
+        """Whoever leads is killed, again and again, under writes: others lead on, nothing that was
+        acknowledged is lost, and who comes back catches up."""
+        cluster = self.cluster(*[server_under_test()] * 3)
+        acknowledged: dict[bytes, bytes] = {}
+        for turn in range(3):
+            leader = cluster.leader()
+            other = (leader + 1) % 3
+            with cluster.client(other) as client:
+                self._write(client, acknowledged, turn, WRITES)
+                cluster.members[leader].kill()
+                self._write(client, acknowledged, turn + 100, WRITES)
+            cluster.members[leader].launch()
+            cluster.wait_healthy()
+        with cluster.client(cluster.leader()) as client:
+            found = client.call("KV.Range", key=b"\0", range_end=b"\0")
+            self.assertEqual({kv.key: kv.value for kv in found.kvs}, acknowledged)
+        self.assertEqual(len(set(cluster.hashes())), 1)
+
+    def _write(
+        self, client: ForeignClient, acknowledged: dict[bytes, bytes], turn: int, count: int
+    ) -> None:
+        """Each write until it is acknowledged; a repeated one does no harm."""
+        for number in range(count):
+            key, value = b"%d/%d" % (turn, number), b"%d" % number
+
+            def written(key: bytes = key, value: bytes = value) -> bool:
+                try:
+                    client.call("KV.Put", key=key, value=value)
+                except grpc.RpcError:
+                    return False
+                return True
+
+            until(written, f"{key!r} written")
+            acknowledged[key] = value
+
+    def test_minority(self) -> None:
+        """One of three alone refuses what needs a majority, and still gives what it has."""
+        cluster = self.cluster(*[server_under_test()] * 3)
+        with cluster.client(0) as client:
+            client.call("KV.Put", key=b"k", value=b"1")
+            cluster.members[1].kill()
+            cluster.members[2].kill()
+            until(lambda: not cluster.members[0].healthy(), "alone is not healthy")
+            with self.assertRaises(grpc.RpcError):
+                client.call("KV.Put", key=b"k", value=b"2")
+            found = client.call("KV.Range", key=b"k", serializable=True)
+            self.assertEqual(found.kvs[0].value, b"1")
+            cluster.members[1].launch()
+            cluster.wait_healthy(cluster.members[:2])
+            client.call("KV.Put", key=b"k", value=b"3")
+
+    def test_moved_leader(self) -> None:
+        """The leader hands over to whom it is told."""
+        cluster = self.cluster(*[server_under_test()] * 3)
+        leader = cluster.leader()
+        to = (leader + 1) % 3
+        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
+        with cluster.client(leader) as client:
+            client.call("Maintenance.MoveLeader", targetID=ids[to])
+        until(lambda: cluster.leader() == to, "the leader has moved")
+
+
+class MixedTests(ClusterTestCase):
+    def test_one_of_ours(self) -> None:
+        """One of ours among real 3.5.1."""
+        self.check_everything(self.cluster(server_under_test(), real_etcd(), real_etcd()))
+
+    def test_two_of_ours(self) -> None:
+        """Two of ours with a real 3.5.1."""
+        self.check_everything(self.cluster(server_under_test(), server_under_test(), real_etcd()))
+
+    def test_with_3_4(self) -> None:
+        """One of ours with a real 3.5.1 and a real 3.4: the cluster's version is 3.4."""
+        cluster = self.cluster(server_under_test(), real_etcd(), [*old_etcd(), "--logger=zap"])
+        self.check_everything(cluster)
+
+    def test_either_leads(self) -> None:
+        """Leadership goes from ours to real etcd and back, writes and all."""
+        cluster = self.cluster(server_under_test(), real_etcd(), server_under_test())
+        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
+        for to in (1, 0, 2, 1, 2):
+            leader = cluster.leader()
+            if leader != to:
+                with cluster.client(leader) as client:
+                    client.call("Maintenance.MoveLeader", targetID=ids[to])
+                until(lambda to=to: cluster.leader() == to, f"m{to} leads")  # type: ignore[misc]
+            for number in range(3):
+                with cluster.client(number) as client:
+                    client.call("KV.Put", key=b"%d/%d" % (to, number), value=b"1")
+        self.check_everything(cluster)
