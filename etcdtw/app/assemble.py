@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.metrics.sources import Sources
 from etcdtw.api.peer.leases import RemoteLeases
+from etcdtw.api.peer.promote import RemoteCluster
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
@@ -27,6 +28,7 @@ from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.quota import Quota
 from etcdtw.auth import ROOT, AuthStore, Caller
+from etcdtw.config.urls import is_peer_url
 from etcdtw.errors import Unimplemented
 from etcdtw.ids import RequestIds
 from etcdtw.lease.apply import LeaseApplier
@@ -83,6 +85,7 @@ class Core:
     compactor: RevisionCompactor | PeriodicCompactor | None
     sources: Sources
     leases: LeaseService
+    cluster: ClusterService
     on_removed: list[Callable[[], None]]
 
     def start(self) -> None:
@@ -215,7 +218,28 @@ def assemble_core(
     router = Router()
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
-    ClusterService(replica, members, header).register(router)
+    leader_leases: RemoteLeases | None = None
+    leader_cluster: RemoteCluster | None = None
+    if caller is not None:
+
+        def leader_urls() -> Sequence[str]:
+            leader = members.get(replica.leader)
+            elsewhere = leader is not None and leader.id != opened.member_id
+            return leader.peer_urls if leader is not None and elsewhere else ()
+
+        leader_leases = RemoteLeases(caller, leader_urls, replica_settings.request_seconds)
+        leader_cluster = RemoteCluster(caller, leader_urls, replica_settings.request_seconds)
+    cluster_service = ClusterService(
+        replica,
+        members,
+        header,
+        transport,
+        settings.strict_reconfig_check,
+        wall_seconds,
+        is_peer_url,
+        leader_cluster,
+    )
+    cluster_service.register(router)
     maintenance = MaintenanceService(
         replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
     )
@@ -233,15 +257,6 @@ def assemble_core(
         has_leader=lambda: replica.leader != 0,
     )
     watches.register(router)
-    leader_leases = None
-    if caller is not None:
-
-        def leader_urls() -> Sequence[str]:
-            leader = members.get(replica.leader)
-            elsewhere = leader is not None and leader.id != opened.member_id
-            return leader.peer_urls if leader is not None and elsewhere else ()
-
-        leader_leases = RemoteLeases(caller, leader_urls, replica_settings.request_seconds)
     lease_service = LeaseService(
         submitter, lessor, header, lambda: store.revision, clock, ids.next, leader_leases
     )
@@ -293,6 +308,7 @@ def assemble_core(
         ),
         compactor=_compactor(settings, clock, store, submitter, replica),
         leases=lease_service,
+        cluster=cluster_service,
         on_removed=on_removed,
         sources=Sources(
             member_id=opened.member_id,

@@ -27,6 +27,7 @@ from etcdtw.api.metrics.member import families
 from etcdtw.api.metrics.page import MetricsPage
 from etcdtw.api.peer.hashkv import HashKvPage
 from etcdtw.api.peer.leases import LeasesPage
+from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
 from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor
@@ -208,6 +209,10 @@ class Member(Service):
         )
         self._caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
         self._transport = PeerTransport(identity, self._caller)
+        if self._plan is not None and not self._plan.new:
+            # Until the log says who belongs to the cluster, the plan does.
+            for each in self._plan.members:
+                self._transport.add_remote(each.id, each.peer_urls)
         self._transport.on_removed.append(lambda reason: self._removed())
 
     def _removed(self) -> None:
@@ -270,7 +275,10 @@ class Member(Service):
             b"/raft": RaftPage(self._transport),
             b"/raft/probing": Probing(time.time),
         }
-        trees: dict[bytes, Resource] = {STREAM_PREFIX: StreamTree(self._transport)}
+        trees: dict[bytes, Resource] = {
+            STREAM_PREFIX: StreamTree(self._transport),
+            PROMOTE_PREFIX: PromoteTree(core.cluster, core.members, core.cluster_id),
+        }
         return HttpFactory(Site(pages, trees), self._reactor)
 
     # --- becoming ready ------------------------------------------------------------------------

@@ -54,8 +54,11 @@ def found_log(
     fs: IFilesystem, directory: str, plan: ClusterPlan, segment_bytes: int = SEGMENT_BYTES
 ) -> OpenedLog:
     """The log of a founding member: the same first entries on every one of them, taken for
-    committed at term 1."""
+    committed at term 1. One that joins begins with an empty log and gets all from the others."""
     metadata = encode_metadata(plan.member_id, plan.cluster_id)
+    if not plan.new:
+        wal = Wal.create(fs, directory, metadata, segment_bytes)
+        return OpenedLog(wal, _tail(HardState(), ()), plan.member_id, plan.cluster_id)
     entries = bootstrap_entries(
         founding_member(each.name, each.peer_urls, plan.token) for each in plan.members
     )

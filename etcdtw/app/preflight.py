@@ -18,7 +18,6 @@ from etcdtw.bootstrap.interfaces import (
     IBootstrapFactory,
     ReactorView,
 )
-from etcdtw.bootstrap.static import check_assembly
 from etcdtw.config.load import Loaded
 from etcdtw.config.problems import ConfigProblems, Stage
 from etcdtw.errors import ConfigError
@@ -65,10 +64,8 @@ def bootstrap_factories() -> list[IBootstrapFactory]:
 async def make_plan(
     settings: BootstrapSettings, factories: Sequence[IBootstrapFactory], reactor: ReactorView
 ) -> ClusterPlan:
-    """The plan of the provider that is asked for; a plan we cannot carry out is refused."""
-    plan = await choose_factory(settings, factories).provider(reactor).plan(settings)
-    check_assembly(plan)
-    return plan
+    """The plan of the provider that is asked for."""
+    return await choose_factory(settings, factories).provider(reactor).plan(settings)
 
 
 def _plan_problems(

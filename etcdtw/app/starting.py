@@ -23,6 +23,8 @@ class RunnableMember(Protocol):
 
     on_ready: list[Callable[[], object]]
     """Called when it serves clients."""
+    on_removed: list[Callable[[], object]]
+    """Called when it belongs to its cluster no more."""
     on_fatal: list[Callable[[BaseException], object]]
     """Called with the error that ends it."""
 
@@ -30,6 +32,8 @@ class RunnableMember(Protocol):
 
     def stopService(self) -> Deferred[None] | None: ...
 
+
+REMOVED_SECONDS = 1.0
 
 # Settings, reactor, and the cluster to found or join: None where a log says already which it is.
 Assemble = Callable[[MemberSettings, Any, ClusterPlan | None], RunnableMember]
@@ -78,9 +82,15 @@ class StartingMember(Service):
             return
         member = self._assemble(settings, self._reactor, plan)
         member.on_ready.extend(self._on_ready)
+        member.on_removed.append(self._removed)
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+
+    def _removed(self) -> None:
+        """The member is no longer wanted: the process ends well, after whoever asked for it has
+        his answer."""
+        self._reactor.callLater(REMOVED_SECONDS, self._reactor.stop)
 
     def _check_late(self, failed: list[Failure]) -> None:
         if not failed or not self.running:

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from etcdtw.bootstrap.addresses import Addresses, compare_by_address
+from etcdtw.bootstrap.existing import join_plan
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
@@ -23,8 +24,6 @@ from etcdtw.bootstrap.interfaces import (
 )
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.ids import cluster_id, member_id
-
-JOINING = "joining an existing cluster is not available in this build yet"
 
 Members = Sequence[tuple[str, tuple[str, ...]]]
 
@@ -46,6 +45,8 @@ class StaticProvider:
             raise differing_urls(settings, difference)
         check_unique(settings)
         check_state(settings)
+        if settings.initial_cluster_state == "existing":
+            return await join_plan(settings, self._reactor)
         return static_plan(settings)
 
     async def _addresses_differ(self, settings: BootstrapSettings) -> str:
@@ -68,7 +69,7 @@ def static_plan(settings: BootstrapSettings) -> ClusterPlan:
         member_id=own.id,
         members=tuple(members),
         token=token,
-        new=settings.initial_cluster_state == "new",
+        new=True,
     )
 
 
@@ -117,12 +118,6 @@ def check_unique(settings: BootstrapSettings) -> None:
         code="ETW-BOOT-DUPLICATE",
         hint=f"listed more than once: {', '.join(twice)}",
     )
-
-
-def check_assembly(plan: ClusterPlan) -> None:
-    """Refuse what the plan asks for and this build cannot do."""
-    if not plan.new:
-        raise BootstrapError("initial-cluster-state", JOINING, code="ETW-BOOT-JOINING")
 
 
 def listed_urls(settings: BootstrapSettings) -> tuple[str, ...]:

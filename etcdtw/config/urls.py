@@ -167,3 +167,12 @@ def is_loopback(host: str) -> bool:
 def host_of(url: str) -> str:
     """The host of a URL that was checked before."""
     return split_host_port(parse_url(url).host)[0]
+
+
+def is_peer_url(text: str) -> bool:
+    """Whether a member may be added with this URL."""
+    try:
+        _member_url(text)
+    except ValueError:
+        return False
+    return True

@@ -41,6 +41,12 @@ class IPeerTransport(Interface):
     def remove_peer(member_id: int) -> None:
         """Stop talking to a member; an unknown one is fine."""
 
+    def active_ids(seconds: float) -> set[int]:
+        """The members that have been connected for so long, the own one included."""
+
+    def is_active(member_id: int) -> bool:
+        """Whether a member is connected now; the own one is."""
+
     def stop() -> None:
         """Close everything."""
 
@@ -63,6 +69,12 @@ class NoPeers:
 
     def remove_peer(self, member_id: int) -> None:
         pass
+
+    def active_ids(self, seconds: float) -> set[int]:
+        return set()
+
+    def is_active(self, member_id: int) -> bool:
+        return False
 
     def stop(self) -> None:
         pass

@@ -168,6 +168,14 @@ class SimTransport:
     def remove_peer(self, member_id: int) -> None:
         self._peers.discard(member_id)
 
+    def active_ids(self, seconds: float) -> set[int]:
+        """Everybody to whom the links work, both ways, however long they have."""
+        return {each for each in (*self._peers, self.member_id) if self.is_active(each)}
+
+    def is_active(self, member_id: int) -> bool:
+        cut = self._network.is_cut
+        return not cut(self.member_id, member_id) and not cut(member_id, self.member_id)
+
     def stop(self) -> None:
         self.receiver = None
 

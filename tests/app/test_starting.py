@@ -47,6 +47,7 @@ class FakeMember:
         self.plan = plan
         self.on_ready: list[Callable[[], object]] = []
         self.on_fatal: list[Callable[[BaseException], object]] = []
+        self.on_removed: list[Callable[[], object]] = []
         self.error = error
         self.calls: list[str] = []
 

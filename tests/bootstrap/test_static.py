@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstrapProvider
 from etcdtw.bootstrap.refusal import BootstrapError
-from etcdtw.bootstrap.static import JOINING, StaticProvider, check_assembly, static_plan
+from etcdtw.bootstrap.static import StaticProvider
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
 from etcdtw.ids import format_id
 
@@ -111,7 +111,6 @@ class IdTests(PlanTestCase):
         self.assertEqual(ids, sorted(ids))
         self.assertTrue(plan.new)
         self.assertEqual(plan.token, "etcd-cluster")
-        self.assertFalse(self.plan(replace(settings, initial_cluster_state="existing")).new)
 
     def test_several_urls(self) -> None:
         """A repeated name is one member with several peer URLs."""
@@ -183,14 +182,6 @@ class CheckTests(PlanTestCase):
         """Joining with nobody else listed fails as asking nobody does."""
         settings = replace(settings_of("m", "m=http://a:1"), initial_cluster_state="existing")
         self.assertIn("cannot fetch cluster info from peer urls", self.refusal(settings).reason)
-
-    def test_assembly(self) -> None:
-        """A plan to join is made, but not carried out by this build."""
-        founding = settings_of("infra0", IC3)
-        check_assembly(static_plan(founding))
-        joining = replace(founding, initial_cluster_state="existing")
-        error = self.assertRaises(BootstrapError, check_assembly, static_plan(joining))
-        self.assertEqual(error.reason, JOINING)
 
 
 class AddressTests(PlanTestCase):

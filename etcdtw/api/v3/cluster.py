@@ -2,25 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.apply.header import HeaderSource
-from etcdtw.errors import EtcdError
+from etcdtw.errors import (
+    EtcdError,
+    LearnerNotReady,
+    MemberBadURLs,
+    MemberNotFound,
+    NotLeader,
+    TimedOut,
+)
+from etcdtw.membership import Member as ClusterMember
 from etcdtw.membership import Members
-from etcdtw.pb.rpc_pb2 import Member, MemberListRequest, MemberListResponse
+from etcdtw.membership.changes import (
+    add_change,
+    promote_change,
+    remove_change,
+    update_change,
+)
+from etcdtw.membership.errors import MembershipError
+from etcdtw.membership.member import added_member
+from etcdtw.membership.quorum_checks import check_add, check_promote, check_remove
+from etcdtw.pb.rpc_pb2 import (
+    Member,
+    MemberAddRequest,
+    MemberAddResponse,
+    MemberListRequest,
+    MemberListResponse,
+    MemberPromoteRequest,
+    MemberPromoteResponse,
+    MemberRemoveRequest,
+    MemberRemoveResponse,
+    MemberUpdateRequest,
+    MemberUpdateResponse,
+)
+from etcdtw.raft.codec import encode_conf_change
+from etcdtw.raft.messages import ConfChange
+from etcdtw.replica.proposal import ConfChangeProposal
 from etcdtw.replica.replica import Replica
 from etcdtw.rpc import Router, UnaryCall
+
+ACTIVE_SECONDS = 5.0
+"""A member counts as connected when it has been for so long."""
+READY_PERCENT = 90
+"""Of the leader's log that a learner must have before it may vote."""
+
+Done = Callable[[EtcdError | None], None]
+
+
+class Connections(Protocol):
+    """Who is connected to this member."""
+
+    def active_ids(self, seconds: float) -> set[int]: ...
+
+    def is_active(self, member_id: int) -> bool: ...
+
+
+class LeaderCluster(Protocol):
+    """Promotion by a leader elsewhere."""
+
+    def promote(self, member_id: int, done: Done) -> None: ...
 
 
 class ClusterService:
     """``etcdserverpb.Cluster``. Headers of this service carry no revision, as in etcd."""
 
-    def __init__(self, replica: Replica, members: Members, header: HeaderSource) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        members: Members,
+        header: HeaderSource,
+        connections: Connections,
+        strict: bool,
+        wall_seconds: Callable[[], float],
+        valid_url: Callable[[str], bool],
+        elsewhere: LeaderCluster | None = None,
+    ) -> None:
+        """``strict`` is ``--strict-reconfig-check``."""
         self._replica = replica
         self._members = members
         self._header = header
+        self._connections = connections
+        self._strict = strict
+        self._wall_seconds = wall_seconds
+        self._valid_url = valid_url
+        self._elsewhere = elsewhere
 
     def register(self, router: Router) -> None:
-        router.add_unary("/etcdserverpb.Cluster/MemberList", self.member_list)
+        for name, handler in (
+            ("MemberList", self.member_list),
+            ("MemberAdd", self.member_add),
+            ("MemberRemove", self.member_remove),
+            ("MemberUpdate", self.member_update),
+            ("MemberPromote", self.member_promote),
+        ):
+            router.add_unary(f"/etcdserverpb.Cluster/{name}", handler)
 
     def member_list(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberListRequest, body)
@@ -37,16 +116,127 @@ class ClusterService:
         self._replica.read(ready)
 
     def _listing(self) -> bytes:
-        listed = MemberListResponse(
-            members=[
-                Member(
-                    ID=each.id,
-                    name=each.name,
-                    peerURLs=each.peer_urls,
-                    clientURLs=each.client_urls,
-                    isLearner=each.is_learner,
-                )
-                for each in self._members.all()
-            ]
-        )
+        listed = MemberListResponse(members=self.shown_members())
         return self._header.encode(0) + listed.SerializeToString()
+
+    def shown_members(self) -> list[Member]:
+        return [_shown(each) for each in self._members.all()]
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def member_add(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(MemberAddRequest, body)
+        urls = _checked_urls(request.peerURLs, self._valid_url)
+        if self._strict:
+            _raise(check_add(self._members, request.isLearner, self._active()))
+        member = added_member(urls, int(self._wall_seconds()), request.isLearner)
+
+        def answer() -> bytes:
+            response = MemberAddResponse(member=_shown(member), members=self.shown_members())
+            return response.SerializeToString()
+
+        self._propose(add_change(self._next(), member), self._answering(call, answer))
+
+    def member_remove(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(MemberRemoveRequest, body)
+        if self._strict:
+            is_active = self._connections.is_active(request.ID)
+            _raise(check_remove(self._members, request.ID, self._active(), is_active))
+
+        def answer() -> bytes:
+            return MemberRemoveResponse(members=self.shown_members()).SerializeToString()
+
+        self._propose(remove_change(self._next(), request.ID), self._answering(call, answer))
+
+    def member_update(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(MemberUpdateRequest, body)
+        member = ClusterMember(request.ID, tuple(request.peerURLs))
+
+        def answer() -> bytes:
+            return MemberUpdateResponse(members=self.shown_members()).SerializeToString()
+
+        self._propose(update_change(self._next(), member), self._answering(call, answer))
+
+    def member_promote(self, call: UnaryCall, body: bytes) -> None:
+        request, _ = canonical(MemberPromoteRequest, body)
+
+        def answer() -> bytes:
+            return MemberPromoteResponse(members=self.shown_members()).SerializeToString()
+
+        done = self._answering(call, answer)
+        try:
+            self.promote(request.ID, done)
+        except NotLeader:
+            if self._elsewhere is None:
+                raise TimedOut from None
+            self._elsewhere.promote(request.ID, done)
+
+    def promote(self, member_id: int, done: Done) -> None:
+        """Make a learner a voter. NotLeader, LearnerNotReady and others that forbid it."""
+        if not self._replica.is_leader:
+            raise NotLeader
+        member = self._members.get(member_id)
+        if member is not None and member.is_learner:
+            self._check_ready(member_id)
+        if member is None:
+            raise MemberNotFound
+        if self._strict:
+            _raise(check_promote(self._members))
+        self._propose(promote_change(self._next(), member_id), done)
+
+    def _check_ready(self, member_id: int) -> None:
+        progress = self._replica.node.progress()
+        learner = progress.get(member_id)
+        leader = progress.get(self._replica.node.id)
+        if learner is None or leader is None:
+            raise LearnerNotReady
+        if learner.match * 100 < leader.match * READY_PERCENT:
+            raise LearnerNotReady
+
+    def _next(self) -> int:
+        return self._replica.ids.next()
+
+    def _active(self) -> set[int]:
+        return self._connections.active_ids(ACTIVE_SECONDS)
+
+    def _propose(self, change: ConfChange, done: Done) -> None:
+        def applied(result: object) -> None:
+            if isinstance(result, MembershipError):
+                done(result.for_v3())
+            elif isinstance(result, EtcdError):
+                done(result)
+            else:
+                done(None)
+
+        data = encode_conf_change(change)
+        self._replica.propose(ConfChangeProposal(data, "conf_change", change, applied))
+
+    def _answering(self, call: UnaryCall, answer: Callable[[], bytes]) -> Done:
+        def done(error: EtcdError | None) -> None:
+            if error is None:
+                call.reply(self._header.encode(0) + answer())
+            else:
+                call.fail(error)
+
+        return done
+
+
+def _shown(member: ClusterMember) -> Member:
+    return Member(
+        ID=member.id,
+        name=member.name,
+        peerURLs=member.peer_urls,
+        clientURLs=member.client_urls,
+        isLearner=member.is_learner,
+    )
+
+
+def _checked_urls(urls: Sequence[str], valid: Callable[[str], bool]) -> tuple[str, ...]:
+    if not urls or not all(map(valid, urls)):
+        raise MemberBadURLs
+    return tuple(sorted(urls))
+
+
+def _raise(error: EtcdError | None) -> None:
+    if error is not None:
+        raise error

@@ -1,0 +1,193 @@
+"""Joining a cluster that is there: its members are asked who belongs to it.
+
+The checks and their words are etcd's: every listed member must be one that the cluster knows by
+its peer URLs, and no more and no fewer; names are not compared, ids are taken over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from etcdtw.bootstrap.addresses import Addresses, compare_by_address
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember, ReactorView
+from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.ids import format_id
+from etcdtw.peer.calling import HttpCaller
+from etcdtw.version import ETCD_VERSION, parsed_version
+
+ASK_SECONDS = 10.0
+OLDEST_CLUSTER = (3, 0)
+
+log = Logger(namespace="etcdtw.bootstrap")
+
+
+@dataclass(frozen=True)
+class RemoteMember:
+    """A member as the cluster shows it."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool
+
+
+@dataclass(frozen=True)
+class RemoteCluster:
+    """What the first member that answered said."""
+
+    cluster_id: int
+    members: tuple[RemoteMember, ...]
+
+    def go_text(self) -> str:
+        """As etcd's messages print a cluster."""
+        shown = " ".join(
+            f"&{{ID:{format_id(each.id)} RaftAttributes:{{PeerURLs:[{' '.join(each.peer_urls)}] "
+            f"IsLearner:{str(each.is_learner).lower()}}} Attributes:{{Name:{each.name} "
+            f"ClientURLs:[{' '.join(each.client_urls)}]}}}}"
+            for each in self.members
+        )
+        return f"{{ClusterID:{format_id(self.cluster_id)} Members:[{shown}] RemovedMemberIDs:[]}}"
+
+
+async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> ClusterPlan:
+    """The plan of a member that joins. BootstrapError when it may not."""
+    await _a_turn(reactor)  # checks before this need nobody else
+    caller = HttpCaller(reactor, ASK_SECONDS)
+    try:
+        others = [
+            url for name, urls in settings.initial_cluster if name != settings.name for url in urls
+        ]
+        cluster = await fetch_cluster(caller, sorted(others))
+        ids = await match_members(settings, cluster, reactor)
+        await check_versions(caller, settings, cluster)
+    finally:
+        caller.stop()
+    return ClusterPlan(
+        cluster_id=cluster.cluster_id,
+        member_id=ids[settings.name],
+        members=tuple(
+            PlannedMember(each.id, each.name, each.peer_urls)
+            for each in sorted(cluster.members, key=lambda each: each.id)
+        ),
+        token=settings.initial_cluster_token,
+        new=False,
+    )
+
+
+def _a_turn(reactor: ReactorView) -> Deferred[None]:
+    waiting: Deferred[None] = Deferred()
+    reactor.callLater(0, waiting.callback, None)
+    return waiting
+
+
+async def fetch_cluster(caller: HttpCaller, urls: Sequence[str]) -> RemoteCluster:
+    """What the first of these URLs that answers says."""
+    reasons = []
+    for url in urls:
+        try:
+            found = await caller.call(b"GET", url + "/members", {}, b"", ASK_SECONDS)
+            return _parsed(found.headers.get(b"x-etcd-cluster-id", b""), found.body)
+        except Exception as error:  # one that cannot say may have neighbours that can
+            reasons.append(f"{url}: {error}")
+            log.warn("failed to get cluster response", address=url, error=str(error))
+    raise BootstrapError(
+        "initial-cluster",
+        "cannot fetch cluster info from peer urls: "
+        "could not retrieve cluster information from the given URLs",
+        code="ETW-BOOT-JOIN",
+        hint="; ".join(reasons) or "--initial-cluster lists nobody else",
+    )
+
+
+def _parsed(cluster: bytes, body: bytes) -> RemoteCluster:
+    fields: list[dict[str, Any]] = json.loads(body)
+    members = tuple(
+        RemoteMember(
+            int(each["id"]),
+            each.get("name", ""),
+            tuple(each["peerURLs"]),
+            tuple(each.get("clientURLs") or ()),
+            each.get("isLearner", False) is True,
+        )
+        for each in fields
+    )
+    return RemoteCluster(int(cluster, 16), members)
+
+
+async def match_members(
+    settings: BootstrapSettings, cluster: RemoteCluster, reactor: ReactorView
+) -> dict[str, int]:
+    """The ids of the listed members, by name."""
+    listed = dict(settings.initial_cluster)
+    if len(listed) != len(cluster.members):
+        raise _mismatch(cluster, "member count is unequal", settings)
+    addresses = Addresses(reactor)
+    ids: dict[str, int] = {}
+    left = dict(listed)
+    for member in cluster.members:
+        why = ""
+        for name, urls in left.items():
+            if sorted(urls) == sorted(member.peer_urls):
+                why = ""
+            else:
+                why = await compare_by_address(addresses, member.peer_urls, urls)
+            if not why:
+                ids[name] = member.id
+                del left[name]
+                break
+        else:
+            shown = " ".join(member.peer_urls)
+            raise _mismatch(
+                cluster,
+                f"PeerURLs: no match found for existing member ({format_id(member.id)}, "
+                f"[{shown}]), last resolver error ({why})",
+                settings,
+            )
+    return ids
+
+
+def _mismatch(cluster: RemoteCluster, why: str, settings: BootstrapSettings) -> BootstrapError:
+    there = ", ".join(
+        f"{each.name or 'not started'}={' '.join(each.peer_urls)}" for each in cluster.members
+    )
+    return BootstrapError(
+        "initial-cluster",
+        f"error validating peerURLs {cluster.go_text()}: {why}",
+        code="ETW-BOOT-MEMBERS",
+        hint=(
+            f"the cluster has {there}; a new member is added first ('etcdctl member add "
+            f"{settings.name} --peer-urls=…'), and --initial-cluster lists all"
+        ),
+    )
+
+
+async def check_versions(
+    caller: HttpCaller, settings: BootstrapSettings, cluster: RemoteCluster
+) -> None:
+    """No member that answers may have a cluster version that this release cannot join."""
+    own = parsed_version(ETCD_VERSION)[:2]
+    for member in cluster.members:
+        if settings.peer_urls and sorted(member.peer_urls) == sorted(settings.peer_urls):
+            continue
+        for url in member.peer_urls:
+            try:
+                found = await caller.call(b"GET", url + "/version", {}, b"", ASK_SECONDS)
+                version = parsed_version(json.loads(found.body)["etcdcluster"])[:2]
+            except Exception as error:  # whoever does not say is no reason to stay out
+                log.warn("failed to get version of a member", address=url, error=str(error))
+                continue
+            if not OLDEST_CLUSTER <= version <= own:
+                raise BootstrapError(
+                    "initial-cluster-state",
+                    "incompatible with current running cluster",
+                    code="ETW-BOOT-VERSION",
+                    hint=f"{url} says that the cluster's version is {version[0]}.{version[1]}",
+                )
+            break

@@ -1,0 +1,155 @@
+"""Joining: what the cluster says against what is listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.bootstrap.existing import (
+    RemoteCluster,
+    RemoteMember,
+    check_versions,
+    fetch_cluster,
+    match_members,
+)
+from etcdtw.bootstrap.interfaces import BootstrapSettings
+from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.peer.calling import Answered
+
+T = TypeVar("T")
+CLUSTER = 0x534A021C215E0774
+
+
+class FakeCaller:
+    """Answers by URL; others refuse the connection."""
+
+    def __init__(self, answers: Mapping[str, object]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def call(
+        self, method: bytes, url: str, headers: object, body: bytes, seconds: float
+    ) -> Deferred[Answered]:
+        self.asked.append(url)
+        if url not in self.answers:
+            return fail(ConnectionRefusedError())
+        cluster = {b"x-etcd-cluster-id": f"{CLUSTER:x}".encode()}
+        return succeed(Answered(200, cluster, json.dumps(self.answers[url]).encode()))
+
+
+class Names:
+    """A reactor that knows host names."""
+
+    def __init__(self, **hosts: str) -> None:
+        self.hosts = hosts
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, delay: float, call: Any, *args: object, **kw: object) -> None:
+        call(*args, **kw)
+
+    def resolve(self, name: str, timeout: object = ()) -> Deferred[str]:
+        return succeed(self.hosts[name])
+
+
+def member(identity: int, *urls: str, name: str = "") -> RemoteMember:
+    return RemoteMember(identity, name, urls, (), False)
+
+
+class JoinTests(SynchronousTestCase):
+    def settings(self, **listed: str) -> BootstrapSettings:
+        return BootstrapSettings(
+            name="new",
+            peer_urls=("http://new:1",),
+            initial_cluster=tuple((name, (url,)) for name, url in listed.items()),
+            initial_cluster_state="existing",
+        )
+
+    def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    def refusal(self, coroutine: Coroutine[Any, Any, object]) -> BootstrapError:
+        failure = self.failureResultOf(Deferred.fromCoroutine(coroutine), BootstrapError)
+        assert isinstance(failure.value, BootstrapError)
+        return failure.value
+
+    def test_first_answer(self) -> None:
+        """The first URL that answers is believed; large ids stay exact."""
+        listing = [{"id": 14978571085049574512, "peerURLs": ["http://a:1"], "isLearner": True}]
+        caller = FakeCaller({"http://b:1/members": listing, "http://c:1/members": []})
+        urls = ["http://a:1", "http://b:1", "http://c:1"]
+        found = self.result(fetch_cluster(caller, urls))  # type: ignore[arg-type]
+        self.assertEqual(found.cluster_id, CLUSTER)
+        self.assertEqual(
+            found.members,
+            (RemoteMember(14978571085049574512, "", ("http://a:1",), (), True),),
+        )
+        self.assertEqual(len(caller.asked), 2)
+
+    def test_nobody_answers(self) -> None:
+        """etcd's sentence, and in the hint why each URL brought nothing."""
+        error = self.refusal(fetch_cluster(FakeCaller({}), ["http://a:1"]))  # type: ignore[arg-type]
+        self.assertEqual(
+            error.reason,
+            "cannot fetch cluster info from peer urls: "
+            "could not retrieve cluster information from the given URLs",
+        )
+        self.assertIn("http://a:1", error.hint)
+
+    def test_ids(self) -> None:
+        """Ids are taken over by URLs, whatever the names; host names are resolved."""
+        cluster = RemoteCluster(
+            CLUSTER,
+            (member(3, "http://10.0.0.1:1", name="other"), member(5, "http://new:1")),
+        )
+        reactor = Names(a="10.0.0.1", new="10.0.0.9")
+        settings = self.settings(a="http://a:1", new="http://new:1")
+        ids = self.result(match_members(settings, cluster, reactor))
+        self.assertEqual(ids, {"a": 3, "new": 5})
+
+    def test_count(self) -> None:
+        """A member that was not added first is refused, and told to be."""
+        cluster = RemoteCluster(CLUSTER, (member(3, "http://a:1", name="live"),))
+        settings = self.settings(a="http://a:1", new="http://new:1")
+        error = self.refusal(match_members(settings, cluster, Names()))
+        self.assertEqual(
+            error.reason,
+            f"error validating peerURLs {{ClusterID:{CLUSTER:x} Members:[&{{ID:3 "
+            "RaftAttributes:{PeerURLs:[http://a:1] IsLearner:false} "
+            "Attributes:{Name:live ClientURLs:[]}}] RemovedMemberIDs:[]}: "
+            "member count is unequal",
+        )
+        self.assertIn("etcdctl member add new", error.hint)
+
+    def test_other_url(self) -> None:
+        """A member that was added with another URL is named, with what was compared."""
+        cluster = RemoteCluster(CLUSTER, (member(3, "http://a:1"), member(5, "http://10.0.0.8:7")))
+        settings = self.settings(a="http://a:1", new="http://10.0.0.8:1")
+        error = self.refusal(match_members(settings, cluster, Names()))
+        self.assertTrue(
+            error.reason.endswith(
+                "PeerURLs: no match found for existing member (5, [http://10.0.0.8:7]), last "
+                'resolver error ("http://10.0.0.8:7"(resolved from "http://10.0.0.8:7") != '
+                '"http://10.0.0.8:1"(resolved from "http://10.0.0.8:1"))'
+            ),
+            error.reason,
+        )
+
+    def test_versions(self) -> None:
+        """A cluster of a later version is not joined; who does not say is passed over."""
+        cluster = RemoteCluster(CLUSTER, (member(3, "http://a:1"), member(4, "http://b:1")))
+        settings = self.settings(new="http://new:1")
+        for version, joins in (("3.4.0", True), ("3.5.0", True), ("3.6.0", False)):
+            caller = FakeCaller({"http://b:1/version": {"etcdcluster": version}})
+            check = check_versions(caller, settings, cluster)  # type: ignore[arg-type]
+            if joins:
+                self.result(check)
+            else:
+                error = self.refusal(check)
+                self.assertEqual(error.reason, "incompatible with current running cluster")
