@@ -39,7 +39,7 @@ from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import WatchHub
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.raft import RaftConfig
-from etcdtw.raft.messages import ConfChange, ConfChangeType
+from etcdtw.raft.messages import ConfChange, ConfChangeType, Snapshot
 from etcdtw.replica.compactions import Compactions
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
@@ -119,11 +119,13 @@ def assemble_core(
     dice: Dice,
     wall_seconds: Callable[[], float],
     caller: HttpCaller | None = None,
+    router: Router | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
-    ``caller`` calls other members' HTTP pages, None where there are none to call;
+    ``caller`` calls other members' HTTP pages, None where there are none to call; ``router`` is
+    that of an earlier life on the same port;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -187,6 +189,13 @@ def assemble_core(
         RaftConfig(id=opened.member_id, election_ticks=election_ticks, pre_vote=settings.pre_vote),
         dice,
     )
+
+    def state_now() -> Snapshot:
+        """What is sent to a member that is too far behind; whoever sends it adds the state."""
+        index = applier.applied_index
+        return Snapshot(index, opened.tail.term(index), node.conf_state())
+
+    opened.tail.set_snapshot_source(state_now)
     durable = DurableLog(opened.wal, opened.tail, worker, background)
     durable.disk_is_busy = lambda: exports.is_running
     replica_settings = ReplicaSettings(
@@ -215,7 +224,10 @@ def assemble_core(
     applier.on_over_quota.append(no_space.raise_alarm)
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)
-    router = Router()
+    if router is None:
+        router = Router()
+    else:
+        router.begin_again()
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
     leader_leases: RemoteLeases | None = None

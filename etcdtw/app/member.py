@@ -14,35 +14,25 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from etcdtw.api.gateway.gateway import Gateway
-from etcdtw.api.http.access import Access
-from etcdtw.api.http.checks import member_checks
-from etcdtw.api.http.debug import debug_pages
 from etcdtw.api.http.factory import HttpFactory
-from etcdtw.api.http.log_level import LogLevelPage
-from etcdtw.api.http.requests import Resource
-from etcdtw.api.http.resources import Health, Members, Version
 from etcdtw.api.http.site import Site
-from etcdtw.api.http.views import MemberCluster, MemberHealth
-from etcdtw.api.metrics.member import families
-from etcdtw.api.metrics.page import MetricsPage
-from etcdtw.api.peer.hashkv import HashKvPage
-from etcdtw.api.peer.leases import LeasesPage
-from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
-from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor
+from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.listening import Gate, listen_all
-from etcdtw.app.log import verbosity
+from etcdtw.app.pages import client_sites, peer_site
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.tuning import freeze_loaded, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
+from etcdtw.errors import Stopped
 from etcdtw.ids import format_id
 from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
+from etcdtw.peer.snapshots import SNAPSHOT_PATH, SnapshotBody
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
 from etcdtw.storage.adopt import adopt
@@ -51,12 +41,11 @@ from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.received import install
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
 PURGE_SECONDS = 30.0
-OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
-"""What ``--listen-metrics-urls`` show."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -103,6 +92,10 @@ class Member(Service):
         self._announcements: list[Announcement] = []
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
+        self._exchange: SnapshotExchange | None = None
+        self._client_http = HttpFactory(Site({}), reactor)
+        self._observed_http = HttpFactory(Site({}), reactor)
+        self._peer_http = HttpFactory(Site({}), reactor)
         self._is_removed = False
         self._publishing = False
         self.on_removed: list[Callable[[], object]] = []
@@ -120,7 +113,12 @@ class Member(Service):
             ],
         )
         try:
-            self._start_core()
+            for warning in self._data_dir.contents().warnings:
+                log.warn("{warning}", warning=warning)
+            self._data_dir.create()
+            self._data_dir.lock()
+            self._data_dir.remove_scratch()
+            self._begin_life(self._plan)
         except BaseException:
             for port in self._ports:
                 port.stopListening()
@@ -128,16 +126,13 @@ class Member(Service):
             raise
         self.running = True
 
-    def _start_core(self) -> None:
-        for warning in self._data_dir.contents().warnings:
-            log.warn("{warning}", warning=warning)
-        self._data_dir.create()
-        self._data_dir.lock()
-        self._data_dir.remove_scratch()
+    def _begin_life(self, plan: ClusterPlan | None) -> None:
+        """Open what is on disk and go on with it; ``plan`` where nothing is there yet."""
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
-        opened = self._open_log(snap_files)
-        self._connect_peers(opened)
+        opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
+        if install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
+            log.info("the keyspace is now that of the received snapshot")
         adopted = adopt(
             self._fs,
             self._data_dir,
@@ -147,53 +142,74 @@ class Member(Service):
         )
         if adopted is not None:
             log.info("took over the database of etcd", path=adopted)
-        sync_worker = ThreadWorker(self._reactor, "sync")
-        background = ThreadWorker(self._reactor, "background")
-        commit_worker = ThreadWorker(self._reactor, "commit")
-        self._workers = [sync_worker, background, commit_worker]
-        self._backend = open_backend(self._fs, keyspace, self._reactor, commit_worker)
-        dice = random.SystemRandom()
+        transport = self._connect_peers(opened, plan)
+        workers = [ThreadWorker(self._reactor, name) for name in ("sync", "background", "commit")]
+        self._workers = [*workers, ThreadWorker(self._reactor, "received")]
+        self._backend = open_backend(self._fs, keyspace, self._reactor, workers[2])
         core = assemble_core(
             self.settings,
             opened,
             snap_files,
             self._backend,
             self._exports,
-            self._transport,
+            transport,
             self._reactor,
-            sync_worker,
-            background,
-            dice,
+            workers[0],
+            workers[1],
+            random.SystemRandom(),
             time.time,
-            self._caller,
+            transport.caller,
+            self._client_factory.router if self._client_factory is not None else None,
         )
         self.core = core
-        self._client_factory = self._client_side(core)
-        self._peer_gate.open(self._peer_side(core))
-        core.replica.on_turn_begin.append(self._client_factory.flusher.hold)
-        core.replica.on_turn_end.append(self._client_factory.flusher.release)
-        core.replica.on_leader_change.append(self._leader_known)
+        self._exchange = SnapshotExchange(
+            core,
+            transport,
+            self._exports,
+            snap_files,
+            self._data_dir.snap_dir,
+            self._data_dir.backend_path,
+            self._workers[3],
+            self._begin_again,
+        )
+        self._open_sides(core, transport)
         versions = VersionMonitor(
             opened.member_id,
             core.members,
-            self._caller,
+            transport.caller,
             self._set_version,
             self.settings.max_cluster_version,
         )
         self._versions = versions
-        core.replica.on_leading.append(versions.lead)
-        core.replica.on_following.append(versions.follow)
+        replica = core.replica
+        replica.on_leader_change.append(self._leader_known)
+        replica.on_leading.append(versions.lead)
+        replica.on_following.append(versions.follow)
+        replica.on_fatal.append(self._ended)
         core.on_removed.append(self._removed)
-        core.replica.on_fatal.append(self._ended)
         core.start()
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
 
-    def _open_log(self, snap_files: SnapStore) -> OpenedLog:
+    def _begin_again(self) -> None:
+        """The state of another member is on disk: begin a new life with it. Connections stay,
+        what was under way on them ends with an error that clients try again on."""
+        assert self._client_factory is not None, "the member was never started"
+        log.info("beginning again with the received snapshot")
+        try:
+            self._client_factory.end_streams(Stopped())
+            if self._gateway is not None:
+                self._gateway.stop()
+            self._end_life()
+            self._begin_life(None)
+        except Exception as error:  # the member ends by its own fault
+            self._ended(error)
+
+    def _open_log(self, snap_files: SnapStore, plan: ClusterPlan | None) -> OpenedLog:
         directory = self._data_dir.wal_dir
-        if self._plan is None:
+        if plan is None:
             opened = reopen_log(self._fs, directory, snap_files)
         else:
-            opened = found_log(self._fs, directory, self._plan)
+            opened = found_log(self._fs, directory, plan)
         log.info(
             "starting local member",
             name=self.settings.name,
@@ -202,18 +218,19 @@ class Member(Service):
         )
         return opened
 
-    def _connect_peers(self, opened: OpenedLog) -> None:
+    def _connect_peers(self, opened: OpenedLog, plan: ClusterPlan | None) -> PeerTransport:
         settings = self.settings
         identity = Identity(
             opened.member_id, opened.cluster_id, settings.initial_advertise_peer_urls
         )
-        self._caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
-        self._transport = PeerTransport(identity, self._caller)
-        if self._plan is not None and not self._plan.new:
+        caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
+        transport = PeerTransport(identity, caller)
+        if plan is not None and not plan.new:
             # Until the log says who belongs to the cluster, the plan does.
-            for each in self._plan.members:
-                self._transport.add_remote(each.id, each.peer_urls)
-        self._transport.on_removed.append(lambda reason: self._removed())
+            for each in plan.members:
+                transport.add_remote(each.id, each.peer_urls)
+        transport.on_removed.append(lambda reason: self._removed())
+        return transport
 
     def _removed(self) -> None:
         """This member belongs to the cluster no more."""
@@ -223,30 +240,39 @@ class Member(Service):
             for each in self.on_removed:
                 each()
 
-    def _client_side(self, core: Core) -> ClientPortFactory:
+    def _open_sides(self, core: Core, transport: PeerTransport) -> None:
+        """Put this life behind the ports."""
+        first = self._client_factory is None
+        factory = self._client_factory or self._make_client_factory(core)
+        self._client_factory = factory
+        assert self._exchange is not None, "pages need somebody to hand snapshots to"
+        client, observed = client_sites(core, self._gateway, factory, self._reactor)
+        peer = peer_site(core, transport, self._exchange, self._reactor)
+        self._client_http.site = client
+        self._observed_http.site = observed
+        self._peer_http.site = peer
+        self._peer_http.uploads[SNAPSHOT_PATH.encode()] = self._make_upload
+        core.replica.on_turn_begin.append(factory.flusher.hold)
+        core.replica.on_turn_end.append(factory.flusher.release)
+        if first:
+            self._peer_gate.open(self._peer_http)
+            self._metrics_gate.open(self._observed_http)
+
+    def _make_upload(self) -> SnapshotBody:
+        assert self._exchange is not None, "the member is not running"
+        return SnapshotBody(self._exchange.make_upload)
+
+    def _make_client_factory(self, core: Core) -> ClientPortFactory:
         settings = self.settings
         flusher = Flusher(self._reactor)
         message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
-        view = MemberHealth(core.replica, core.alarms)
-        health = Health(view)
-        pages: dict[bytes, Resource] = {
-            b"/health": health,
-            b"/version": Version(MemberCluster(core.cluster_id, core.members)),
-        }
-        pages[b"/config/local/log"] = LogLevelPage(lambda: verbosity.level, verbosity.set_level)
-        pages |= debug_pages(core.router, self._reactor, settings.enable_pprof)
-        checks = member_checks(view)
-        for each in checks:
-            pages.update(each.pages())
-        trees: dict[bytes, Resource] = {}
         if settings.enable_grpc_gateway:
             self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
-            trees[b"/v3/"] = self._gateway
-        site = Site(pages, trees, Access(settings.cors, settings.host_whitelist))
-        factory = ClientPortFactory(
+        # Base64 takes four bytes for three.
+        self._client_http.body_bytes_max = 2 * message_bytes_max + HTTP_MARGIN_BYTES
+        return ClientPortFactory(
             core.router,
-            # Base64 takes four bytes for three.
-            HttpFactory(site, self._reactor, 2 * message_bytes_max + HTTP_MARGIN_BYTES),
+            self._client_http,
             ServerSettings(
                 max_receive_bytes=message_bytes_max,
                 max_concurrent_streams=settings.max_concurrent_streams,
@@ -257,29 +283,6 @@ class Member(Service):
             self._reactor,
             flusher,
         )
-        metrics = MetricsPage(families(core.sources, health, factory, checks))
-        pages[b"/metrics"] = metrics
-        observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
-        self._metrics_gate.open(HttpFactory(Site(observed), self._reactor))
-        return factory
-
-    def _peer_side(self, core: Core) -> HttpFactory:
-        cluster = MemberCluster(core.cluster_id, core.members)
-        leases = LeasesPage(core.replica, core.leases, self._reactor)
-        pages: dict[bytes, Resource] = {
-            b"/version": Version(cluster),
-            b"/members": Members(cluster),
-            b"/members/hashkv": HashKvPage(core.store, core.slices),
-            b"/leases": leases,
-            b"/leases/internal": leases,
-            b"/raft": RaftPage(self._transport),
-            b"/raft/probing": Probing(time.time),
-        }
-        trees: dict[bytes, Resource] = {
-            STREAM_PREFIX: StreamTree(self._transport),
-            PROMOTE_PREFIX: PromoteTree(core.cluster, core.members, core.cluster_id),
-        }
-        return HttpFactory(Site(pages, trees), self._reactor)
 
     # --- becoming ready ------------------------------------------------------------------------
 
@@ -351,12 +354,6 @@ class Member(Service):
             closing = port.stopListening()
             if closing is not None:
                 waiting.append(closing)
-        for each in self._announcements:
-            each.stop()
-        if self._versions is not None:
-            self._versions.follow()
-        if self._purging is not None and self._purging.active():
-            self._purging.cancel()
         if self._gateway is not None:
             self._gateway.stop()
         if self._client_factory is not None:
@@ -364,18 +361,32 @@ class Member(Service):
         return DeferredList(waiting).addCallback(self._close)
 
     def _close(self, _: object) -> None:
+        self._exports.stop()
+        self._end_life()
+        self._data_dir.unlock()
+
+    def _end_life(self) -> None:
+        for each in self._announcements:
+            each.stop()
+        self._announcements.clear()
+        self._publishing = False
+        if self._versions is not None:
+            self._versions.follow()
+        if self._purging is not None and self._purging.active():
+            self._purging.cancel()
+        if self._exchange is not None:
+            self._exchange.stop()
         if self.core is not None:
             self.core.stop()
             self.core = None
-        self._exports.stop()
         if self._backend is not None:
             self._backend.commit()
         for worker in self._workers:
             worker.stop()
+        self._workers = []
         if self._backend is not None:
             self._backend.close()
             self._backend = None
-        self._data_dir.unlock()
 
 
 def assemble_member(settings: MemberSettings, reactor: Any, plan: ClusterPlan | None) -> Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -67,20 +68,31 @@ class HttpCaller:
         seconds: float = 5.0,
     ) -> Deferred[Answered]:
         """A whole answer within so long."""
-        from twisted.web.client import FileBodyProducer, readBody
-
-        producer = None
-        if body:
-            from io import BytesIO
-
-            from twisted.internet.task import Cooperator
-
-            reactor = self.reactor
-            cooperator = Cooperator(scheduler=lambda call: reactor.callLater(0, call))
-            producer = FileBodyProducer(BytesIO(body), cooperator=cooperator)
+        producer = self._producer(BytesIO(body)) if body else None
         request: Deferred[Any] = self._agent(persistent=True).request(
             method, url.encode(), _agent_headers(headers), producer
         )
+        return self._whole(request, seconds)
+
+    def upload(
+        self, url: str, headers: Mapping[bytes, bytes], file: Any, seconds: float
+    ) -> Deferred[Answered]:
+        """POST what ``file`` (``read`` and ``close``) has, however much that is."""
+        request: Deferred[Any] = self._agent(persistent=False).request(
+            b"POST", url.encode(), _agent_headers(headers), self._producer(file)
+        )
+        return self._whole(request, seconds)
+
+    def _producer(self, file: Any) -> Any:
+        from twisted.internet.task import Cooperator
+        from twisted.web.client import FileBodyProducer
+
+        reactor = self.reactor
+        cooperator = Cooperator(scheduler=lambda call: reactor.callLater(0, call))
+        return FileBodyProducer(file, cooperator=cooperator)
+
+    def _whole(self, request: Deferred[Any], seconds: float) -> Deferred[Answered]:
+        from twisted.web.client import readBody
 
         def got(response: Any) -> Deferred[Answered]:
             found = headers_of(response)

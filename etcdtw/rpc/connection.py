@@ -391,6 +391,13 @@ class RpcConnection:
         self._lost = True
         self.transport.abortConnection()
 
+    def end_streams(self, error: EtcdError) -> None:
+        """End all streams, the connection stays."""
+        for call in list(self.calls.values()):
+            if isinstance(call, StreamCall):
+                call.fail(error)
+        self.flush()
+
     def drain(self) -> None:
         """Stop serving: streams end now, unary calls get their answers, then it closes."""
         if self._closing or "cut" in self._timers:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReac
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from etcdtw.errors import EtcdError
 from etcdtw.http2.frames import PREFACE
 
 from .connection import RpcConnection
@@ -96,6 +97,11 @@ class ClientPortFactory(Factory):
             for each in waiting:
                 each.callback(None)
 
+    def end_streams(self, error: EtcdError) -> None:
+        """End all streams, the connections stay."""
+        for connection in list(self._connections):
+            connection.end_streams(error)
+
     def abort(self) -> None:
         """Cut all connections: nothing that waits to be written leaves."""
         for connection in list(self._connections):
@@ -157,6 +163,10 @@ class ClientPortProtocol(Protocol):
             self._timeout = port.clock.callLater(port.settings.drain_timeout, self._too_late)
         elif self.transport is not None:
             self.transport.loseConnection()
+
+    def end_streams(self, error: EtcdError) -> None:
+        if self._grpc is not None:
+            self._grpc.end_streams(error)
 
     def abort(self) -> None:
         """Let it end now."""

@@ -75,6 +75,7 @@ class Router:
 
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
+        self._old: dict[str, Method] = {}
         self._services: set[str] = set()
         self.requests: dict[tuple[str, str], Tally] = {}
         """By type (unary or stream) and version of the client, as it says itself."""
@@ -142,9 +143,22 @@ class Router:
             method.stream_handler = stream_handler
         self._closed.clear()
 
+    def begin_again(self) -> None:
+        """All methods are to be added once more, by handlers that take the place of those there
+        are; counters and connections stay."""
+        self._closed.clear()
+        self._old = self._methods
+        self._methods = {}
+
     def _add(self, method: Method) -> None:
         assert method.service and method.name, f"{method.path!r} is no gRPC path"
         assert method.path not in self._methods, f"{method.path} is served twice"
+        old = self._old.pop(method.path, None)
+        if old is not None:
+            # In place, for connections remember methods.
+            old.unary_handler = method.unary_handler
+            old.stream_handler = method.stream_handler
+            method = old
         method.clients = self.clients(UNKNOWN_VERSION, method.kind)
         self._methods[method.path] = method
         self._services.add(method.service)

@@ -28,6 +28,7 @@ class StandIn(Service):
         self.reactor = reactor
         self.on_ready: list[Callable[[], object]] = []
         self.on_fatal: list[Callable[[BaseException], object]] = []
+        self.on_removed: list[Callable[[], object]] = []
 
     def startService(self) -> None:
         super().startService()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -30,7 +30,16 @@ class RoutedRequest(Request):
 
     _parsePOSTFormSubmission = False  # bodies are JSON, whatever their type says
 
+    is_upload = False
+
     def gotLength(self, length: int | None) -> None:
+        factory: HttpFactory = self.channel.factory
+        uploaded = factory.uploads.get(getattr(self.channel, "_path", b""))
+        if uploaded is not None:
+            self.is_upload = True
+            self.content = uploaded()
+            self.notifyFinish().addErrback(lambda _: self._abandon())
+            return
         # In memory: its size is bounded, and the reactor must not wait for a disk.
         self.content = BytesIO()
         if length is not None:
@@ -38,8 +47,15 @@ class RoutedRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         assert self.content is not None, "a body came before its headers"
-        self._check(self.content.tell() + len(data))
+        if not self.is_upload:
+            self._check(self.content.tell() + len(data))
         self.content.write(data)
+
+    def _abandon(self) -> None:
+        """The sender is gone before its answer: what it sent is not wanted."""
+        discard = getattr(self.content, "discard", None)
+        if discard is not None:
+            discard()
 
     def _check(self, size: int) -> None:
         channel: Any = self.channel
@@ -72,6 +88,8 @@ class HttpFactory(ServerFactory[Any]):
         self.body_bytes_max = body_bytes_max
         self._clock = clock
         self._heads: dict[bytes, Head] = {}
+        self.uploads: dict[bytes, Callable[[], Any]] = {}
+        """Paths whose bodies are of any size, with what takes them: something like a file."""
 
     def buildProtocol(self, addr: object) -> QuickChannel:
         channel: Any = HTTPChannel()

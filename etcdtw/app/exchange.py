@@ -1,0 +1,152 @@
+"""Whole states to and from other members: what helps one that is too far behind for the log."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from etcdtw.app.assemble import Core
+from etcdtw.ids import format_id
+from etcdtw.peer.snapshots import SnapshotSender
+from etcdtw.peer.transport import PeerTransport
+from etcdtw.raft.messages import NO_NODE, HardState, Message, Snapshot
+from etcdtw.storage.bolt.exporting import Exported, Exports
+from etcdtw.storage.interfaces import IWorker
+from etcdtw.storage.received import CONVERTED_SUFFIX, Upload, convert, database_name
+from etcdtw.storage.snap import SnapStore
+from etcdtw.storage.wal import WalSnapshot
+
+log = Logger(namespace="etcdtw.member")
+
+
+class SnapshotExchange:
+    """For one life of a member. ``begin_again`` is called when a received state is on disk in such
+    a way that the next life begins with it."""
+
+    def __init__(
+        self,
+        core: Core,
+        transport: PeerTransport,
+        exports: Exports,
+        snap_files: SnapStore,
+        snap_dir: str,
+        keyspace_path: str,
+        worker: IWorker,
+        begin_again: Callable[[], None],
+    ) -> None:
+        """``worker`` converts databases, which takes long."""
+        self._core = core
+        self._transport = transport
+        self._exports = exports
+        self._snap_files = snap_files
+        self._snap_dir = snap_dir
+        self._keyspace_path = keyspace_path
+        self._worker = worker
+        self._begin_again = begin_again
+        self._sender = SnapshotSender(transport.identity, transport.caller)
+        self._installing = False
+        self._stopped = False
+        transport.on_snapshot = self.send
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def make_upload(self) -> Upload:
+        return Upload(self._snap_dir)
+
+    # --- to others -------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send the state as of now; what Raft said it should be is older."""
+        core = self._core
+        replica = core.replica
+        index = replica.applied_index
+        term, conf_state = replica.durable.tail.term(index), replica.node.conf_state()
+        saving = replica.machine.begin_save()
+        log.info(
+            "sending database snapshot",
+            snapshot_index=index,
+            remote_peer_id=format_id(message.to),
+        )
+
+        def saved() -> None:
+            snapshot = Snapshot(index, term, conf_state, saving.result())
+            whole = message._replace(snapshot=snapshot)
+            core.backend.wait_durable(index, lambda: self._export(whole))
+
+        core.slices.run(saving.step, saved)
+
+    def _export(self, message: Message) -> None:
+        def failed(error: BaseException) -> None:
+            log.error("a database snapshot cannot be made: {error}", error=str(error))
+            self._ended(message.to, False)
+
+        if not self._stopped:
+            self._exports.start(lambda exported: self._post(message, exported), failed)
+
+    def _post(self, message: Message, exported: Exported) -> None:
+        peer = self._transport.peers.get(message.to)
+        if peer is None or self._stopped:
+            os.close(exported.fd)
+            return
+        file: Any = os.fdopen(exported.fd, "rb")
+        self._sender.send(message, file, peer.url(), lambda ok: self._ended(message.to, ok))
+
+    def _ended(self, member_id: int, ok: bool) -> None:
+        if not self._stopped:
+            self._transport.snapshot_ended(member_id, ok)
+
+    # --- from others -----------------------------------------------------------------------------
+
+    def snapshot_received(self, message: Message, store: Any, done: Callable[[str], None]) -> None:
+        snapshot = message.snapshot
+        assert snapshot is not None and isinstance(store, Upload), "the page has checked"
+        if snapshot.index <= self._core.replica.node.committed or self._stopped:
+            store.discard()
+            done("")  # it is older than what is here
+            return
+        if self._installing:
+            store.discard()
+            done("another snapshot is being installed")
+            return
+        self._installing = True
+        database = posixpath.join(self._snap_dir, database_name(snapshot.index))
+        log.info(
+            "received database snapshot",
+            snapshot_index=snapshot.index,
+            bytes=store.size,
+            remote_peer_id=format_id(message.from_),
+        )
+
+        def prepare() -> None:
+            store.keep_as(database)
+            convert(database, self._keyspace_path + CONVERTED_SUFFIX)
+
+        def prepared(_: object) -> None:
+            if not self._stopped:
+                self._record(snapshot, message.term)
+                done("")
+                self._begin_again()
+
+        def failed(error: BaseException) -> None:
+            self._installing = False
+            log.error("a received snapshot cannot be installed: {error}", error=str(error))
+            done(str(error))
+
+        self._worker.run(prepare, prepared, failed)
+
+    def _record(self, snapshot: Snapshot, term: int) -> None:
+        """From here on a start begins with the received state."""
+        replica = self._core.replica
+        durable = replica.durable
+        self._snap_files.save(snapshot)
+        durable.flush()
+        node = replica.node
+        vote = node.vote if node.term >= term else NO_NODE
+        durable.wal.append(HardState(max(node.term, term), vote, snapshot.index), [])
+        durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+        durable.wal.sync()

@@ -1,0 +1,75 @@
+"""The HTTP pages of a member's two ports, over one of its lives."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from etcdtw.api.gateway.gateway import Gateway
+from etcdtw.api.http.access import Access
+from etcdtw.api.http.checks import member_checks
+from etcdtw.api.http.debug import debug_pages
+from etcdtw.api.http.log_level import LogLevelPage
+from etcdtw.api.http.requests import Resource
+from etcdtw.api.http.resources import Health, Members, Version
+from etcdtw.api.http.site import Site
+from etcdtw.api.http.views import MemberCluster, MemberHealth
+from etcdtw.api.metrics.member import families
+from etcdtw.api.metrics.page import MetricsPage
+from etcdtw.api.peer.hashkv import HashKvPage
+from etcdtw.api.peer.leases import LeasesPage
+from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
+from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
+from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
+from etcdtw.app.assemble import Core
+from etcdtw.app.log import verbosity
+from etcdtw.peer.snapshots import SNAPSHOT_PATH
+from etcdtw.peer.transport import PeerTransport
+from etcdtw.rpc import ClientPortFactory
+
+OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
+"""What ``--listen-metrics-urls`` show."""
+
+
+def client_sites(
+    core: Core, gateway: Gateway | None, factory: ClientPortFactory, reactor: Any
+) -> tuple[Site, Site]:
+    """The sites of the client port, and of the ports that only show how the member is."""
+    settings = core.settings
+    view = MemberHealth(core.replica, core.alarms)
+    health = Health(view)
+    pages: dict[bytes, Resource] = {
+        b"/health": health,
+        b"/version": Version(MemberCluster(core.cluster_id, core.members)),
+        b"/config/local/log": LogLevelPage(lambda: verbosity.level, verbosity.set_level),
+        **debug_pages(core.router, reactor, settings.enable_pprof),
+    }
+    checks = member_checks(view)
+    for each in checks:
+        pages.update(each.pages())
+    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks))
+    observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
+    trees: dict[bytes, Resource] = {} if gateway is None else {b"/v3/": gateway}
+    access = Access(settings.cors, settings.host_whitelist)
+    return Site(pages, trees, access), Site(observed)
+
+
+def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor: Any) -> Site:
+    """The site of the peer port."""
+    cluster = MemberCluster(core.cluster_id, core.members)
+    leases = LeasesPage(core.replica, core.leases, reactor)
+    pages: dict[bytes, Resource] = {
+        b"/version": Version(cluster),
+        b"/members": Members(cluster),
+        b"/members/hashkv": HashKvPage(core.store, core.slices),
+        b"/leases": leases,
+        b"/leases/internal": leases,
+        b"/raft": RaftPage(transport),
+        b"/raft/probing": Probing(time.time),
+        SNAPSHOT_PATH.encode(): SnapshotPage(transport, receiver),
+    }
+    trees: dict[bytes, Resource] = {
+        STREAM_PREFIX: StreamTree(transport),
+        PROMOTE_PREFIX: PromoteTree(core.cluster, core.members, core.cluster_id),
+    }
+    return Site(pages, trees)

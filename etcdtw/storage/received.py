@@ -1,0 +1,155 @@
+"""Databases that came with a snapshot from another member: kept as etcd keeps them, then made our
+keyspace.
+
+The steps, each durable before the next: the database lies beside its place and is renamed to
+``<index>.snap.db``; the snapshot's ``.snap`` and its record in the log say that it counts; the
+keyspace is made from it and takes the place of the old one; the database goes. A start between any
+two goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import subprocess
+import sys
+
+from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_backend import LmdbSettings
+from etcdtw.storage.backend.lmdb_environment import (
+    LOCK_SUFFIX,
+    create,
+    map_bytes,
+    open_environment,
+    read_position,
+)
+from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.interfaces import IFilesystem
+
+CONVERTED_SUFFIX = ".received"
+UPLOAD_PREFIX = "tmp.received."
+"""Files of such names are removed at the start."""
+CONVERT_SECONDS = 600.0
+
+
+def database_name(index: int) -> str:
+    """What etcd calls the database of a snapshot at this index."""
+    return f"{index:016x}.snap.db"
+
+
+class Upload:
+    """Takes a database piece by piece into a file of its own."""
+
+    def __init__(self, directory: str) -> None:
+        self._number = id(self)
+        self.path = posixpath.join(directory, f"{UPLOAD_PREFIX}{self._number:x}")
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """OSError when it cannot be taken."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.size += len(data)
+
+    def discard(self) -> None:
+        """It is not wanted."""
+        self.close()
+        if os.path.exists(self.path):
+            os.remove(self.path)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def keep_as(self, path: str) -> None:
+        """Give it its name, durably. Blocks."""
+        os.fdatasync(self._fd)
+        self.close()
+        os.rename(self.path, path)
+        _sync_directory(posixpath.dirname(path))
+
+
+def convert(database: str, keyspace: str) -> None:
+    """Make a keyspace file of a database, in a process of its own, for it takes seconds. Blocks.
+    StorageError."""
+    command = [sys.executable, "-m", "etcdtw.storage.received", database, keyspace]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=CONVERT_SECONDS,
+    )
+    if done.returncode:
+        raise StorageError(f"{database} cannot be taken over: {done.stderr.strip()[-500:]}")
+
+
+def convert_here(fs: IFilesystem, database: str, keyspace: str, sync: bool = True) -> None:
+    """The same in this process."""
+    with BoltFile.open(database) as source:
+        create(
+            fs,
+            keyspace,
+            map_bytes(source.size),
+            buckets=((name, source.scan(name)) for name in source.buckets()),
+            sync=sync,
+        )
+
+
+def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) -> bool:
+    """At the start, before the keyspace is opened: if the log stands on a snapshot at ``index``
+    that came with a database which the keyspace has not got yet, put that in its place. Whether it
+    did. OSError, StorageError."""
+    database = posixpath.join(snap_dir, database_name(index))
+    if not index or not fs.exists(database):
+        return False
+    if fs.exists(settings.path) and _position(settings) >= index:
+        return False
+    converted = settings.path + CONVERTED_SUFFIX
+    if not fs.exists(converted) or _position(settings, CONVERTED_SUFFIX) < index:
+        convert_here(fs, database, converted, settings.sync)
+    for leftover in (converted + LOCK_SUFFIX, settings.path + LOCK_SUFFIX):
+        if fs.exists(leftover):
+            fs.remove(leftover)
+    fs.rename(converted, settings.path)
+    fs.sync_dir(snap_dir)
+    fs.remove(database)
+    return True
+
+
+def _position(settings: LmdbSettings, suffix: str = "") -> int:
+    opened = open_environment(settings.path + suffix, settings.map_bytes, sync=settings.sync)
+    try:
+        with opened.env.begin() as txn:
+            return read_position(txn, opened.databases)[0]
+    finally:
+        opened.env.close()
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def main(database: str, keyspace: str) -> int:
+    from etcdtw.storage.filesystem import OsFilesystem
+
+    try:
+        convert_here(OsFilesystem(), database, keyspace)
+    except (OSError, StorageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
