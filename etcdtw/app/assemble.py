@@ -196,7 +196,13 @@ def assemble_core(
         return Snapshot(index, opened.tail.term(index), node.conf_state())
 
     opened.tail.set_snapshot_source(state_now)
-    durable = DurableLog(opened.wal, opened.tail, worker, background)
+    durable = DurableLog(
+        opened.wal,
+        opened.tail,
+        worker,
+        background,
+        catch_up_entries=settings.experimental_snapshot_catchup_entries,
+    )
     durable.disk_is_busy = lambda: exports.is_running
     replica_settings = ReplicaSettings(
         heartbeat_seconds=heartbeat_seconds,

@@ -290,8 +290,8 @@ SECTIONS = (
         Flag(_X + "stop-grpc-service-on-defrag", SWITCH, "false",
              "Send clients elsewhere during defragmentation.", _LATER),
         Flag(_X + "snapshot-catchup-entries", UINT64, "5000",
-             "Entries kept behind a snapshot for slow followers.",
-             _LATER, key=_X + "snapshot-catch-up-entries"),
+             "Entries kept in memory for slow followers.",
+             key=_X + "snapshot-catch-up-entries"),
     )),
     Section("Unsafe feature", (
         Flag("force-new-cluster", SWITCH, "false",

@@ -35,6 +35,7 @@ class DurableLog:
         worker: IWorker,
         background: IWorker,
         inline_seconds: float = 0.001,
+        catch_up_entries: int = CATCH_UP_ENTRIES,
     ) -> None:
         """``worker`` syncs; ``background`` prepares segments, which takes longer than a sync may
         wait for."""
@@ -43,6 +44,7 @@ class DurableLog:
         self._worker = worker
         self._background = background
         self._inline_seconds = inline_seconds
+        self._catch_up_entries = catch_up_entries
         self._average_seconds = 0.0
         self._saved_state, _ = tail.initial_state()
         self._held: HardState | None = None
@@ -106,8 +108,8 @@ class DurableLog:
 
     def compact(self, applied: int) -> None:
         """Forget entries in memory that are far behind the applied index."""
-        if applied - self.tail.first_index() >= 2 * CATCH_UP_ENTRIES:
-            self.tail.compact(applied - CATCH_UP_ENTRIES)
+        if applied - self.tail.first_index() >= 2 * self._catch_up_entries:
+            self.tail.compact(applied - self._catch_up_entries)
 
     def close(self) -> None:
         self.flush()

@@ -22,6 +22,7 @@ from etcdtw.storage.backend.lmdb_environment import (
     map_bytes,
     open_environment,
     read_position,
+    remove_leftovers,
 )
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.interfaces import IFilesystem
@@ -107,20 +108,29 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
     that came with a database which the keyspace has not got yet, put that in its place. Whether it
     did. OSError, StorageError."""
     database = posixpath.join(snap_dir, database_name(index))
-    if not index or not fs.exists(database):
-        return False
-    if fs.exists(settings.path) and _position(settings) >= index:
-        return False
     converted = settings.path + CONVERTED_SUFFIX
-    if not fs.exists(converted) or _position(settings, CONVERTED_SUFFIX) < index:
-        convert_here(fs, database, converted, settings.sync)
-    for leftover in (converted + LOCK_SUFFIX, settings.path + LOCK_SUFFIX):
+    wanted = index > 0 and fs.exists(database)
+    if wanted and not (fs.exists(settings.path) and _position(settings) >= index):
+        if not fs.exists(converted) or _position(settings, CONVERTED_SUFFIX) < index:
+            convert_here(fs, database, converted, settings.sync)
+        if fs.exists(settings.path + LOCK_SUFFIX):
+            fs.remove(settings.path + LOCK_SUFFIX)
+        fs.rename(converted, settings.path)
+        fs.sync_dir(snap_dir)
+        installed = True
+    else:
+        installed = False
+    _remove_leftovers(fs, converted)
+    if wanted:
+        fs.remove(database)
+    return installed
+
+
+def _remove_leftovers(fs: IFilesystem, converted: str) -> None:
+    remove_leftovers(fs, converted)
+    for leftover in (converted, converted + LOCK_SUFFIX):
         if fs.exists(leftover):
             fs.remove(leftover)
-    fs.rename(converted, settings.path)
-    fs.sync_dir(snap_dir)
-    fs.remove(database)
-    return True
 
 
 def _position(settings: LmdbSettings, suffix: str = "") -> int:

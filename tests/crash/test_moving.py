@@ -17,14 +17,19 @@ from etcdtw.app.ctl.hashkv import OfflineHash, offline_hash
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend import lmdb_environment
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
+from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META
+from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.bolt.writer import write_bolt
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.received import database_name, install
 from tests.crash.seam import Death, DyingFilesystem, dying
 from tests.storage.recorded import recorded
 
 RECORDED = "wal-3.5/single.clean"
 STEPS_MAX = 60
+RECEIVED_INDEX = 100_000
 
 
 def take_over(fs: IFilesystem, directory: str) -> None:
@@ -83,6 +88,47 @@ class MovingTests(SynchronousTestCase):
 
     def hash_of(self, directory: Path) -> OfflineHash:
         return offline_hash(str(directory))
+
+    def test_installing(self) -> None:
+        """Whatever was done before the kill, the next start has the received keyspace, and
+        nothing else is left."""
+        ours = self.base / "installing"
+        shutil.copytree(self.source, ours)
+        take_over(OsFilesystem(sync=False), str(ours))
+        snap = ours / "member/snap"
+        (snap / "db.adopted").unlink()
+        with BoltFile.open(str(self.source / "member/snap/db")) as database:
+            later = dict(database.scan(META))
+            later[CONSISTENT_INDEX] = RECEIVED_INDEX.to_bytes(8, "big")
+            write_bolt(
+                str(snap / database_name(RECEIVED_INDEX)),
+                database.buckets(),
+                lambda name: iter(sorted(later.items())) if name == META else database.scan(name),
+                sync=False,
+            )
+
+        def put_in_place(fs: IFilesystem, directory: str) -> None:
+            data_dir = DataDir(fs, directory)
+            data_dir.lock()
+            settings = LmdbSettings(data_dir.backend_path, sync=False)
+            install(fs, settings, data_dir.snap_dir, RECEIVED_INDEX)
+            data_dir.unlock()
+
+        def check(directory: Path) -> None:
+            put_in_place(OsFilesystem(sync=False), str(directory))
+            snap = directory / "member/snap"
+            lmdb_environment.remove_leftovers(OsFilesystem(), str(snap / "kv.lmdb"))
+            settings = LmdbSettings(str(snap / "kv.lmdb"), sync=False)
+            opened = lmdb_environment.open_environment(settings.path, settings.map_bytes)
+            with opened.env.begin() as txn:
+                index, _ = lmdb_environment.read_position(txn, opened.databases)
+            opened.env.close()
+            self.assertEqual(index, RECEIVED_INDEX)
+            names = {each.name.removesuffix("-lock") for each in snap.iterdir()}
+            self.assertEqual(names, {"db", "kv.lmdb"})
+            self.assertEqual(self.hash_of(directory), self.expected)
+
+        self.kill_at_every_step(ours, put_in_place, check)
 
     def kill_at_every_step(
         self,

@@ -137,6 +137,22 @@ class ForeignClient:
         """A unary call with a finished request; raises ``grpc.RpcError``."""
         return self._callable(rpc)(request, timeout=seconds, metadata=metadata)
 
+    def put_many(self, count: int, at_once: int = 200) -> None:
+        """So many puts on 500 keys, each acknowledged."""
+        put = self._callable("KV.Put")
+        request = request_class("KV.Put")
+        for first in range(0, count, at_once):
+            numbers = range(first, min(first + at_once, count))
+            waiting = [
+                put.future(
+                    request(key=b"%d" % (number % 500), value=b"%d" % number),
+                    timeout=TIMEOUT_SECONDS,
+                )
+                for number in numbers
+            ]
+            for each in waiting:
+                each.result()
+
     def open(self, rpc: str, *, metadata: Any = None) -> Stream:
         """A bidirectional call."""
         return Stream(self._callable(rpc), metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import grpc
@@ -142,4 +143,70 @@ class MixedTests(ClusterTestCase):
             for number in range(3):
                 with cluster.client(number) as client:
                     client.call("KV.Put", key=b"%d/%d" % (to, number), value=b"1")
+        self.check_everything(cluster)
+
+
+class SnapshotTests(ClusterTestCase):
+    """A member is away for longer than the log reaches back."""
+
+    def ours(self) -> list[str]:
+        return [*server_under_test(), "--experimental-snapshot-catchup-entries=100"]
+
+    def check_catching_up(self, *commands: Sequence[str], writes: int) -> None:
+        """``m0`` leads, ``m2`` is away."""
+        cluster = self.cluster(*commands, flags=["--snapshot-count=500"])
+        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
+        if cluster.leader() != 0:
+            with cluster.client(cluster.leader()) as client:
+                client.call("Maintenance.MoveLeader", targetID=ids[0])
+            until(lambda: cluster.leader() == 0, "m0 leads")
+        away = cluster.members[2]
+        with cluster.client(0) as client:
+            lease = client.call("Lease.LeaseGrant", TTL=600).ID
+            client.call("KV.Put", key=b"kept", value=b"1", lease=lease)
+            away.stop()
+            client.put_many(writes)
+            away.start()
+            self.assertIn("snapshot", away.output(200_000))
+            client.call("KV.Put", key=b"after", value=b"1")
+        self.check_everything(cluster)
+        with cluster.client(2) as client:
+            left = client.call("Lease.LeaseTimeToLive", ID=lease, keys=True)
+            self.assertEqual(list(left.keys), [b"kept"])
+        away.kill()
+        away.start()
+        self.check_everything(cluster)
+
+    def test_among_ours(self) -> None:
+        """Ours sends, ours begins again with it, and after a kill once more."""
+        self.check_catching_up(*[self.ours()] * 3, writes=1000)
+
+    def test_ours_to_real(self) -> None:
+        """Ours sends, real etcd installs."""
+        self.check_catching_up(self.ours(), real_etcd(), real_etcd(), writes=1000)
+
+    def test_real_to_ours(self) -> None:
+        """Real etcd sends, ours installs."""
+        self.check_catching_up(real_etcd(), real_etcd(), self.ours(), writes=7000)
+
+    def test_clients_stay(self) -> None:
+        """A client of the member that begins again stays connected, and is served again."""
+        cluster = self.cluster(*[self.ours()] * 3, flags=["--snapshot-count=500"])
+        leader = cluster.leader()
+        away = (leader + 1) % 3
+        with cluster.client(away) as staying, cluster.client(leader) as client:
+            staying.call("KV.Put", key=b"k", value=b"v")
+            process = cluster.members[away].process
+            process.send_signal(signal.SIGSTOP)
+            # One by one: the leader sends no more than 512 appends ahead, and forgets the rest.
+            client.put_many(1500, at_once=1)
+            revision = client.call("KV.Put", key=b"last", value=b"1").header.revision
+            process.send_signal(signal.SIGCONT)
+
+            def has_last() -> bool:
+                found = staying.call("KV.Range", key=b"last", serializable=True)
+                return [kv.mod_revision for kv in found.kvs] == [revision]
+
+            until(has_last, "the member has caught up")
+        self.assertIn("beginning again", cluster.members[away].output(200_000))
         self.check_everything(cluster)
