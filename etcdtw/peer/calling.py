@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from zope.interface import implementer
+
+from etcdtw.peer.stream_http import StreamEvents, StreamRequest
 
 EndpointMaker = Callable[[str, str, int], IStreamClientEndpoint]
 """Makes the Twisted endpoint for a scheme, host and port."""
@@ -25,14 +29,6 @@ class Answered:
     status: int
     headers: Mapping[bytes, bytes]
     body: bytes
-
-
-class BodyReceiver(Protocol):
-    """Takes the body of a stream."""
-
-    def dataReceived(self, data: bytes) -> None: ...
-
-    def connectionLost(self, reason: Any) -> None: ...
 
 
 class HttpCaller:
@@ -52,12 +48,18 @@ class HttpCaller:
         for agent in self._agents.values():
             agent._pool.closeCachedConnections()
 
-    def open(self, url: str, headers: Mapping[bytes, bytes]) -> Deferred[Any]:
-        """GET a stream: its response, whose body has yet to be delivered."""
-        response: Deferred[Any] = self._agent(persistent=False).request(
-            b"GET", url.encode(), _agent_headers(headers), None
-        )
-        return response
+    def open(
+        self, url: str, headers: Mapping[bytes, bytes], events: StreamEvents
+    ) -> Deferred[StreamRequest]:
+        """GET a stream; fires when it is connected. ValueError for a URL that cannot be called."""
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.port:
+            raise ValueError(f"{url} has no host and port")
+        request = StreamRequest(parts.path, parts.netloc, headers, events)
+        endpoint = self._make_endpoint(parts.scheme, parts.hostname, parts.port)
+        factory: Any = Factory.forProtocol(lambda: request)
+        connected: Deferred[Any] = endpoint.connect(factory)
+        return connected
 
     def call(
         self,

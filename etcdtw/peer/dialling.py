@@ -7,14 +7,14 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from etcdtw.ids import format_id
-from etcdtw.peer.calling import HttpCaller, headers_of
+from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.codec import BadFrame, StreamReader
 from etcdtw.peer.headers import version_of
+from etcdtw.peer.stream_http import StreamRequest
 from etcdtw.raft.messages import Message
 
 RETRY_SECONDS = 0.1
@@ -62,7 +62,7 @@ class StreamDialler:
         self._moved_on = moved_on
         self._removed = removed
         self._attempt: Deferred[Any] | None = None
-        self._body: _Body | None = None
+        self._stream: _Stream | None = None
         self._retry: IDelayedCall | None = None
         self._stopped = False
         self._told = ""
@@ -77,20 +77,36 @@ class StreamDialler:
             self._retry.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
-        if self._body is not None:
-            self._body.close()
+        if self._stream is not None:
+            self._stream.close("stopped")
 
     # --- dialling --------------------------------------------------------------------------------
 
     def _dial(self) -> None:
         self._retry = None
+        self._stream = _Stream(self, self._make_reader())
         try:
-            attempt = self._caller.open(self._url() + self._path, self._headers)
+            attempt = self._caller.open(self._url() + self._path, self._headers, self._stream)
         except ValueError as error:
+            self._stream.forget()
             self._dial_later(str(error))
             return
         self._attempt = attempt
-        attempt.addCallbacks(self._answered, self._not_connected)
+        attempt.addCallbacks(self._connected, self._not_connected)
+
+    def _connected(self, request: StreamRequest) -> None:
+        self._attempt = None
+        assert self._stream is not None, "connected without having dialled"
+        self._stream.request = request
+        if self._stopped:
+            request.close("stopped")
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._attempt = None
+        if self._stream is not None:
+            self._stream.forget()
+        if failure.check(CancelledError) is None:
+            self._dial_later(failure.getErrorMessage())
 
     def _dial_later(self, reason: str) -> None:
         if self._stopped:
@@ -106,35 +122,15 @@ class StreamDialler:
         self._moved_on()
         self._retry = self._caller.reactor.callLater(RETRY_SECONDS, self._dial)
 
-    def _not_connected(self, failure: Failure) -> None:
-        self._attempt = None
-        if failure.check(CancelledError) is None:
-            self._dial_later(failure.getErrorMessage())
+    # --- for the stream --------------------------------------------------------------------------
 
-    def _answered(self, response: Any) -> None:
-        self._attempt = None
-        if self._stopped:
-            response.deliverBody(_Dropped())
-            return
-        if response.code == 200 and version_of(headers_of(response)) < OLDEST_READ:
-            response.deliverBody(_Dropped())
-            self._dial_later("unsupported stream type: the peer is too old")
-            return
-        if response.code == 200:
-            self._body = _Body(self, self._make_reader())
-            response.deliverBody(self._body)
-            return
-        response.deliverBody(_Refusal(lambda text: self._refused(response.code, text)))
-
-    def _refused(self, status: int, text: str) -> None:
+    def refused(self, status: int, text: str) -> None:
         if status == 410:
             self._removed()
         elif status == 404:
             self._dial_later(f"the peer does not know this member: {text}")
         else:
             self._dial_later(f"refused with status {status}: {text}")
-
-    # --- for the body ----------------------------------------------------------------------------
 
     def up(self) -> None:
         self._told = ""
@@ -153,7 +149,6 @@ class StreamDialler:
             self._received(messages)
 
     def lost(self, reason: str) -> None:
-        self._body = None
         self._changed(False)
         if not self._stopped:
             log.warn(
@@ -162,7 +157,6 @@ class StreamDialler:
                 stream_reader_type=self._kind,
                 remote_peer_id=format_id(self._peer_id),
             )
-            self._told = ""
             self._retry = self._caller.reactor.callLater(RETRY_SECONDS, self._dial)
 
     @property
@@ -170,60 +164,58 @@ class StreamDialler:
         return self._caller.reactor
 
 
-class _Body(Protocol):
-    """The body of a stream while it lasts."""
+class _Stream:
+    """One stream, from dialling to its end."""
 
     def __init__(self, dialler: StreamDialler, reader: StreamReader) -> None:
         self._dialler = dialler
         self._reader = reader
-        self._silent: IDelayedCall | None = None
-        self._reason = "stream ended"
+        self._silent: IDelayedCall | None = dialler.reactor.callLater(
+            SILENT_SECONDS, self._too_silent
+        )
+        self._status = 0
+        self._refusal = b""
+        self.request: StreamRequest | None = None
 
-    def connectionMade(self) -> None:
-        self._silent = self._dialler.reactor.callLater(SILENT_SECONDS, self._too_silent)
-        self._dialler.up()
+    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> None:
+        self._status = status
+        if status == 200 and version_of(headers) < OLDEST_READ:
+            self._status = 0
+            self.close("unsupported stream type: the peer is too old")
+        elif status == 200:
+            self._dialler.up()
 
-    def dataReceived(self, data: bytes) -> None:
-        assert self._silent is not None, "data before the stream began"
-        self._silent.reset(SILENT_SECONDS)
+    def received(self, data: bytes) -> None:
+        if self._silent is not None:
+            self._silent.reset(SILENT_SECONDS)
+        if self._status != 200:
+            self._refusal = (self._refusal + data)[:BODY_BYTES_MAX]
+            if self._refusal.endswith(b"\n"):
+                self.close("refused")
+            return
         try:
             self._dialler.data(self._reader, data)
         except BadFrame as error:
-            self._reason = str(error)
-            self.close()
+            self.close(str(error))
 
-    def connectionLost(self, reason: object = None) -> None:
+    def ended(self, reason: str) -> None:
+        self.forget()
+        if self._status == 200:
+            self._dialler.lost(reason)
+        else:
+            text = self._refusal.decode("utf-8", "replace").strip()
+            self._dialler.refused(self._status, text or reason)
+
+    def forget(self) -> None:
         if self._silent is not None and self._silent.active():
             self._silent.cancel()
-        self._dialler.lost(self._reason)
+        self._silent = None
 
-    def close(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            transport.loseConnection()
+    def close(self, reason: str) -> None:
+        self.forget()
+        if self.request is not None:
+            self.request.close(reason)
 
     def _too_silent(self) -> None:
-        self._reason = f"nothing came for {SILENT_SECONDS:g} s"
-        self.close()
-
-
-class _Dropped(Protocol):
-    """A body that nobody wants."""
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.loseConnection()
-
-
-class _Refusal(Protocol):
-    """The text of a refusal."""
-
-    def __init__(self, done: Callable[[str], None]) -> None:
-        self._done = done
-        self._text = b""
-
-    def dataReceived(self, data: bytes) -> None:
-        self._text = (self._text + data)[:BODY_BYTES_MAX]
-
-    def connectionLost(self, reason: object = None) -> None:
-        self._done(self._text.decode("utf-8", "replace").strip())
+        self._silent = None
+        self.close(f"nothing came for {SILENT_SECONDS:g} s")

@@ -17,6 +17,8 @@ QUEUED_MESSAGES_MAX = 4096
 """Of a stream that its reader does not keep up with; more are dropped (etcd's bound)."""
 BEAT_SECONDS = 5.0 / 3
 """Between signs of life: a third of the time after which a silent stream is given up."""
+STUCK_BEATS_MAX = 3
+"""Beats without room for a single byte after which a stream is given up."""
 POSTS_AT_ONCE = 4
 POSTS_WAITING_MAX = 64
 
@@ -42,6 +44,7 @@ class OutStream:
         self._dropped = dropped
         self._queue: deque[Message] = deque()
         self._paused = False
+        self._stuck_beats = 0
         self._beat: IDelayedCall | None = clock.callLater(BEAT_SECONDS, self._send_beat)
         self.sent_bytes = 0
         self.is_closed = False
@@ -66,6 +69,7 @@ class OutStream:
 
     def resume(self) -> None:
         self._paused = False
+        self._stuck_beats = 0
         self.flush()
 
     def close(self) -> None:
@@ -87,7 +91,11 @@ class OutStream:
 
     def _send_beat(self) -> None:
         self._beat = self._clock.callLater(BEAT_SECONDS, self._send_beat)
-        if not self._paused and not self._queue:
+        if self._paused:
+            self._stuck_beats += 1
+            if self._stuck_beats == STUCK_BEATS_MAX:
+                self.close()
+        elif not self._queue:
             self._write(self._writer.beat())
 
 

@@ -135,15 +135,11 @@ class Peer:
         writer = AppendWriter() if kind == APPEND else MessageWriter()
         stream = OutStream(sink, writer, self._clock, lambda: self._owner.unreachable(self.id))
         self._out[kind] = stream
-        self._stream_changed(True)
         return stream
 
-    def detach(self, stream: OutStream) -> None:
-        """The peer has left it."""
-        stream.ended()
-        self._stream_changed(False)
-
     # --- whether it is there ---------------------------------------------------------------------
+
+    # Only what is read counts: bytes written to a link that swallows them look sent for long.
 
     def is_active_for(self, seconds: float) -> bool:
         """Whether it has been connected for so long."""

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @implementer(IWorker)
 class ThreadWorker:
-    """One thread that does blocking system calls in the order given.
+    """One thread, begun with the first task, that does blocking system calls in the order given.
 
     It is a daemon thread: a hung disk must not keep a dying process alive.
     """
@@ -27,7 +27,7 @@ class ThreadWorker:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._stopped = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._is_begun = False
 
     def run(
         self,
@@ -48,6 +48,9 @@ class ThreadWorker:
                 self._call_from_thread(self._report, done, result)
 
         self._queue.put(task)
+        if not self._is_begun:
+            self._is_begun = True
+            self._thread.start()
 
     def _report(self, callback: Callable[[Any], None], value: Any) -> None:
         if not self._stopped:
@@ -55,8 +58,9 @@ class ThreadWorker:
 
     def stop(self) -> None:
         self._stopped = True
-        self._queue.put(None)
-        self._thread.join()
+        if self._is_begun:
+            self._queue.put(None)
+            self._thread.join()
 
     def _loop(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -16,7 +16,7 @@ RESIDENT_BYTES_MAX = 48 << 20
 class IdleMemoryTests(SynchronousTestCase):
     def test_resident(self) -> None:
         """A member without TLS has none of OpenSSL mapped, keeps within its memory, and has no
-        threads but its own and its three workers."""
+        threads but its own and those of workers that had to do something."""
         if not Path("/proc/self/maps").exists():
             raise SkipTest("this system does not show a process's mappings in /proc")
         member = Member(server_under_test())
@@ -26,4 +26,4 @@ class IdleMemoryTests(SynchronousTestCase):
         for library in ("libssl", "libcrypto", "_rust.abi3"):
             self.assertNotIn(library, mapped)
         self.assertLess(member.resident_bytes(), RESIDENT_BYTES_MAX)
-        self.assertEqual(len(list(Path(f"/proc/{member.pid}/task").iterdir())), 4)
+        self.assertLessEqual(len(list(Path(f"/proc/{member.pid}/task").iterdir())), 4)

@@ -13,6 +13,7 @@ from twisted.web.http import HTTPChannel, Request
 from etcdtw.api.http.quick import Head, QuickChannel
 from etcdtw.api.http.requests import HttpRequest
 from etcdtw.api.http.site import Site
+from etcdtw.rpc.output import DirectWriter
 
 IDLE_SECONDS = 60.0
 """How long a connection may keep us waiting for the next bytes of a request."""
@@ -50,6 +51,13 @@ class RoutedRequest(Request):
         if not self.is_upload:
             self._check(self.content.tell() + len(data))
         self.content.write(data)
+
+    def stream_writer(self) -> Callable[[bytes], None]:
+        """Writes pieces of a body that was begun without a length, each at once where the socket
+        takes it, not only when the reactor has gone round."""
+        transport: Any = self.channel.transport
+        write = DirectWriter(transport).write
+        return lambda data: write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _abandon(self) -> None:
         """The sender is gone before its answer: what it sent is not wanted."""

@@ -118,6 +118,9 @@ class QuickRequest:
             pieces.append(data)
         self._connection.write(b"".join(pieces))
 
+    def stream_writer(self) -> Callable[[bytes], None]:
+        return self.write
+
     def finish(self) -> None:
         if not self._begun or self._chunked:
             head = b"" if self._begun else self._begin()

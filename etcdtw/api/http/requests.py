@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -44,6 +44,9 @@ class HttpRequest(Protocol):
     def finish(self) -> None: ...
 
     def notifyFinish(self) -> Deferred[None]: ...
+
+    def stream_writer(self) -> Callable[[bytes], None]:
+        """For a body that was begun without a length: writes a piece of it without delay."""
 
     def registerProducer(self, producer: Any, streaming: bool) -> None: ...
 

@@ -57,15 +57,15 @@ class StreamTree:
             return plain_error(request, 412, "to field mismatch")
         sink = _RequestSink(request)
         stream = peer.attach(kind, sink)
-        sink.serve(stream)
 
         def gone(_: object) -> None:
             sink.is_open = False
-            peer.detach(stream)
+            stream.ended()
 
         request.notifyFinish().addBoth(gone)
         request.setResponseCode(200)
         request.write(b"")  # the head, at once: the caller waits for it
+        sink.serve(stream)
         return None
 
 
@@ -80,11 +80,13 @@ class _RequestSink:
 
     def serve(self, stream: OutStream) -> None:
         self._stream = stream
+        # A leader's appends must be on their way before its own disk syncs.
+        self._write = self._request.stream_writer()
         self._request.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
         if self.is_open:
-            self._request.write(data)
+            self._write(data)
 
     def close(self) -> None:
         if self.is_open:
