@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -19,6 +19,7 @@ from etcdtw.api.http.site import Site
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor
 from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
@@ -32,6 +33,7 @@ from etcdtw.membership import publish_request, version_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
+from etcdtw.peer.outgoing import Timeouts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH, SnapshotBody
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
@@ -92,6 +94,8 @@ class Member(Service):
         self._announcements: list[Announcement] = []
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
+        self._transport: PeerTransport | None = None
+        self._head_start: HeadStart | None = None
         self._exchange: SnapshotExchange | None = None
         self._client_http = HttpFactory(Site({}), reactor)
         self._observed_http = HttpFactory(Site({}), reactor)
@@ -188,6 +192,10 @@ class Member(Service):
         replica.on_fatal.append(self._ended)
         core.on_removed.append(self._removed)
         core.start()
+        self._transport = transport
+        if self.settings.initial_election_tick_advance:
+            self._head_start = HeadStart(replica, transport, self._reactor)
+            self._head_start.start()
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
 
     def _begin_again(self) -> None:
@@ -224,7 +232,8 @@ class Member(Service):
             opened.member_id, opened.cluster_id, settings.initial_advertise_peer_urls
         )
         caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
-        transport = PeerTransport(identity, caller)
+        timeouts = Timeouts(settings.raft_read_timeout, settings.raft_write_timeout)
+        transport = PeerTransport(identity, caller, timeouts)
         if plan is not None and not plan.new:
             # Until the log says who belongs to the cluster, the plan does.
             for each in plan.members:
@@ -347,7 +356,8 @@ class Member(Service):
     # --- stopping ------------------------------------------------------------------------------
 
     def stopService(self) -> Deferred[None]:
-        """Accept nothing new, let calls under way end, then close the log."""
+        """Accept nothing new, let calls under way end, leave it to another to lead, then close
+        the log."""
         self.running = False
         waiting: list[Deferred[Any]] = []
         for port in self._ports:
@@ -358,7 +368,14 @@ class Member(Service):
             self._gateway.stop()
         if self._client_factory is not None:
             waiting.append(self._client_factory.stop())
-        return DeferredList(waiting).addCallback(self._close)
+        return DeferredList(waiting).addCallback(self._hand_over).addBoth(self._close)
+
+    def _hand_over(self, _: object) -> Deferred[None]:
+        if self.core is None or self._transport is None:
+            return succeed(None)
+        # Raft itself gives up after an election timeout.
+        seconds = 1.5 * self.settings.election_timeout / 1000
+        return hand_over(self.core.replica, self._transport, self._reactor, seconds)
 
     def _close(self, _: object) -> None:
         self._exports.stop()
@@ -374,6 +391,8 @@ class Member(Service):
             self._versions.follow()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
+        if self._head_start is not None:
+            self._head_start.stop()
         if self._exchange is not None:
             self._exchange.stop()
         if self.core is not None:

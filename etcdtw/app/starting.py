@@ -78,6 +78,8 @@ class StartingMember(Service):
         plan = None
         if not has_log(settings):
             plan = await make_plan(settings.bootstrap(), self._factories, self._reactor)
+            if plan.new and len(plan.members) > 1:
+                await self._ask_others(plan)
         if not self.running:
             return
         member = self._assemble(settings, self._reactor, plan)
@@ -86,6 +88,17 @@ class StartingMember(Service):
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+
+    async def _ask_others(self, plan: ClusterPlan) -> None:
+        # Imported late: a member that is alone needs none of it.
+        from etcdtw.bootstrap.existing import FOUNDED_SECONDS, refuse_bootstrapped
+        from etcdtw.peer.calling import HttpCaller
+
+        caller = HttpCaller(self._reactor, FOUNDED_SECONDS)
+        try:
+            await refuse_bootstrapped(plan, caller)
+        finally:
+            caller.stop()
 
     def _removed(self) -> None:
         """The member is no longer wanted: the process ends well, after whoever asked for it has

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from etcdtw.bootstrap.addresses import Addresses, compare_by_address
@@ -22,6 +22,7 @@ from etcdtw.peer.calling import HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
 
 ASK_SECONDS = 10.0
+FOUNDED_SECONDS = 1.0
 OLDEST_CLUSTER = (3, 0)
 
 log = Logger(namespace="etcdtw.bootstrap")
@@ -103,6 +104,39 @@ async def fetch_cluster(caller: HttpCaller, urls: Sequence[str]) -> RemoteCluste
         "could not retrieve cluster information from the given URLs",
         code="ETW-BOOT-JOIN",
         hint="; ".join(reasons) or "--initial-cluster lists nobody else",
+    )
+
+
+async def refuse_bootstrapped(plan: ClusterPlan, caller: HttpCaller) -> None:
+    """A member that has lost its data must not found its cluster a second time: it would vote
+    twice in one term, and take empty what others count as written."""
+    others = [url for each in plan.members if each.id != plan.member_id for url in each.peer_urls]
+    answers = await DeferredList(
+        [caller.call(b"GET", url + "/members", {}, b"", FOUNDED_SECONDS) for url in others],
+        consumeErrors=True,
+    )
+    for url, (_, found) in zip(others, answers, strict=True):
+        try:
+            cluster = _parsed(found.headers.get(b"x-etcd-cluster-id", b""), found.body)
+        except Exception as error:  # whoever is not up yet, or cannot say, is no reason to stay out
+            log.debug("a listed peer does not show members", address=url, error=str(error))
+            continue
+        for member in cluster.members:
+            if member.id == plan.member_id and member.client_urls:
+                raise _bootstrapped(plan, member, url)
+
+
+def _bootstrapped(plan: ClusterPlan, member: RemoteMember, url: str) -> BootstrapError:
+    shown = format_id(member.id)
+    return BootstrapError(
+        "initial-cluster-state",
+        f"member {shown} has already been bootstrapped",
+        code="ETW-BOOT-AGAIN",
+        hint=(
+            f"{url} knows it as {member.name!r}, which served {' '.join(member.client_urls)}, and "
+            f"its data directory is not here; if that is lost: 'etcdctl member remove {shown}', "
+            "'etcdctl member add', and start with --initial-cluster-state existing"
+        ),
     )
 
 

@@ -18,8 +18,6 @@ from etcdtw.peer.stream_http import StreamRequest
 from etcdtw.raft.messages import Message
 
 RETRY_SECONDS = 0.1
-SILENT_SECONDS = 5.0
-"""A stream on which nothing comes, not even a sign of life, is given up (etcd's read timeout)."""
 OLDEST_READ = (3, 0)
 """Peers of that version and later have both kinds of stream."""
 BODY_BYTES_MAX = 512
@@ -49,7 +47,10 @@ class StreamDialler:
         changed: Callable[[bool], None],
         moved_on: Callable[[], None],
         removed: Callable[[], None],
+        silent_seconds: float,
     ) -> None:
+        """A stream on which nothing comes for ``silent_seconds``, not even a sign of life, is
+        given up."""
         self._caller = caller
         self._peer_id = peer_id
         self._kind = kind
@@ -61,6 +62,7 @@ class StreamDialler:
         self._changed = changed
         self._moved_on = moved_on
         self._removed = removed
+        self.silent_seconds = silent_seconds
         self._attempt: Deferred[Any] | None = None
         self._stream: _Stream | None = None
         self._retry: IDelayedCall | None = None
@@ -171,7 +173,7 @@ class _Stream:
         self._dialler = dialler
         self._reader = reader
         self._silent: IDelayedCall | None = dialler.reactor.callLater(
-            SILENT_SECONDS, self._too_silent
+            dialler.silent_seconds, self._too_silent
         )
         self._status = 0
         self._refusal = b""
@@ -187,7 +189,7 @@ class _Stream:
 
     def received(self, data: bytes) -> None:
         if self._silent is not None:
-            self._silent.reset(SILENT_SECONDS)
+            self._silent.reset(self._dialler.silent_seconds)
         if self._status != 200:
             self._refusal = (self._refusal + data)[:BODY_BYTES_MAX]
             if self._refusal.endswith(b"\n"):
@@ -218,4 +220,4 @@ class _Stream:
 
     def _too_silent(self) -> None:
         self._silent = None
-        self.close(f"nothing came for {SILENT_SECONDS:g} s")
+        self.close(f"nothing came for {self._dialler.silent_seconds:g} s")

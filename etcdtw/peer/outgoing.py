@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -15,12 +15,20 @@ from etcdtw.raft.messages import Message
 
 QUEUED_MESSAGES_MAX = 4096
 """Of a stream that its reader does not keep up with; more are dropped (etcd's bound)."""
-BEAT_SECONDS = 5.0 / 3
-"""Between signs of life: a third of the time after which a silent stream is given up."""
-STUCK_BEATS_MAX = 3
-"""Beats without room for a single byte after which a stream is given up."""
 POSTS_AT_ONCE = 4
 POSTS_WAITING_MAX = 64
+
+
+class Timeouts(NamedTuple):
+    """Seconds after which a stream is given up: without a byte to read, without room to write."""
+
+    read: float = 5.0
+    write: float = 5.0
+
+    @property
+    def beat(self) -> float:
+        """Seconds between signs of life."""
+        return self.read / 3
 
 
 class Sink(Protocol):
@@ -35,7 +43,12 @@ class OutStream:
     """A stream that another member has dialled. Messages of a turn leave in one write."""
 
     def __init__(
-        self, sink: Sink, writer: StreamWriter, clock: IReactorTime, dropped: Callable[[], None]
+        self,
+        sink: Sink,
+        writer: StreamWriter,
+        clock: IReactorTime,
+        timeouts: Timeouts,
+        dropped: Callable[[], None],
     ) -> None:
         """``dropped`` is called when a message could not be queued."""
         self._sink = sink
@@ -44,8 +57,9 @@ class OutStream:
         self._dropped = dropped
         self._queue: deque[Message] = deque()
         self._paused = False
-        self._stuck_beats = 0
-        self._beat: IDelayedCall | None = clock.callLater(BEAT_SECONDS, self._send_beat)
+        self._timeouts = timeouts
+        self._stuck: IDelayedCall | None = None
+        self._beat: IDelayedCall | None = clock.callLater(timeouts.beat, self._send_beat)
         self.sent_bytes = 0
         self.is_closed = False
 
@@ -66,10 +80,11 @@ class OutStream:
     def pause(self) -> None:
         """The connection is full."""
         self._paused = True
+        self._stuck = self._clock.callLater(self._timeouts.write, self.close)
 
     def resume(self) -> None:
         self._paused = False
-        self._stuck_beats = 0
+        _cancel(self._stuck)
         self.flush()
 
     def close(self) -> None:
@@ -82,20 +97,16 @@ class OutStream:
         """The other side is gone."""
         self.is_closed = True
         self._queue.clear()
-        if self._beat is not None and self._beat.active():
-            self._beat.cancel()
+        _cancel(self._beat)
+        _cancel(self._stuck)
 
     def _write(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         self._sink.write(data)
 
     def _send_beat(self) -> None:
-        self._beat = self._clock.callLater(BEAT_SECONDS, self._send_beat)
-        if self._paused:
-            self._stuck_beats += 1
-            if self._stuck_beats == STUCK_BEATS_MAX:
-                self.close()
-        elif not self._queue:
+        self._beat = self._clock.callLater(self._timeouts.beat, self._send_beat)
+        if not self._paused and not self._queue:
             self._write(self._writer.beat())
 
 
@@ -154,6 +165,11 @@ class Pipeline:
         if not self._stopped:
             self._failed(_reason(failure))
             self._post_more()
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()
 
 
 def _reason(failure: object) -> str:

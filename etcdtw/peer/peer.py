@@ -18,7 +18,7 @@ from etcdtw.peer.codec import (
 )
 from etcdtw.peer.dialling import StreamDialler
 from etcdtw.peer.headers import Identity
-from etcdtw.peer.outgoing import OutStream, Pipeline, Sink
+from etcdtw.peer.outgoing import OutStream, Pipeline, Sink, Timeouts
 from etcdtw.raft.messages import Message, MessageType
 
 log = Logger(namespace="etcdtw.peer")
@@ -49,6 +49,7 @@ class Peer:
         identity: Identity,
         caller: HttpCaller,
         owner: Owner,
+        timeouts: Timeouts,
     ) -> None:
         self.id = peer_id
         self.urls = tuple(urls)
@@ -56,6 +57,7 @@ class Peer:
         self._identity = identity
         self._caller = caller
         self._owner = owner
+        self._timeouts = timeouts
         self._clock = caller.reactor
         self._streams_up = 0
         self.active_since: float | None = None
@@ -80,6 +82,7 @@ class Peer:
                 self._stream_changed,
                 self.next_url,
                 self._told_removed,
+                timeouts.read,
             )
             for kind, make_reader in readers.items()
         ]
@@ -133,7 +136,9 @@ class Peer:
         if older is not None:
             older.close()
         writer = AppendWriter() if kind == APPEND else MessageWriter()
-        stream = OutStream(sink, writer, self._clock, lambda: self._owner.unreachable(self.id))
+        stream = OutStream(
+            sink, writer, self._clock, self._timeouts, lambda: self._owner.unreachable(self.id)
+        )
         self._out[kind] = stream
         return stream
 

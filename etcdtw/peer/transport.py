@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -10,7 +10,7 @@ from zope.interface import implementer
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
-from etcdtw.peer.outgoing import Pipeline
+from etcdtw.peer.outgoing import Pipeline, Timeouts
 from etcdtw.peer.peer import Peer
 from etcdtw.raft.messages import Message
 from etcdtw.replica.interfaces import IPeerTransport, PeerReceiver
@@ -29,9 +29,12 @@ class PeerTransport:
     ``on_snapshot`` is handed the snapshots that Raft wants to send.
     """
 
-    def __init__(self, identity: Identity, caller: HttpCaller) -> None:
+    def __init__(
+        self, identity: Identity, caller: HttpCaller, timeouts: Timeouts | None = None
+    ) -> None:
         self.identity = identity
         self.caller = caller
+        self._timeouts = timeouts or Timeouts()
         self.peers: dict[int, Peer] = {}
         self.removed: set[int] = set()
         self.on_removed: list[Callable[[str], None]] = []
@@ -67,7 +70,7 @@ class PeerTransport:
         remote = self._remotes.pop(member_id, None)
         if remote is not None:
             remote.stop()
-        peer = Peer(member_id, peer_urls, self.identity, self.caller, self)
+        peer = Peer(member_id, peer_urls, self.identity, self.caller, self, self._timeouts)
         self.peers[member_id] = peer
         log.info("added remote peer", remote_peer_id=format_id(member_id), urls=list(peer_urls))
         if self._receiver is not None:
@@ -153,6 +156,12 @@ class PeerTransport:
         """Members that have been connected for so long, this one included."""
         active = {each.id for each in self.peers.values() if each.is_active_for(seconds)}
         return active | {self.identity.member_id}
+
+    def longest_active(self, member_ids: Iterable[int]) -> int:
+        """Which of these members has been connected longest; 0 if none is."""
+        peers = [self.peers[each] for each in member_ids if each in self.peers]
+        since = {each.active_since: each.id for each in peers if each.active_since is not None}
+        return since[min(since)] if since else 0
 
     def is_active(self, member_id: int) -> bool:
         peer = self.peers.get(member_id)

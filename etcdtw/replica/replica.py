@@ -155,6 +155,11 @@ class Replica:
         return self.node.state == StateType.LEADER
 
     @property
+    def has_stopped(self) -> bool:
+        """By its own fault, or because it was told to."""
+        return self._stopped
+
+    @property
     def pending_proposals(self) -> int:
         """Requests on their way through the log."""
         return len(self._proposals)
@@ -197,6 +202,13 @@ class Replica:
     def transfer_leader(self, to: int) -> None:
         self.node.transfer_leader(to)
         self.wake()
+
+    def advance_ticks(self, ticks: int) -> None:
+        """Bring the election closer, where nobody leads yet."""
+        if not self._stopped and self.node.lead == NO_NODE:
+            for _ in range(ticks):
+                self.node.tick()
+            self.wake()
 
     # --- from the peers ------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from etcdtw.bootstrap.existing import (
     check_versions,
     fetch_cluster,
     match_members,
+    refuse_bootstrapped,
 )
-from etcdtw.bootstrap.interfaces import BootstrapSettings
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.peer.calling import Answered
 
@@ -153,3 +154,33 @@ class JoinTests(SynchronousTestCase):
             else:
                 error = self.refusal(check)
                 self.assertEqual(error.reason, "incompatible with current running cluster")
+
+    def founding(self, answers: Mapping[str, object]) -> Coroutine[Any, Any, None]:
+        """Member 5 asks the two others of its plan."""
+        urls = {3: "http://a:1", 4: "http://b:1", 5: "http://new:1"}
+        plan = ClusterPlan(
+            cluster_id=CLUSTER,
+            member_id=5,
+            members=tuple(PlannedMember(each, f"m{each}", (url,)) for each, url in urls.items()),
+            token="t",
+            new=True,
+        )
+        self.caller = FakeCaller(answers)
+        return refuse_bootstrapped(plan, self.caller)  # type: ignore[arg-type]
+
+    def test_bootstrapped(self) -> None:
+        """RC16: whom any of the others knows with client URLs has been here before."""
+        known = {"id": 5, "name": "n", "peerURLs": ["http://new:1"], "clientURLs": ["http://new:2"]}
+        other = {"id": 3, "peerURLs": ["http://a:1"], "clientURLs": ["http://a:2"]}
+        error = self.refusal(self.founding({"http://b:1/members": [other, known]}))
+        self.assertEqual(error.reason, "member 5 has already been bootstrapped")
+        self.assertIn("etcdctl member remove 5", error.hint)
+        self.assertEqual(self.caller.asked, ["http://a:1/members", "http://b:1/members"])
+
+    def test_not_bootstrapped(self) -> None:
+        """Nobody is up, nobody knows it, it never served, or the answer is none: it may found."""
+        idle = {"id": 5, "peerURLs": ["http://new:1"]}
+        other = {"id": 3, "peerURLs": ["http://a:1"], "clientURLs": ["http://a:2"]}
+        for answer in ([], [other], [idle], "nonsense", [{"id": "x"}], {"message": "none"}):
+            self.result(self.founding({"http://a:1/members": answer}))
+        self.result(self.founding({}))

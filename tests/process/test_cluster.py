@@ -115,6 +115,52 @@ class OwnTests(ClusterTestCase):
             client.call("Maintenance.MoveLeader", targetID=ids[to])
         until(lambda: cluster.leader() == to, "the leader has moved")
 
+    def test_stopped_leader(self) -> None:
+        """A leader that is told to stop hands over first: one term later another leads, without
+        the wait for an election."""
+        cluster = self.cluster(*[server_under_test()] * 3)
+        leader = cluster.leader()
+        terms = {status.raftTerm for _, status in cluster.statuses()}  # type: ignore[attr-defined]
+        cluster.members[leader].stop()
+        self.assertIn("leadership transfer finished", cluster.members[leader].output())
+        cluster.leader()
+        later = {status.raftTerm for _, status in cluster.statuses()}  # type: ignore[attr-defined]
+        self.assertEqual(later, {each + 1 for each in terms})
+
+    def test_head_start(self) -> None:
+        """A fresh cluster does not wait for the whole first election timeout, unless told to."""
+        line = "fast-forwarding election ticks"
+        cluster = self.cluster(*[server_under_test()] * 3)
+        for each in cluster.members:
+            until(lambda member=each: line in member.output(1 << 20), line)
+        cluster.close()
+        told = ("--initial-election-tick-advance=false",)
+        cluster = self.cluster(*[server_under_test()] * 3, flags=told)
+        self.assertNotIn(line, "".join(each.output(1 << 20) for each in cluster.members))
+
+    def test_wiped(self) -> None:
+        """RC16: a member that lost its data does not found the cluster again."""
+        cluster = self.cluster(server_under_test(), real_etcd(), server_under_test())
+        until(lambda: all(self._names(cluster)), "all have published themselves")
+        member = cluster.members[0]
+        member.stop()
+        member.wipe()
+        member.launch()
+        self.assertEqual(member.process.wait(30), 1)
+        self.assertIn("has already been bootstrapped", member.output())
+
+    def _names(self, cluster: Cluster) -> list[str]:
+        with cluster.client(2) as client:
+            return [each.name for each in client.call("Cluster.MemberList").members]
+
+    def test_stopped_together(self) -> None:
+        """When all are told to stop at once nobody waits long for somebody to lead."""
+        cluster = self.cluster(*[server_under_test()] * 3)
+        for each in cluster.members:
+            each.process.terminate()
+        ends = [each.process.wait(30) for each in cluster.members]
+        self.assertEqual(ends, [-signal.SIGTERM] * 3)
+
 
 class MixedTests(ClusterTestCase):
     def test_one_of_ours(self) -> None:
