@@ -16,8 +16,8 @@ from etcdtw.storage.backend.lmdb_backend import (
     VIEW_SECONDS_MAX,
     LmdbBackend,
 )
-from etcdtw.storage.backend.lmdb_environment import create, open_environment
-from etcdtw.storage.backend.lmdb_writer import BatchWriter
+from etcdtw.storage.backend.lmdb_environment import Databases, create, open_environment
+from etcdtw.storage.backend.lmdb_writer import Batch, BatchWriter, Written
 from etcdtw.storage.worker import InlineWorker, ThreadWorker
 from tests.storage_lmdb.keyspaces import FS, HeldWorker, KeyspaceCase
 
@@ -270,3 +270,27 @@ class ThreadTests(KeyspaceCase):
         worker.stop()
         again = self.open(backend.settings)
         self.assertIn(len(list(again.scan(b"key", b"", None))), (0, 20_000))
+
+    def test_close_waits(self) -> None:
+        """A batch that has begun is written before anything is closed; a later one is not."""
+        begun, go = threading.Event(), threading.Event()
+
+        class SlowWriter(BatchWriter):
+            def write(self, databases: Databases, batch: Batch) -> Written:
+                begun.set()
+                go.wait(PATIENCE_SECONDS)
+                return super().write(databases, batch)
+
+        worker = ThreadWorker(_Mailbox())  # type: ignore[arg-type]
+        self.addCleanup(worker.stop)
+        backend = self.open_with(SlowWriter, worker)
+        backend.put(b"key", b"k", b"v")
+        backend.end_entry(1, 1)
+        backend.commit()
+        begun.wait(PATIENCE_SECONDS)
+        release = threading.Timer(0.05, go.set)
+        release.start()
+        backend.close()
+        release.join()
+        again = self.open(backend.settings)
+        self.assertEqual(list(again.scan(b"key", b"", None)), [(b"k", b"v")])

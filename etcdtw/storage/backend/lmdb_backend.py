@@ -7,8 +7,10 @@ reactor, together with a new read transaction that has it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import lmdb
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -79,6 +81,9 @@ def open_backend(
     return LmdbBackend(fs, settings, opened, clock, worker)
 
 
+T = TypeVar("T")
+
+
 @implementer(IDurableBackend)
 class LmdbBackend:
     """See ``IDurableBackend``. Consistent index and term are kept in bucket ``meta``, as etcd
@@ -93,6 +98,7 @@ class LmdbBackend:
         worker: IWorker,
         make_writer: Callable[[lmdb.Environment, str], BatchWriter] = BatchWriter,
     ) -> None:
+        self._in_use = threading.Lock()
         self.on_durable: list[Callable[[int], None]] = []
         self.on_no_space: list[Callable[[], None]] = []
         self.on_fatal: list[Callable[[StorageError], None]] = []
@@ -264,7 +270,11 @@ class LmdbBackend:
     def _write(self) -> None:
         self._retry = None
         batch, writer, databases = self._batches[0], self._writer, self._databases
-        self._worker.run(lambda: writer.write(databases, batch), self._written, self._not_written)
+        self._worker.run(
+            self._unless_closed(lambda: writer.write(databases, batch)),
+            self._written,
+            self._not_written,
+        )
 
     def _written(self, written: Written) -> None:
         if self._closed:
@@ -374,7 +384,9 @@ class LmdbBackend:
         """Nothing is being written now, and nothing will be before the outcome."""
         env, fs, settings = self._env, self._fs, self.settings
         self._worker.run(
-            lambda: defragmented(fs, env, settings.path, settings.map_bytes, settings.sync),
+            self._unless_closed(
+                lambda: defragmented(fs, env, settings.path, settings.map_bytes, settings.sync)
+            ),
             self._copied,
             self._not_copied,
         )
@@ -429,13 +441,25 @@ class LmdbBackend:
         if its end shall be known."""
         if self._closed:
             return
-        self._closed = True
         self._cancel_calls()
-        for view in tuple(self.views):
-            view.close()
-        self._reading.close()
-        for env in (self._env, *self._retired):
-            env.close()
+        with self._in_use:
+            self._closed = True
+            for view in tuple(self.views):
+                view.close()
+            self._reading.close()
+            for env in (self._env, *self._retired):
+                env.close()
+
+    def _unless_closed(self, work: Callable[[], T]) -> Callable[[], T]:
+        """For the worker: LMDB hangs when a file is closed while another thread writes to it."""
+
+        def run() -> T:
+            with self._in_use:
+                if self._closed:
+                    raise StorageError(f"{self.settings.path} was closed")
+                return work()
+
+        return run
 
     def _cancel_calls(self) -> None:
         for call in (self._due, self._retry):
