@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.metrics.sources import Sources
+from etcdtw.api.peer.leader import LeaderCaller
 from etcdtw.api.peer.leases import RemoteLeases
-from etcdtw.api.peer.promote import RemoteCluster
+from etcdtw.api.peer.promote import RemotePromoter
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
@@ -236,8 +237,8 @@ def assemble_core(
         router.begin_again()
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
-    leader_leases: RemoteLeases | None = None
-    leader_cluster: RemoteCluster | None = None
+    remote_leases: RemoteLeases | None = None
+    remote_promoter: RemotePromoter | None = None
     if caller is not None:
 
         def leader_urls() -> Sequence[str]:
@@ -245,8 +246,9 @@ def assemble_core(
             elsewhere = leader is not None and leader.id != opened.member_id
             return leader.peer_urls if leader is not None and elsewhere else ()
 
-        leader_leases = RemoteLeases(caller, leader_urls, replica_settings.request_seconds)
-        leader_cluster = RemoteCluster(caller, leader_urls, replica_settings.request_seconds)
+        leader = LeaderCaller(caller, leader_urls, replica_settings.request_seconds)
+        remote_leases = RemoteLeases(leader)
+        remote_promoter = RemotePromoter(leader, replica_settings.request_seconds)
     cluster_service = ClusterService(
         replica,
         members,
@@ -255,7 +257,7 @@ def assemble_core(
         settings.strict_reconfig_check,
         wall_seconds,
         is_peer_url,
-        leader_cluster,
+        remote_promoter,
     )
     cluster_service.register(router)
     maintenance = MaintenanceService(
@@ -276,7 +278,7 @@ def assemble_core(
     )
     watches.register(router)
     lease_service = LeaseService(
-        submitter, lessor, header, lambda: store.revision, clock, ids.next, leader_leases
+        submitter, lessor, header, lambda: store.revision, clock, ids.next, remote_leases
     )
     lease_service.register(router)
     refuse_the_rest(router)

@@ -115,10 +115,12 @@ async def refuse_bootstrapped(plan: ClusterPlan, caller: HttpCaller) -> None:
         [caller.call(b"GET", url + "/members", {}, b"", FOUNDED_SECONDS) for url in others],
         consumeErrors=True,
     )
-    for url, (_, found) in zip(others, answers, strict=True):
+    for url, (is_answer, found) in zip(others, answers, strict=True):
+        if not is_answer:
+            continue  # not up yet, as is usual while a cluster is founded
         try:
             cluster = _parsed(found.headers.get(b"x-etcd-cluster-id", b""), found.body)
-        except Exception as error:  # whoever is not up yet, or cannot say, is no reason to stay out
+        except Exception as error:  # whoever cannot say is no reason to stay out
             log.debug("a listed peer does not show members", address=url, error=str(error))
             continue
         for member in cluster.members:

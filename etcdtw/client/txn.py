@@ -22,8 +22,6 @@ from etcdtw.pb.rpc_pb2 import (
 class Comparing:
     """One side of a comparison; compare it with ``==``, ``!=``, ``<`` or ``>``."""
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __init__(self, key: Key, target: str, field: str, *, prefix: bool = False) -> None:
         self._key, self._end = _range(key, prefix)
         self._target = target

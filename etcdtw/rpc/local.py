@@ -30,7 +30,22 @@ class StreamSink(Protocol):
         """Whether more should be sent now. After a False the stream's ``on_writable`` is due."""
 
 
-class LocalUnary(UnaryCall):
+class _Local:
+    """What both kinds of call say instead of what their connection would."""
+
+    __slots__ = ()
+    _peer: str
+
+    @property
+    def peer(self) -> str:
+        return self._peer
+
+    @property
+    def transport(self) -> Transport:
+        raise AssertionError("a call from within the process has no connection")
+
+
+class LocalUnary(_Local, UnaryCall):
     """A unary call without a connection."""
 
     __slots__ = ("_answered", "_peer")
@@ -45,14 +60,6 @@ class LocalUnary(UnaryCall):
         self.deadline = None
         self.done = False
         self.on_cancel = None
-
-    @property
-    def peer(self) -> str:
-        return self._peer
-
-    @property
-    def transport(self) -> Transport:
-        raise AssertionError("a call from within the process has no connection")
 
     def start(self, body: bytes, bytes_max: int) -> None:
         """Run it with this request."""
@@ -86,7 +93,7 @@ class LocalUnary(UnaryCall):
             self._answered(error)
 
 
-class LocalStream(StreamCall):
+class LocalStream(_Local, StreamCall):
     """A streaming call without a connection."""
 
     __slots__ = ("_peer", "_sink")
@@ -104,14 +111,6 @@ class LocalStream(StreamCall):
         self.on_message = None
         self.on_half_close = None
         self.on_writable = None
-
-    @property
-    def peer(self) -> str:
-        return self._peer
-
-    @property
-    def transport(self) -> Transport:
-        raise AssertionError("a call from within the process has no connection")
 
     @property
     def queued_bytes(self) -> int:

@@ -52,7 +52,8 @@ class DebugTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """Calls by method, with those under way."""
         method = self.router.find("/a.B/C")
-        call = LocalUnary(method, {}, "here", lambda answer: None)  # type: ignore[arg-type]
+        assert method is not None
+        call = LocalUnary(method, {}, "here", lambda answer: None)
         call.start(b"", 10)
         last = self.ask("/debug/requests").body.decode().splitlines()[-1]
         self.assertEqual(last.split(), ["0", "1", "0", "/a.B/C"])

@@ -147,8 +147,8 @@ class RotationTests(SynchronousTestCase):
         os.mkdir(self.directory)
         self.path = os.path.join(self.directory, "etcd.log")
 
-    def file(self, **settings: object) -> RotatingFile:
-        file = RotatingFile(self.path, Rotation(maxsize=1, **settings))  # type: ignore[arg-type]
+    def file(self, **settings: Any) -> RotatingFile:
+        file = RotatingFile(self.path, Rotation(maxsize=1, **settings))
         self.addCleanup(file.close)
         return file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from urllib.parse import parse_qs
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
@@ -46,7 +47,7 @@ class Checks:
         if not names:
             done("", True)
         for name in names:
-            self._checks[name](lambda wrong, name=name: report(name, wrong))  # type: ignore[misc]
+            self._checks[name](partial(report, name))
 
 
 def _line(name: str, wrong: str | None) -> str:

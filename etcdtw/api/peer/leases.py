@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.peer.leader import LeaderCaller
 from etcdtw.api.v3.lease import LeaseService
 from etcdtw.errors import EtcdError, LeaseNotFound, TimedOut
 from etcdtw.pb.lease_pb2 import LeaseInternalRequest, LeaseInternalResponse
@@ -18,12 +19,13 @@ from etcdtw.pb.rpc_pb2 import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 )
-from etcdtw.peer.calling import Answered, HttpCaller
+from etcdtw.peer.calling import Answered
 from etcdtw.replica.replica import Replica
 
 CATCH_UP_SECONDS = 1.0
 """How long a call waits for what is committed to be applied."""
 POLL_SECONDS = 0.05
+ANSWER_SECONDS = 2.0
 BODY_BYTES_MAX = 64 * 1024
 NOT_CAUGHT_UP = "waiting for node to catch up its applied index has timed out"
 
@@ -116,72 +118,49 @@ class _Exchange:
 
 
 class RemoteLeases:
-    """Asks the leader, at each of its peer URLs in turn, until one answers or time is up."""
+    """Asks the leader about leases."""
 
-    def __init__(
-        self,
-        caller: HttpCaller,
-        leader_urls: Callable[[], Sequence[str]],
-        timeout_seconds: float,
-    ) -> None:
-        """``leader_urls`` is empty while no other member is known to lead."""
-        self._caller = caller
-        self._leader_urls = leader_urls
-        self._timeout = timeout_seconds
+    def __init__(self, leader: LeaderCaller) -> None:
+        self._leader = leader
 
     def reachable(self) -> bool:
-        return bool(self._leader_urls())
+        return self._leader.knows_leader()
 
     def renew(self, lease_id: int, done: Callable[[int | EtcdError], None]) -> None:
-        def answered(body: bytes | EtcdError) -> None:
-            if isinstance(body, EtcdError):
-                done(body)
-            else:
-                done(LeaseKeepAliveResponse.FromString(body).TTL)
-
         request = LeaseKeepAliveRequest(ID=lease_id)
-        self._ask("/leases", request.SerializeToString(), answered)
+        self._ask("/leases", request, lambda body: done(_renewed_ttl(body)), done)
 
     def time_to_live(
         self, lease_id: int, keys: bool, done: Callable[[LeaseTimeToLiveResponse | EtcdError], None]
     ) -> None:
-        def answered(body: bytes | EtcdError) -> None:
-            if isinstance(body, EtcdError):
-                done(body)
-            else:
-                done(LeaseInternalResponse.FromString(body).LeaseTimeToLiveResponse)
-
         request = LeaseInternalRequest(
             LeaseTimeToLiveRequest=LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
         )
-        self._ask("/leases/internal", request.SerializeToString(), answered)
+        self._ask("/leases/internal", request, lambda body: done(_time_to_live(body)), done)
 
-    def _ask(self, path: str, body: bytes, answered: Callable[[bytes | EtcdError], None]) -> None:
-        clock = self._caller.reactor
-        until = clock.seconds() + self._timeout
-        turn = 0
-
-        def attempt() -> None:
-            nonlocal turn
-            urls = self._leader_urls()
-            if not urls or clock.seconds() >= until:
-                answered(TimedOut())
-                return
-            url = urls[turn % len(urls)]
-            turn += 1
-            headers = {b"Content-Type": _PROTOBUF}
-            call = self._caller.call(b"POST", url + path, headers, body, 2.0)
-            call.addCallbacks(got, lambda _: again())
-
-        def got(response: Answered) -> None:
-            if response.status == 200:
-                answered(response.body)
-            elif response.status == 404:
-                answered(LeaseNotFound())
+    def _ask(
+        self,
+        path: str,
+        request: Message,
+        done: Callable[[bytes], None],
+        failed: Callable[[EtcdError], None],
+    ) -> None:
+        def accepted(answer: Answered) -> bool:
+            if answer.status == 200:
+                done(answer.body)
+            elif answer.status == 404:
+                failed(LeaseNotFound())
             else:
-                again()
+                return False
+            return True
 
-        def again() -> None:
-            clock.callLater(POLL_SECONDS, attempt)
+        body = request.SerializeToString()
+        self._leader.post(path, body, ANSWER_SECONDS, accepted, lambda: failed(TimedOut()))
 
-        attempt()
+
+def _renewed_ttl(body: bytes) -> int:
+    return LeaseKeepAliveResponse.FromString(body).TTL
+
+
+def _time_to_live(body: bytes) -> LeaseTimeToLiveResponse:
+    return LeaseInternalResponse.FromString(body).LeaseTimeToLiveResponse

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.peer.leader import LeaderCaller
 from etcdtw.api.v3.cluster import ClusterService, Done
 from etcdtw.errors import (
     EtcdError,
@@ -17,10 +16,9 @@ from etcdtw.errors import (
 from etcdtw.ids import format_id
 from etcdtw.membership import Members
 from etcdtw.membership.errors import NotLearner
-from etcdtw.peer.calling import Answered, HttpCaller
+from etcdtw.peer.calling import Answered
 
 PROMOTE_PREFIX = b"/members/promote/"
-RETRY_SECONDS = 0.05
 
 
 class PromoteTree:
@@ -66,52 +64,27 @@ class PromoteTree:
         return plain_error(request, 500, str(error))
 
 
-class RemoteCluster:
-    """Has the leader promote, at each of its peer URLs in turn."""
+class RemotePromoter:
+    """Has the leader promote."""
 
-    def __init__(
-        self,
-        caller: HttpCaller,
-        leader_urls: Callable[[], Sequence[str]],
-        timeout_seconds: float,
-    ) -> None:
-        self._caller = caller
-        self._leader_urls = leader_urls
-        self._timeout = timeout_seconds
+    def __init__(self, leader: LeaderCaller, answer_seconds: float) -> None:
+        self._leader = leader
+        self._answer_seconds = answer_seconds
 
     def promote(self, member_id: int, done: Done) -> None:
-        clock = self._caller.reactor
-        until = clock.seconds() + self._timeout
-        turn = 0
-
-        def attempt() -> None:
-            nonlocal turn
-            urls = self._leader_urls()
-            if clock.seconds() >= until:
-                done(TimedOut())
-                return
-            if not urls:
-                again()
-                return
-            url = f"{urls[turn % len(urls)]}/members/promote/{member_id}"
-            turn += 1
-            call = self._caller.call(b"POST", url, {}, b"", self._timeout)
-            call.addCallbacks(got, lambda _: again())
-
-        def got(response: Answered) -> None:
-            text = response.body.decode("utf-8", "replace").strip()
-            if response.status == 200:
+        def accepted(answer: Answered) -> bool:
+            text = answer.body.decode("utf-8", "replace").strip()
+            if answer.status == 200:
                 done(None)
-            elif response.status == 404:
+            elif answer.status == 404:
                 done(MemberNotFound())
-            elif response.status == 412 and text == str(NotLearner()):
+            elif answer.status == 412 and text == str(NotLearner()):
                 done(MemberNotLearner())
-            elif response.status == 412:
+            elif answer.status == 412:
                 done(known_error(LearnerNotReady.code, text))
             else:
-                again()
+                return False
+            return True
 
-        def again() -> None:
-            clock.callLater(RETRY_SECONDS, attempt)
-
-        attempt()
+        path = f"{PROMOTE_PREFIX.decode()}{member_id}"
+        self._leader.post(path, b"", self._answer_seconds, accepted, lambda: done(TimedOut()))
