@@ -13,12 +13,12 @@ from etcdtw.app.assemble import Core
 from etcdtw.ids import format_id
 from etcdtw.peer.snapshots import SnapshotSender
 from etcdtw.peer.transport import PeerTransport
-from etcdtw.raft.messages import NO_NODE, HardState, Message, Snapshot
+from etcdtw.raft.messages import Message, Snapshot
+from etcdtw.replica.snapshots import record_received
 from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.received import CONVERTED_SUFFIX, Upload, convert, database_name
 from etcdtw.storage.snap import SnapStore
-from etcdtw.storage.wal import WalSnapshot
 
 log = Logger(namespace="etcdtw.member")
 
@@ -128,7 +128,7 @@ class SnapshotExchange:
 
         def prepared(_: object) -> None:
             if not self._stopped:
-                self._record(snapshot, message.term)
+                record_received(self._core.replica, self._snap_files, snapshot, message.term)
                 done("")
                 self._begin_again()
 
@@ -138,15 +138,3 @@ class SnapshotExchange:
             done(str(error))
 
         self._worker.run(prepare, prepared, failed)
-
-    def _record(self, snapshot: Snapshot, term: int) -> None:
-        """From here on a start begins with the received state."""
-        replica = self._core.replica
-        durable = replica.durable
-        self._snap_files.save(snapshot)
-        durable.flush()
-        node = replica.node
-        vote = node.vote if node.term >= term else NO_NODE
-        durable.wal.append(HardState(max(node.term, term), vote, snapshot.index), [])
-        durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
-        durable.wal.sync()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from etcdtw.raft.messages import ConfState, Snapshot
+from etcdtw.raft.messages import NO_NODE, ConfState, HardState, Snapshot
 from etcdtw.raft.state_machine import Saving
 from etcdtw.replica.replica import Replica
 from etcdtw.replica.slices import Slices
@@ -116,3 +116,15 @@ class Snapshots:
         self._busy = False
         for each in self.on_saved:
             each(index)
+
+
+def record_received(replica: Replica, files: SnapStore, snapshot: Snapshot, term: int) -> None:
+    """Note a snapshot that another member sent in ``term``, whose database is in its place: from
+    here on a start begins with it. Blocks."""
+    files.save(snapshot)
+    durable, node = replica.durable, replica.node
+    durable.flush()
+    vote = node.vote if node.term >= term else NO_NODE
+    durable.wal.append(HardState(max(node.term, term), vote, snapshot.index), [])
+    durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+    durable.wal.sync()

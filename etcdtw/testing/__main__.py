@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 
-from etcdtw.testing.cluster import MemberParts
-from etcdtw.testing.cluster_etcd import ETCD_PARTS
-from etcdtw.testing.world import Report, WorldSettings, run_world
+from etcdtw.testing.world import OPERATIONS_MIN, Report, WorldSettings, run_world
+from etcdtw.testing.world_kinds import KINDS, kind_of
 
 
 def main(arguments: list[str]) -> int:
@@ -24,25 +24,34 @@ def main(arguments: list[str]) -> int:
         default=WorldSettings.fault_seconds,
         help="virtual seconds with faults (default %(default)s)",
     )
-    parser.add_argument("--etcd", action="store_true", help="keys and leases instead of v2 keys")
+    parser.add_argument("--kind", choices=list(KINDS), help="of worlds (default: by seed)")
     parser.add_argument("--lines", type=int, default=60, help="events shown of a single seed")
     chosen = parser.parse_args(arguments)
-    parts = ETCD_PARTS if chosen.etcd else MemberParts()
-    settings = WorldSettings(size=chosen.size, fault_seconds=chosen.seconds, parts=parts)
+
+    def run(seed: int) -> Report:
+        parts = KINDS[chosen.kind or kind_of(seed)]
+        return run_world(
+            seed, WorldSettings(chosen.size, fault_seconds=chosen.seconds, parts=parts)
+        )
+
     if chosen.seed is not None:
-        report = run_world(chosen.seed, settings)
+        report = run(chosen.seed)
         print("\n".join(report.trace_tail[-chosen.lines :]))
         _print_totals([report])
         print(f"trace digest {report.trace_digest}")
         return _print_failure(report)
+    begin = time.monotonic()
     failed = 0
     reports = []
     for seed in range(chosen.first, chosen.first + chosen.seeds):
-        report = run_world(seed, settings)
+        report = run(seed)
         failed += _print_failure(report)
         reports.append(report)
     _print_totals(reports)
-    print(f"{len(reports) - failed} of {len(reports)} seeds passed")
+    speed = 60 * len(reports) / (time.monotonic() - begin)
+    counted = sum(each.counts for each in reports)
+    print(f"{counted} seeds had {OPERATIONS_MIN} operations, a change of leader and a fault")
+    print(f"{len(reports) - failed} of {len(reports)} seeds passed, {speed:.0f} a minute")
     return 1 if failed else 0
 
 
@@ -58,11 +67,14 @@ def _print_totals(reports: list[Report]) -> None:
     faults: Counter[str] = Counter()
     requests: Counter[str] = Counter()
     messages: Counter[str] = Counter()
+    rare: Counter[str] = Counter()
     for report in reports:
         faults += report.faults
         requests += report.requests
         messages += report.messages
-    for title, counts in (("faults", faults), ("requests", requests), ("messages", messages)):
+        rare += report.rare
+    titled = {"faults": faults, "requests": requests, "messages": messages, "rare paths": rare}
+    for title, counts in titled.items():
         print(f"{title}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
     entries = sum(each.entries for each in reports)
     seconds = sum(each.virtual_seconds for each in reports)

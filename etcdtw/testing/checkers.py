@@ -7,9 +7,12 @@ it never changes anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from etcdtw.raft.messages import Entry
-from etcdtw.testing.cluster_machine import LedgerMachine
+
+if TYPE_CHECKING:
+    from etcdtw.testing.cluster_machine import LedgerMachine
 
 
 class Checkers:
@@ -23,6 +26,7 @@ class Checkers:
         self.violations: list[str] = []
         self.committed: dict[int, tuple[Entry, bytes, int]] = {}
         self.acknowledged: dict[int, str] = {}
+        self._events: dict[int, tuple[bytes, ...]] = {}
         self._leaders: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
 
@@ -31,20 +35,26 @@ class Checkers:
 
     # --- reported by members -------------------------------------------------------------------
 
-    def leads(self, member_id: int, term: int, last_terms: dict[int, int]) -> None:
-        """A member leads in ``term``; ``last_terms`` has the term of each entry in its log."""
+    def leads(self, member_id: int, term: int, last_terms: dict[int, int], first: int = 1) -> None:
+        """A member leads in ``term``; ``last_terms`` has the term of each entry in its log, from
+        index ``first`` on."""
         other = self._leaders.setdefault(term, member_id)
         if other != member_id:
             self.violated("election safety", f"{other} and {member_id} both lead term {term}")
             return
         for index, (entry, _, seen_term) in self.committed.items():
-            if seen_term < term and last_terms.get(index) != entry.term:
+            if index >= first and seen_term < term and last_terms.get(index) != entry.term:
                 self.violated(
                     "leader completeness",
                     f"{member_id} leads term {term} without entry {index} of term {entry.term}, "
                     f"which was committed by term {seen_term}",
                 )
                 return
+
+    @property
+    def leaders(self) -> int:
+        """How many terms have had one."""
+        return len(self._leaders)
 
     def has_led(self, member_id: int, term: int) -> bool:
         """Whether this leader has been checked already."""
@@ -63,24 +73,23 @@ class Checkers:
                 return
             previous_term = entry.term
 
-    def applied(
-        self, member_id: int, term: int, before: int, entry: Entry, machine: LedgerMachine
-    ) -> None:
-        """A member, in ``term``, applied an entry after the one at index ``before``."""
+    def applied(self, member_id: int, term: int, before: int, entry: Entry, digest: bytes) -> None:
+        """A member, in ``term``, applied an entry after the one at index ``before``; ``digest`` is
+        that of its state afterwards, empty where it is not known."""
         if entry.index != before + 1:
             self.violated("apply order", f"{member_id} applied {entry.index} after {before}")
             return
         known = self.committed.get(entry.index)
         if known is None:
-            self.committed[entry.index] = (entry, machine.digest, term)
+            self.committed[entry.index] = (entry, digest, term)
         elif known[0] != entry:
             self.violated(
                 "state machine safety",
                 f"{member_id} applied another entry at index {entry.index} than others",
             )
         elif not known[1]:
-            self.committed[entry.index] = (entry, machine.digest, known[2])
-        elif machine.digest and known[1] != machine.digest:
+            self.committed[entry.index] = (entry, digest, known[2])
+        elif digest and known[1] != digest:
             self.violated("state equality", f"{member_id} differs after entry {entry.index}")
 
     # --- reported by clients -------------------------------------------------------------------
@@ -101,6 +110,14 @@ class Checkers:
                     f"{member_id} lets a read run that does not see write {request_id:x}",
                 )
                 return
+
+    def watched(self, member_id: int, revision: int, events: tuple[bytes, ...]) -> None:
+        """A watch of all keys on a member has brought everything that a revision changed."""
+        known = self._events.setdefault(revision, events)
+        if known != events:
+            self.violated(
+                "watch", f"revision {revision} brought other events on {member_id} than elsewhere"
+            )
 
     # --- at the end, with everything healed ------------------------------------------------------
 

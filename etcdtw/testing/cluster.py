@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -11,29 +12,58 @@ from etcdtw.errors import StorageError
 from etcdtw.ids import RequestIds
 from etcdtw.membership import Member, bootstrap_entries
 from etcdtw.raft import MemoryLog, RaftConfig, RaftNode, StateType
-from etcdtw.raft.messages import Entry, HardState
+from etcdtw.raft.messages import EMPTY_SNAPSHOT, Entry, HardState, Message, MessageType, Snapshot
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.replica import Replica, ReplicaSettings
+from etcdtw.replica.slices import Slices
+from etcdtw.replica.snapshots import Snapshots
 from etcdtw.storage.backend.memory import MemoryBackend
-from etcdtw.storage.wal import Wal, WalSnapshot
+from etcdtw.storage.datadir import DataDir
+from etcdtw.storage.snap import SnapStore
+from etcdtw.storage.wal import Wal, WalSnapshot, valid_snapshots
 from etcdtw.testing.checkers import Checkers
+from etcdtw.testing.cluster_history import History
 from etcdtw.testing.cluster_machine import LedgerMachine, Write, draw_v2_write
+from etcdtw.testing.cluster_snapshots import SNAP_DIRECTORY, SimExchange, install
+from etcdtw.testing.cluster_streams import PeerNetwork, SimPeerTransport, peer_url
 from etcdtw.testing.cluster_trace import Trace
+from etcdtw.testing.cluster_watch import Watching
 from etcdtw.testing.disk import SimDisk
 from etcdtw.testing.network import SimNetwork, SimTransport
 from etcdtw.testing.time import MemberTime, VirtualTime
 from etcdtw.testing.worker import SimWorker
 
+DATA_DIRECTORY = "/data"
 WAL_DIRECTORY = "/data/member/wal"
 SEGMENT_BYTES = 16 * 1024
 """Small, so that every run changes segments."""
 
+SNAPSHOT_ENTRIES = 60
+"""A member saves its state after more entries than this."""
+
+CATCH_UP_ENTRIES = 25
+"""Who lags by more than this, or twice this, is sent a snapshot."""
+
 _INLINE, _ON_WORKER = float("inf"), 0.0
+
+_RARE_MESSAGES = {
+    MessageType.PROP: "proposal forwarded",
+    MessageType.READ_INDEX: "read index forwarded",
+    MessageType.TIMEOUT_NOW: "leader hands over",
+}
+_RARE_REJECTIONS = {
+    MessageType.APP_RESP: "append refused",
+    MessageType.VOTE_RESP: "vote refused",
+    MessageType.PRE_VOTE_RESP: "pre-vote refused",
+}
 
 
 @dataclass(frozen=True)
 class MemberParts:
-    """What a member is made of, and what its clients write (``draw`` takes dice and a request id).
+    """What a member is made of, and what its clients write (``draw`` takes dice and a request
+    id); their histories of ``keys`` are to be linearizable.
+    With ``streams`` members talk as real ones do, over byte streams; otherwise in messages, which
+    is faster, and loses, doubles and reorders more.
 
     Tests plant a bug by replacing one class by a broken one.
     """
@@ -43,6 +73,8 @@ class MemberParts:
     node: type[RaftNode] = RaftNode
     replica: type[Replica] = Replica
     draw: Callable[[Random, int], Write] = draw_v2_write
+    keys: tuple[bytes, ...] = ()
+    streams: bool = False
 
 
 @dataclass
@@ -65,8 +97,11 @@ class Life:
     tail: MemoryLog
     replica: Replica
     wal: Wal
-    transport: SimTransport
+    transport: SimTransport | SimPeerTransport
+    snapshots: Snapshots
+    slices: Slices
     applied: int = 0
+    unreported: list[tuple[int, Entry, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -86,8 +121,12 @@ class SimMember:
     condition: Condition = field(default_factory=Condition)
     joins: bool = False
     left: bool = False
+    watching: Watching = field(init=False)
     life: Life | None = None
     lives: int = 0
+
+    def __post_init__(self) -> None:
+        self.watching = Watching(self.id, self.cluster.checkers)
 
     @property
     def is_up(self) -> bool:
@@ -106,7 +145,8 @@ class SimMember:
         self.lives += 1
         cluster, dice = self.cluster, self.dice
         try:
-            wal, tail = self._open_log()
+            wal, tail, snapshot = self._open_log()
+            self.backend = install(self.disk, self.backend, snapshot.index)
         except (OSError, StorageError) as error:
             if getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC):
                 cluster.trace.add(self.id, f"cannot start: {error}")
@@ -115,30 +155,55 @@ class SimMember:
                 cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
             return
         clock = cluster.time.view(self.condition.clock_rate)
-        syncs, background = (
-            SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5) for _ in range(2)
+        syncs, background, received = (
+            SimWorker(clock, self._work_seconds, lambda: dice.random() < 0.5) for _ in range(3)
         )
         machine = cluster.parts.machine(self._applied, self.backend)
-        config = RaftConfig(id=self.id)
-        node = cluster.parts.node(config, tail, dice)
+        if snapshot.index:
+            machine.restore(snapshot)
+        machine.watch(self.watching)
+        node = cluster.parts.node(RaftConfig(id=self.id), tail, dice)
+        tail.set_snapshot_source(
+            lambda: Snapshot(
+                machine.applied_index, tail.term(machine.applied_index), node.conf_state()
+            )
+        )
         # Some lives sync in the reactor thread, others on the worker: both exist in production,
         # where the speed of the disk decides.
         inline_seconds = dice.choice((_INLINE, _ON_WORKER, _ON_WORKER))
+        durable = cluster.parts.durable(
+            wal, tail, syncs, background, inline_seconds, CATCH_UP_ENTRIES
+        )
         transport = cluster.network.transport(self.id, clock)
         for peer in cluster.ids:
-            transport.add_peer(peer, ())
+            transport.add_peer(peer, (peer_url(peer),))
         # Ids of an earlier life are not used again: each life begins at another millisecond.
-        milliseconds = int(cluster.time.now * 1000) + self.lives
+        ids = RequestIds(self.id, int(cluster.time.now * 1000) + self.lives)
         replica = cluster.parts.replica(
-            node,
-            cluster.parts.durable(wal, tail, syncs, background, inline_seconds),
-            machine,
-            transport,
-            clock,
-            RequestIds(self.id, milliseconds),
-            ReplicaSettings(),
+            node, durable, machine, transport, clock, ids, ReplicaSettings()
         )
-        self.life = Life(clock, [syncs, background], machine, node, tail, replica, wal, transport)
+        files, slices = SnapStore(self.disk, SNAP_DIRECTORY), Slices(clock)
+        exchange = SimExchange(
+            replica,
+            machine,
+            self.backend,
+            files,
+            self.disk,
+            slices,
+            received,
+            transport,
+            self._begin_again,
+        )
+        transport.begin(exchange, exchange.send)
+        snapshots = Snapshots(
+            replica, machine, files, background, slices, clock, SNAPSHOT_ENTRIES, snapshot.index
+        )
+        snapshots.on_saved.append(self._snapshot_saved)
+        workers = [syncs, background, received]
+        self.life = Life(
+            clock, workers, machine, node, tail, replica, wal, transport, snapshots, slices
+        )
+        self.life.applied = snapshot.index
         cluster.trace.add(self.id, f"boots, log to {tail.last_index()}")
         replica.on_turn_end.append(self._turn_ended)
         replica.on_fatal.append(self._died)
@@ -163,32 +228,55 @@ class SimMember:
     def _end(self) -> None:
         life, self.life = self.life, None
         if life is not None:
+            life.snapshots.stop()
+            life.slices.stop()
             life.clock.crash()
             for worker in life.workers:
                 worker.stop()
-            self.cluster.network.transport(self.id, life.clock)  # a port where nobody listens
+            life.transport.end()
             self.backend.crash()
 
-    def _open_log(self) -> tuple[Wal, _WatchedLog]:
+    def _begin_again(self) -> None:
+        """The state of another member is on the disk: the next life begins with it."""
+        self.cluster.rare["received snapshot installed"] += 1
+        self.cluster.trace.add(self.id, "begins again")
+        if self.life is not None:
+            self.life.transport.stop()
+        self._end()
+        self.disk.kill()
+        self.boot()
+
+    def _open_log(self) -> tuple[Wal, _WatchedLog, Snapshot]:
         if not self.disk.exists(WAL_DIRECTORY):
             return self._found_log()
-        wal, contents = Wal.open(self.disk, WAL_DIRECTORY, WalSnapshot(), SEGMENT_BYTES)
-        tail = _WatchedLog(contents.hard_state, self._appended)
+        files = SnapStore(self.disk, SNAP_DIRECTORY)
+        snapshot = files.load_newest(valid_snapshots(self.disk, WAL_DIRECTORY)) or EMPTY_SNAPSHOT
+        start = WalSnapshot(snapshot.index, snapshot.term)
+        wal, contents = Wal.open(self.disk, WAL_DIRECTORY, start, SEGMENT_BYTES)
+        tail = _WatchedLog(contents.hard_state, self._appended, self._entries_replaced)
+        if snapshot.index:
+            self.cluster.rare["started from a snapshot"] += 1
+            tail.apply_snapshot(snapshot)
         tail.append(contents.entries)
-        return wal, tail
+        return wal, tail, snapshot
 
-    def _found_log(self) -> tuple[Wal, _WatchedLog]:
+    def _found_log(self) -> tuple[Wal, _WatchedLog, Snapshot]:
         """What a member writes before it starts for the first time: a founder the membership, one
         that joins nothing at all."""
-        self.disk.makedirs("/data/member")
+        self.disk.makedirs(SNAP_DIRECTORY)
         entries = [] if self.joins else bootstrap_entries(self.cluster.founders)
         state = HardState(term=1, commit=len(entries)) if entries else HardState()
         wal = Wal.create(self.disk, WAL_DIRECTORY, b"", SEGMENT_BYTES, state, entries)
         for path in ("/", "/data", "/data/member"):
             self.disk.sync_dir(path)
-        tail = _WatchedLog(state, self._appended)
+        tail = _WatchedLog(state, self._appended, self._entries_replaced)
         tail.append(entries)
-        return wal, tail
+        return wal, tail, EMPTY_SNAPSHOT
+
+    def _snapshot_saved(self, index: int) -> None:
+        self.cluster.rare["snapshot saved"] += 1
+        purged = DataDir(self.disk, DATA_DIRECTORY).purge(1, 1)
+        self.cluster.rare["file purged"] += len(purged)
 
     # --- what it reports -----------------------------------------------------------------------
 
@@ -198,25 +286,39 @@ class SimMember:
     def _appended(self, entries: Sequence[Entry], previous_term: int) -> None:
         self.cluster.checkers.appended(self.id, entries, previous_term)
 
+    def _entries_replaced(self) -> None:
+        self.cluster.rare["entries replaced"] += 1
+
     def _applied(self, entry: Entry, machine: LedgerMachine) -> None:
+        """Entries may be applied while the disk still writes them; nothing of that is seen outside
+        before the turn has ended well, so nothing is reported before."""
         life = self.life
         assert life is not None, "an entry was applied by a dead process"
-        self.cluster.checkers.applied(self.id, life.node.term, life.applied, entry, machine)
-        life.applied = entry.index
-        self.cluster.trace.add(self.id, f"applies {entry.index} of term {entry.term}")
-        if self.id in machine.members.removed and not self.left:
+        life.unreported.append((life.node.term, entry, machine.digest))
+
+    def _report_applied(self, life: Life) -> None:
+        for term, entry, digest in life.unreported:
+            self.cluster.checkers.applied(self.id, term, life.applied, entry, digest)
+            life.applied = entry.index
+            self.cluster.trace.add(self.id, f"applies {entry.index} of term {entry.term}")
+        life.unreported.clear()
+        self.watching.look()
+        if self.id in life.machine.members.removed and not self.left:
             self.left = True
             life.clock.callLater(0, self._leave)
 
     def _turn_ended(self) -> None:
-        if not self.is_leader or self.life is None:
+        if self.life is None:
+            return
+        self._report_applied(self.life)
+        if not self.is_leader:
             return
         node, tail, checkers = self.life.node, self.life.tail, self.cluster.checkers
         if not checkers.has_led(self.id, node.term):
             self.cluster.trace.add(self.id, f"leads term {node.term}")
             first, last = tail.first_index(), tail.last_index()
             terms = {index: tail.term(index) for index in range(first, last + 1)}
-            checkers.leads(self.id, node.term, terms)
+            checkers.leads(self.id, node.term, terms, first)
             for each in list(self.cluster.on_new_leader):
                 each(self)
 
@@ -242,6 +344,9 @@ class SimCluster:
     ``on_new_leader`` callables get each member that has just won an election; ``on_acknowledged``
     ones are called whenever a client was told that its write took effect.
 
+    ``history`` has what clients were told, ``writes_under_way`` what they wait for, or waited in
+    vain; ``rare`` counts what seldom happens.
+
     ``dice(name)`` gives a source of chance of its own to each user, so that one using more of it
     leaves the others' alone.
     """
@@ -252,7 +357,13 @@ class SimCluster:
         self.time = VirtualTime(seed)
         self.trace = Trace(self.time)
         self.checkers = Checkers()
-        self.network = SimNetwork(self.time, self.dice("network"))
+        self.network: SimNetwork | PeerNetwork
+        make_network = PeerNetwork if self.parts.streams else SimNetwork
+        self.network = make_network(self.time, self.dice("network"))
+        self.rare: Counter[str] = Counter()
+        self.history = History(self.parts.keys)
+        self.writes_under_way: dict[int, tuple[Write, float]] = {}
+        self.network.observers.append(self._observe)
         self.ids = list(range(1, size + 1))
         self.founders = [Member(each, (f"http://m{each}:2380",), f"m{each}") for each in self.ids]
         self.members = {
@@ -278,8 +389,15 @@ class SimCluster:
         self.members[identity] = self._member(identity, joins=True)
         for each in self.up():
             assert each.life is not None, "a member is up without a life"
-            each.life.transport.add_peer(identity, ())
+            each.life.transport.add_peer(identity, (peer_url(identity),))
         return Member(identity, (f"http://m{identity}:2380",), is_learner=learner)
+
+    def _observe(self, message: Message) -> None:
+        """Count messages that take a rare path through the core."""
+        if message.type in _RARE_MESSAGES:
+            self.rare[_RARE_MESSAGES[message.type]] += 1
+        elif message.reject and message.type in _RARE_REJECTIONS:
+            self.rare[_RARE_REJECTIONS[message.type]] += 1
 
     def current_ids(self) -> list[int]:
         """Who is a member as far as the one knows that has applied most."""
@@ -305,12 +423,19 @@ class _WatchedLog(MemoryLog):
     """A log in memory that reports what is put into it, with the term of the entry before."""
 
     def __init__(
-        self, hard_state: HardState, observer: Callable[[Sequence[Entry], int], None]
+        self,
+        hard_state: HardState,
+        observer: Callable[[Sequence[Entry], int], None],
+        on_replaced: Callable[[], None],
     ) -> None:
         super().__init__(hard_state)
         self._observer = observer
+        self._on_replaced = on_replaced
 
     def append(self, entries: list[Entry]) -> None:
+        replaced = bool(entries) and entries[0].index <= self.last_index()
         super().append(entries)
+        if replaced:
+            self._on_replaced()
         if entries and entries[0].index > self.first_index():
             self._observer(entries, self.term(entries[0].index - 1))

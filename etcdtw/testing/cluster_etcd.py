@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from hashlib import sha256
 from random import Random
 
@@ -15,13 +17,16 @@ from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.store import Store
+from etcdtw.mvcc.watch import WatchHub
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
-from etcdtw.pb.rpc_pb2 import PutRequest
-from etcdtw.raft.messages import ConfChange, ConfState, Entry
-from etcdtw.raft.state_machine import Proposed
+from etcdtw.pb.rpc_pb2 import PutRequest, RangeResponse
+from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
+from etcdtw.raft.state_machine import Proposed, Saved
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.cluster import MemberParts
 from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied, Write
+from etcdtw.testing.cluster_watch import Watching
+from etcdtw.v2store import save
 
 COMMIT_ENTRIES = 23
 """Entries from one commit of the backend to the next; a crash loses those after the last one."""
@@ -52,6 +57,9 @@ class EtcdMachine(LedgerMachine):
         alarms = Alarms(backend)
         auth = AuthStore(backend, lambda password: password)
         self._backend = backend
+        self._kv = kv
+        self._hub = WatchHub(store)
+        self._watching: Watching | None = None
         self._applier = Applier(backend, kv, leases, self.store, self.members, alarms, quota, auth)
         self._applier.on_compaction.append(_run)
 
@@ -70,6 +78,23 @@ class EtcdMachine(LedgerMachine):
         self._note(entry)
         return answer
 
+    def watch(self, watching: Watching) -> None:
+        self._watching = watching
+        watching.begin(self._hub)
+
+    def wait_durable(self, index: int, done: Callable[[], None]) -> None:
+        self._backend.wait_durable(index, done)
+
+    def begin_save(self) -> Saved:
+        ledger = {"writes": sorted(self.writes.items()), "store": save(self.store).decode()}
+        return Saved(json.dumps(ledger).encode())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        ledger = json.loads(snapshot.data or b"")
+        self.writes = dict(ledger["writes"])
+        self._applier.resume(snapshot._replace(data=ledger["store"].encode()))
+        self.applied_index = snapshot.index
+
     def current_digest(self) -> bytes:
         digest = sha256()
         for bucket in self._backend.buckets():
@@ -77,8 +102,14 @@ class EtcdMachine(LedgerMachine):
                 digest.update(b"%s %d %d" % (bucket, len(key), len(value)) + key + value)
         return digest.digest()
 
+    def look(self, key: bytes) -> tuple[bytes, int]:
+        found = RangeResponse.FromString(self._kv.range_one(key)).kvs
+        return (found[0].value, found[0].version) if found else (b"", 0)
+
     def _note(self, entry: Entry) -> None:
         self.applied_index = entry.index
+        if self._watching is not None:
+            self._watching.go_on()
         if entry.index % COMMIT_ENTRIES == 0:
             self._backend.commit()
         comparable = entry.index >= self._held_index and entry.index % DIGEST_ENTRIES == 0
@@ -125,5 +156,5 @@ def _put(key: bytes, number: int) -> PutRequest:
     return PutRequest(key=key, value=b"%d" % number)
 
 
-ETCD_PARTS = MemberParts(machine=EtcdMachine, draw=draw_etcd_write)
+ETCD_PARTS = MemberParts(machine=EtcdMachine, draw=draw_etcd_write, keys=tuple(_KEYS))
 """Members that hold what real ones hold."""

@@ -15,6 +15,7 @@ from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
 from etcdtw.raft.state_machine import IStateMachine, Proposed, Saved
 from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.testing.cluster_watch import Watching
 from etcdtw.v2store import V2Error, V2Store, recover, save
 
 
@@ -69,9 +70,20 @@ class LedgerMachine:
         self._advance(entry, answer)
         return answer if refused is None else refused
 
+    def look(self, key: bytes) -> tuple[bytes, int]:
+        """Value and version of a key, for the history that clients keep; nothing here."""
+        return b"", 0
+
     def current_digest(self) -> bytes:
         """The digest as of ``applied_index``, at any time."""
         return self.digest
+
+    def watch(self, watching: Watching) -> None:
+        """Show all changes to a client that watches; there are no revisions here."""
+
+    def wait_durable(self, index: int, done: Callable[[], None]) -> None:
+        """Call ``done`` once the backend has every entry up to ``index``; here nothing is in it."""
+        done()
 
     def begin_save(self) -> Saved:
         ledger = {

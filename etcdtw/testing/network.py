@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from etcdtw.raft.messages import Message, MessageType
 from etcdtw.replica.interfaces import IPeerTransport
+from etcdtw.testing.cluster_snapshots import MemoryBody
 from etcdtw.testing.time import MemberTime, VirtualTime
 
 # Real streams deliver these at most once, and nothing above removes doubles of them.
@@ -26,6 +27,14 @@ class Receiver(Protocol):
     def peer_unreachable(self, member_id: int) -> None: ...
 
     def snapshot_sent(self, member_id: int, ok: bool) -> None: ...
+
+
+class SnapshotReceiver(Protocol):
+    """Who installs snapshots; ``done`` gets why one cannot be."""
+
+    def snapshot_received(
+        self, message: Message, store: MemoryBody, done: Callable[[str], None]
+    ) -> None: ...
 
 
 @dataclass
@@ -98,8 +107,8 @@ class SimNetwork:
 
     # --- traffic -------------------------------------------------------------------------------
 
-    def post(self, sender: SimTransport, message: Message) -> None:
-        """Take a message from a transport; for SimTransport only."""
+    def post(self, sender: SimTransport, message: Message, body: bytes = b"") -> None:
+        """Take a message, and a snapshot's database, from a transport; for SimTransport only."""
         self.counts["sent"] += 1
         weather, dice = self.weather, self._dice
         if self.is_cut(message.from_, message.to):
@@ -118,13 +127,13 @@ class SimNetwork:
         if slowed < weather.slow:
             self.counts["slowed"] += 1
             delay += jitter_again * weather.delay_slow
-        self._clock.callLater(delay, self._deliver, sender, message)
+        self._clock.callLater(delay, self._deliver, sender, message, body)
         if doubled < weather.duplicate and message.type not in _NEVER_TWICE:
             self.counts["duplicated"] += 1
             again = delay * (1 + jitter_again)
-            self._clock.callLater(again, self._deliver, sender, message)
+            self._clock.callLater(again, self._deliver, sender, message, body)
 
-    def _deliver(self, sender: SimTransport, message: Message) -> None:
+    def _deliver(self, sender: SimTransport, message: Message, body: bytes) -> None:
         target = self._transports.get(message.to)
         if target is None or target.receiver is None or self.is_cut(message.from_, message.to):
             self.counts["cut"] += 1
@@ -135,6 +144,9 @@ class SimNetwork:
             each(message)
         if message.type == MessageType.SNAP:
             sender.snapshot_arrived(message)
+            if target.exchange is not None:
+                target.exchange.snapshot_received(message, MemoryBody(body), lambda reason: None)
+                return
         target.receiver.receive(message)
 
 
@@ -148,6 +160,8 @@ class SimTransport:
         self._peers: set[int] = set()
         self.member_id = member_id
         self.receiver: Receiver | None = None
+        self.exchange: SnapshotReceiver | None = None
+        self._send_snapshot: Callable[[Message], None] | None = None
 
     def attach(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -156,8 +170,26 @@ class SimTransport:
         if self.receiver is None:
             return
         for message in messages:
-            if message.to in self._peers:
+            if message.to not in self._peers:
+                continue
+            if message.type == MessageType.SNAP and self._send_snapshot is not None:
+                self._send_snapshot(message)
+            else:
                 self._network.post(self, message)
+
+    def begin(self, exchange: SnapshotReceiver, send: Callable[[Message], None]) -> None:
+        """Hand snapshots that come to ``exchange``, and those that Raft wants to send to ``send``,
+        which adds what is in them."""
+        self.exchange = exchange
+        self._send_snapshot = send
+
+    def post_snapshot(self, message: Message, body: bytes) -> None:
+        if self.receiver is not None:
+            self._network.post(self, message, body)
+
+    def end(self) -> None:
+        """The process is gone; nobody listens at its port."""
+        self._network.transport(self.member_id, self._clock)
 
     def add_peer(self, member_id: int, peer_urls: Sequence[str]) -> None:
         self._peers.add(member_id)

@@ -50,6 +50,7 @@ class StreamNetwork:
         self._piece_bytes_max = piece_bytes_max
         self._listening: dict[tuple[str, int], IProtocolFactory] = {}
         self._cut: set[tuple[str, str]] = set()
+        self._lives: dict[str, int] = {}
         self._connections: dict[_Connection, None] = {}
 
     # --- what hosts do ---------------------------------------------------------------------------
@@ -77,11 +78,28 @@ class StreamNetwork:
         self.cut(one, other)
         self.cut(other, one)
 
-    def mend(self) -> None:
-        """All links work again, and bring what waited."""
-        self._cut.clear()
+    def mend(self, link: tuple[str, str] | None = None) -> None:
+        """A link (None: all) works again, and brings what waited."""
+        if link is None:
+            self._cut.clear()
+        else:
+            self._cut.discard(link)
         for connection in list(self._connections):
             connection.carry_on()
+
+    def set_delay(self, least: float, most: float) -> None:
+        """Seconds that a piece takes from now on."""
+        self._delay = (least, most)
+
+    def vanish(self, host: str) -> None:
+        """The process behind a host is gone: nothing of it runs any more, others see resets."""
+        self._lives[host] = self._lives.get(host, 0) + 1
+        for name, port in [each for each in self._listening if each[0] == host]:
+            self.stop_listening(name, port)
+        for connection in list(self._connections):
+            for end in connection.ends:
+                if end.here == host:
+                    end.vanish()
 
     def reset(self, host: str) -> None:
         """All connections of a host end, without a goodbye; what was under way is lost."""
@@ -100,7 +118,11 @@ class StreamNetwork:
         calls: list[IDelayedCall] = []
         attempt: Deferred[IProtocol] = Deferred(lambda _: calls[-1].cancel())
 
+        life = self._lives.get(origin)
+
         def arrive() -> None:
+            if self._lives.get(origin) != life:
+                return  # nobody is there to be connected
             listening = self._listening.get((host, port))
             if self.is_cut(origin, host) or self.is_cut(host, origin):
                 calls.append(self.clock.callLater(CONNECT_SECONDS, fail, ConnectTimeout()))
@@ -110,7 +132,8 @@ class StreamNetwork:
                 self._join(origin, host, factory, listening, attempt)
 
         def fail(reason: Exception) -> None:
-            attempt.errback(Failure(reason))
+            if self._lives.get(origin) == life:
+                attempt.errback(Failure(reason))
 
         calls.append(self.clock.callLater(self.delay(), arrive))
         return attempt
@@ -208,7 +231,7 @@ class SimTransport:
     def __init__(self, connection: _Connection, here: str, there: str, protocol: IProtocol) -> None:
         self._connection = connection
         self._network = connection.network
-        self._here = here
+        self.here = here
         self._there = there
         self._protocol = protocol
         self._under_way: deque[bytes | None] = deque()  # to the other end; None ends the stream
@@ -247,7 +270,7 @@ class SimTransport:
         if not self.is_lost:
             other = self.other
             self._network.clock.callLater(0, self.lost, ConnectionLost())
-            if not self._network.is_cut(self._here, self._there):
+            if not self._network.is_cut(self.here, self._there):
                 self._network.clock.callLater(self._network.delay(), other.lost, ConnectionLost())
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -277,7 +300,7 @@ class SimTransport:
         return _address(self._there)
 
     def getHost(self) -> IAddress:
-        return _address(self._here)
+        return _address(self.here)
 
     # --- what the network does -------------------------------------------------------------------
 
@@ -289,7 +312,7 @@ class SimTransport:
         """Bring one piece to the other end."""
         self._delivery = None
         other = self.other
-        if self._network.is_cut(self._here, self._there):
+        if self._network.is_cut(self.here, self._there):
             return
         if other.is_lost or not (other._reading or self._under_way[0] is None):
             return
@@ -307,11 +330,18 @@ class SimTransport:
         self.deliver_soon()
 
     def lost(self, reason: Exception) -> None:
-        if self.is_lost:
-            return
+        if not self.is_lost:
+            self._end()
+            self._protocol.connectionLost(Failure(reason))
+
+    def vanish(self) -> None:
+        if not self.is_lost:
+            self._end()
+            self._network.clock.callLater(self._network.delay(), self.other.lost, ConnectionLost())
+
+    def _end(self) -> None:
         self.is_lost = True
         self._under_way.clear()
         if self._delivery is not None and self._delivery.active():
             self._delivery.cancel()
         self._connection.end_was_lost()
-        self._protocol.connectionLost(Failure(reason))

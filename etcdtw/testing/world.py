@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from etcdtw.testing.cluster import MemberParts, SimCluster
-from etcdtw.testing.cluster_etcd import ETCD_PARTS
 from etcdtw.testing.cluster_machine import LedgerMachine
+from etcdtw.testing.linearizability import NEVER
 from etcdtw.testing.world_clients import SimClient
 from etcdtw.testing.world_faults import Faults
 
@@ -17,6 +17,10 @@ SLICE_SECONDS = 0.05
 
 RECOVERY_SECONDS = 15.0
 """Virtual time after healing in which a leader must be found and everybody must catch up."""
+
+
+OPERATIONS_MIN = 200
+"""With fewer answered requests a world proves little."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,27 @@ class Report:
     faults: Counter[str]
     requests: Counter[str]
     messages: Counter[str]
+    rare: Counter[str]
     entries: int
-    terms: int
+    leaders: int
     virtual_seconds: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether enough happened for its passing to mean something."""
+        operations = self.requests["writes acknowledged"] + self.requests["reads answered"]
+        return operations >= OPERATIONS_MIN and self.leaders > 1 and self.faults.total() > 0
 
     @property
     def replay_command(self) -> str:
         """Shows this world again. Planted bugs and a choice of faults have no option there."""
-        command = f"python -m etcdtw.testing --seed {self.seed}"
+        parts = self.settings.parts
+        kind = "streams" if parts.streams else "etcd" if parts.keys else "v2"
+        command = f"python -m etcdtw.testing --seed {self.seed} --kind {kind}"
         if self.settings.size != WorldSettings.size:
             command += f" --size {self.settings.size}"
         if self.settings.fault_seconds != WorldSettings.fault_seconds:
             command += f" --seconds {self.settings.fault_seconds:g}"
-        if self.settings.parts == ETCD_PARTS:
-            command += " --etcd"
         return command
 
 
@@ -136,6 +147,11 @@ class _World:
                 return
             machines[identity] = life.machine
         self.cluster.checkers.finished(machines)
+        history = self.cluster.history
+        for write, asked in self.cluster.writes_under_way.values():
+            history.wrote(write.kind, write.request, asked, NEVER, None)
+        for contradiction in history.contradictions():
+            self.cluster.checkers.violated("linearizability", contradiction)
 
     def report(self) -> Report:
         cluster = self.cluster
@@ -150,7 +166,8 @@ class _World:
             faults=self.faults.counts,
             requests=self.requests,
             messages=cluster.network.counts,
+            rare=cluster.rare,
             entries=len(committed),
-            terms=max((term for _, _, term in committed.values()), default=0),
+            leaders=cluster.checkers.leaders,
             virtual_seconds=cluster.time.now,
         )

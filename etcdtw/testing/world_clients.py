@@ -61,9 +61,13 @@ class SimClient:
         self._sent += 1
         request_id = self._number * _CLIENT_IDS + self._sent
         write = self._cluster.parts.draw(self._dice, request_id)
-        turn = self._turn
+        turn, asked = self._turn, self._cluster.time.now
+        self._cluster.writes_under_way[request_id] = write, asked
 
         def done(result: object) -> None:
+            del self._cluster.writes_under_way[request_id]
+            answered = self._cluster.time.now
+            self._cluster.history.wrote(write.kind, write.request, asked, answered, result)
             if isinstance(result, EtcdError):
                 self._answered(turn, "writes refused or unknown")
             else:
@@ -78,7 +82,9 @@ class SimClient:
     def _read(self, member: SimMember) -> None:
         life, checkers = member.life, self._cluster.checkers
         assert life is not None, "a read from a dead member"
-        before, turn = list(checkers.acknowledged), self._turn
+        before, turn, asked = list(checkers.acknowledged), self._turn, self._cluster.time.now
+        keys = self._cluster.parts.keys
+        key = self._dice.choice(keys) if keys else b""
 
         def released(error: EtcdError | None) -> None:
             if error is not None:
@@ -86,6 +92,9 @@ class SimClient:
                 return
             self._cluster.trace.add(f"client{self._number}", f"read from {member.id}")
             checkers.read_released(member.id, before, life.machine)
+            if keys:
+                now, found = self._cluster.time.now, life.machine.look(key)
+                self._cluster.history.read(key, asked, now, *found)
             self._answered(turn, "reads answered")
 
         life.replica.read(released)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from etcdtw.raft import RaftNode, StateType
-from etcdtw.raft.messages import Entry, HardState
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from etcdtw.mvcc.watch import WatchHub
+from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
+from etcdtw.raft import RaftConfig, RaftNode, Ready, StateType
+from etcdtw.raft.interfaces import ILogView
+from etcdtw.raft.log import RaftLog
+from etcdtw.raft.messages import ConfChange, ConfState, Entry, HardState
+from etcdtw.raft.state import Dice
 from etcdtw.raft.state_machine import Proposed
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.reads import Waiter
@@ -72,3 +81,79 @@ class ReplaysTwice(EtcdMachine):
     def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
         super().__init__(on_applied, backend)
         self._applier._consistent_index = 0
+
+
+class _LaxLog(RaftLog):
+    __slots__ = ()
+
+    def is_up_to_date(self, index: int, term: int) -> bool:
+        return True
+
+
+class VotesForAnybody(RaftNode):
+    """Does not compare logs before it votes."""
+
+    def __init__(self, config: RaftConfig, log: ILogView, dice: Dice) -> None:
+        super().__init__(config, log, dice)
+        self._raft.log.__class__ = _LaxLog
+
+
+class CommitsAlone(RaftNode):
+    """As a leader, takes what its own disk holds for committed."""
+
+    def persisted(self, ready: Ready) -> None:
+        super().persisted(ready)
+        raft = self._raft
+        if raft.state is StateType.LEADER and raft.log.term(raft.log.durable) == raft.term:
+            raft.log.commit_to(raft.log.durable)
+
+
+class ReadsByLease(RaftNode):
+    """Trusts its clock instead of asking a majority before a read."""
+
+    def __init__(self, config: RaftConfig, log: ILogView, dice: Dice) -> None:
+        super().__init__(replace(config, read_only="lease"), log, dice)
+
+
+class LosesConfChanges(RaftNode):
+    """As a follower, does not put changes of the configuration into force."""
+
+    def apply_conf_change(self, cc: ConfChange) -> ConfState:
+        if self.state is not StateType.LEADER and self.committed > 10:
+            return self.conf_state()
+        return super().apply_conf_change(cc)
+
+
+class StateUnsynced(DurableLog):
+    """Writes term and vote, and does not wait until they are durable."""
+
+    def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
+        return super().append(hard_state, entries) and bool(entries)
+
+
+class KeepsDeleted(EtcdMachine):
+    """Everybody answers a deletion, and nobody does it."""
+
+    def apply(self, entry: Entry, proposal: Proposed | None) -> object:
+        if entry.data:
+            request = InternalRaftRequest.FromString(entry.data)
+            if request.HasField("delete_range"):
+                request.delete_range.key += b"?"
+                request.delete_range.range_end = b""
+                entry = entry._replace(data=request.SerializeToString())
+                proposal = None
+        return super().apply(entry, proposal)
+
+
+class _Forgetful(WatchHub):
+    def changed(self, revision: int, changes: Sequence[Any]) -> None:
+        if revision % 64:
+            super().changed(revision, changes)
+
+
+class SkipsEvents(EtcdMachine):
+    """Forgets to tell those who watch, now and then."""
+
+    def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
+        super().__init__(on_applied, backend)
+        self._hub.__class__ = _Forgetful

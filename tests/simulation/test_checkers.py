@@ -37,7 +37,7 @@ class CheckersTests(SynchronousTestCase):
 
     def test_leader_completeness(self) -> None:
         """A leader needs what was committed in earlier terms, not in its own or later ones."""
-        self.checkers.applied(1, 5, 0, Entry(term=4, index=1), machine(b"x"))
+        self.checkers.applied(1, 5, 0, Entry(term=4, index=1), b"x")
         self.checkers.leads(2, 5, {})
         self.checkers.leads(1, 6, {1: 4})
         self.assertEqual(self.checkers.violations, [])
@@ -62,22 +62,22 @@ class CheckersTests(SynchronousTestCase):
 
     def test_state_machine_safety(self) -> None:
         """Members apply the same entry at an index."""
-        self.checkers.applied(1, 2, 0, Entry(term=2, index=1, data=b"a"), machine(b"x"))
-        self.checkers.applied(2, 2, 0, Entry(term=2, index=1, data=b"b"), machine(b"x"))
+        self.checkers.applied(1, 2, 0, Entry(term=2, index=1, data=b"a"), b"x")
+        self.checkers.applied(2, 2, 0, Entry(term=2, index=1, data=b"b"), b"x")
         self.assertBroken("state machine safety")
 
     def test_apply_order(self) -> None:
         """A member applies entries without a gap."""
-        self.checkers.applied(1, 2, 3, Entry(term=2, index=5), machine(b"x"))
+        self.checkers.applied(1, 2, 3, Entry(term=2, index=5), b"x")
         self.assertBroken("apply order")
 
     def test_state_equality(self) -> None:
         """Digests at an index are equal where both are known."""
         entry = Entry(term=2, index=1)
         for digest in (b"", b"x", b"", b"x"):
-            self.checkers.applied(1, 2, 0, entry, machine(digest))
+            self.checkers.applied(1, 2, 0, entry, digest)
         self.assertEqual(self.checkers.violations, [])
-        self.checkers.applied(2, 2, 0, entry, machine(b"y"))
+        self.checkers.applied(2, 2, 0, entry, b"y")
         self.assertBroken("state equality")
 
     def test_linearizable_reads(self) -> None:
