@@ -10,6 +10,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from etcdtw.app.assemble import Core
+from etcdtw.errors import StorageError
 from etcdtw.ids import format_id
 from etcdtw.peer.snapshots import SnapshotSender
 from etcdtw.peer.transport import PeerTransport
@@ -127,10 +128,16 @@ class SnapshotExchange:
             convert(database, self._keyspace_path + CONVERTED_SUFFIX)
 
         def prepared(_: object) -> None:
-            if not self._stopped:
+            if self._stopped:
+                return
+            try:
                 record_received(self._core.replica, self._snap_files, snapshot, message.term)
-                done("")
-                self._begin_again()
+            except (OSError, StorageError) as error:
+                self._core.replica.fail(error)
+                done(str(error))
+                return
+            done("")
+            self._begin_again()
 
         def failed(error: BaseException) -> None:
             self._installing = False

@@ -12,12 +12,15 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from etcdtw.api.gateway.gateway import Gateway
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
+from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor
+from etcdtw.app.corruption import CorruptionMonitor, check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
@@ -48,6 +51,8 @@ from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
 PURGE_SECONDS = 30.0
+COMMITS = 2
+"""The place of the keyspace's worker among the others."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -94,13 +99,14 @@ class Member(Service):
         self._announcements: list[Announcement] = []
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
+        self._corruption: CorruptionMonitor | None = None
         self._transport: PeerTransport | None = None
         self._head_start: HeadStart | None = None
         self._exchange: SnapshotExchange | None = None
         self._client_http = HttpFactory(Site({}), reactor)
         self._observed_http = HttpFactory(Site({}), reactor)
         self._peer_http = HttpFactory(Site({}), reactor)
-        self._is_removed = False
+        self._is_removed = self._was_forced = False
         self._publishing = False
         self.on_removed: list[Callable[[], object]] = []
 
@@ -147,9 +153,9 @@ class Member(Service):
         if adopted is not None:
             log.info("took over the database of etcd", path=adopted)
         transport = self._connect_peers(opened, plan)
-        workers = [ThreadWorker(self._reactor, name) for name in ("sync", "background", "commit")]
-        self._workers = [*workers, ThreadWorker(self._reactor, "received")]
-        self._backend = open_backend(self._fs, keyspace, self._reactor, workers[2])
+        names = ("sync", "background", "commit", "received")
+        self._workers = workers = [ThreadWorker(self._reactor, name) for name in names]
+        self._backend = open_backend(self._fs, keyspace, self._reactor, workers[COMMITS])
         core = assemble_core(
             self.settings,
             opened,
@@ -191,12 +197,33 @@ class Member(Service):
         replica.on_following.append(versions.follow)
         replica.on_fatal.append(self._ended)
         core.on_removed.append(self._removed)
-        core.start()
+        if self.settings.experimental_corrupt_check_time:
+            corruption = CorruptionMonitor(
+                core, transport.caller, self.settings.experimental_corrupt_check_time
+            )
+            replica.on_leading.append(corruption.lead)
+            replica.on_following.append(corruption.follow)
+            self._corruption = corruption
         self._transport = transport
-        if self.settings.initial_election_tick_advance:
-            self._head_start = HeadStart(replica, transport, self._reactor)
-            self._head_start.start()
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
+        if self.settings.experimental_initial_corrupt_check:
+            checked = Deferred.fromCoroutine(check_before_serving(core, transport.caller))
+            checked.addCallbacks(lambda _: self._go(core, transport), self._not_consistent)
+        else:
+            self._go(core, transport)
+
+    def _go(self, core: Core, transport: PeerTransport) -> None:
+        if self.core is not core:
+            return  # it was stopped meanwhile
+        core.start()
+        if self.settings.initial_election_tick_advance:
+            self._head_start = HeadStart(core.replica, transport, self._reactor)
+            self._head_start.start()
+
+    def _not_consistent(self, failure: Failure) -> None:
+        if self.core is not None:
+            assert failure.value is not None, "a failure without an error"
+            self._ended(failure.value)
 
     def _begin_again(self) -> None:
         """The state of another member is on disk: begin a new life with it. Connections stay,
@@ -216,6 +243,9 @@ class Member(Service):
         directory = self._data_dir.wal_dir
         if plan is None:
             opened = reopen_log(self._fs, directory, snap_files)
+            if self.settings.force_new_cluster and not self._was_forced:
+                self._was_forced = True
+                stand_alone(opened)
         else:
             opened = found_log(self._fs, directory, plan)
         log.info(
@@ -389,6 +419,8 @@ class Member(Service):
         self._publishing = False
         if self._versions is not None:
             self._versions.follow()
+        if self._corruption is not None:
+            self._corruption.follow()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
         if self._head_start is not None:
@@ -399,7 +431,8 @@ class Member(Service):
             self.core.stop()
             self.core = None
         if self._backend is not None:
-            self._backend.commit()
+            self._backend.finish()
+            self._workers[COMMITS].finish()
         for worker in self._workers:
             worker.stop()
         self._workers = []

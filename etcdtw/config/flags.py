@@ -259,8 +259,8 @@ SECTIONS = (
         Flag("proxy-read-timeout", UINT, "0", "Milliseconds to read (0: for ever).", _LATER),
     )),
     Section("Experimental feature", (
-        Flag(_X + "initial-corrupt-check", SWITCH, "false", "Check data before serving.", _LATER),
-        Flag(_X + "corrupt-check-time", DURATION, "0s", "Time between data checks.", _LATER),
+        Flag(_X + "initial-corrupt-check", SWITCH, "false", "Check data before serving."),
+        Flag(_X + "corrupt-check-time", DURATION, "0s", "Time between data checks."),
         Flag(_X + "compact-hash-check-enabled", SWITCH, "false",
              "Compare hashes of compacted revisions between members.", _LATER),
         Flag(_X + "compact-hash-check-time", DURATION, "1m",
@@ -295,7 +295,7 @@ SECTIONS = (
     )),
     Section("Unsafe feature", (
         Flag("force-new-cluster", SWITCH, "false",
-             "Make this member's data a new cluster of one member.", _REFUSED),
+             "Make this member's data a new cluster of one member."),
         Flag("unsafe-no-fsync", SWITCH, "false", "Do not wait for the disk. Loses data."),
     )),
     Section("Only in etcdtw", (

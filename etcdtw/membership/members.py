@@ -20,6 +20,7 @@ from etcdtw.membership.member import (
     VERSION_PATH,
     Member,
     parse_context,
+    parse_member,
     parse_object,
 )
 from etcdtw.mvcc.interfaces import IBackend
@@ -64,6 +65,13 @@ class Members:
         return [each for each in self.all() if not each.is_learner]
 
     # --- recovery ------------------------------------------------------------------------------
+
+    def all_stored(self) -> list[Member]:
+        """Members as the backend has them, which at a start is ahead of the tree: that becomes
+        what it was only while the log is applied again."""
+        if self._backend is None:
+            return []
+        return [parse_member(data) for _, data in self._backend.scan(_MEMBERS, b"", None)]
 
     def use_backend(self, backend: IBackend) -> None:
         """Continue on another backend (one that came with a snapshot)."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from etcdtw.errors import StorageError
 from etcdtw.raft.messages import NO_NODE, ConfState, HardState, Snapshot
 from etcdtw.raft.state_machine import Saving
 from etcdtw.replica.replica import Replica
@@ -103,9 +104,14 @@ class Snapshots:
         if self._stopped:
             return
         durable = self._replica.durable
-        # A snapshot counts only up to the commit index that the log knows.
-        durable.flush()
-        durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+        record = WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state)
+        try:
+            # A snapshot counts only up to the commit index that the log knows.
+            durable.flush()
+            durable.wal.save_snapshot(record)
+        except (OSError, StorageError) as error:
+            self._replica.fail(error)
+            return
         durable.sync_on_worker(lambda: self._recorded(snapshot.index), self._replica.fail)
 
     def _recorded(self, index: int) -> None:
@@ -120,7 +126,8 @@ class Snapshots:
 
 def record_received(replica: Replica, files: SnapStore, snapshot: Snapshot, term: int) -> None:
     """Note a snapshot that another member sent in ``term``, whose database is in its place: from
-    here on a start begins with it. Blocks."""
+    here on a start begins with it. Blocks. OSError, StorageError, after which nobody can tell what
+    the log holds."""
     files.save(snapshot)
     durable, node = replica.durable, replica.node
     durable.flush()

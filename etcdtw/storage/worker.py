@@ -58,9 +58,14 @@ class ThreadWorker:
 
     def stop(self) -> None:
         self._stopped = True
+        self.finish()
+
+    def finish(self) -> None:
+        """Stop once all that was given is done; nobody is told of it any more."""
         if self._is_begun:
             self._queue.put(None)
             self._thread.join()
+        self._stopped = True
 
     def _loop(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -17,7 +17,6 @@ from etcdtw.lease.apply import LeaseApplier
 from etcdtw.lease.lessor import Lessor
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.store import Store
-from etcdtw.mvcc.watch import WatchHub
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.pb.rpc_pb2 import PutRequest, RangeResponse
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
@@ -58,7 +57,7 @@ class EtcdMachine(LedgerMachine):
         auth = AuthStore(backend, lambda password: password)
         self._backend = backend
         self._kv = kv
-        self._hub = WatchHub(store)
+        self._store = store
         self._watching: Watching | None = None
         self._applier = Applier(backend, kv, leases, self.store, self.members, alarms, quota, auth)
         self._applier.on_compaction.append(_run)
@@ -80,7 +79,7 @@ class EtcdMachine(LedgerMachine):
 
     def watch(self, watching: Watching) -> None:
         self._watching = watching
-        watching.begin(self._hub)
+        watching.begin(self._store)
 
     def wait_durable(self, index: int, done: Callable[[], None]) -> None:
         self._backend.wait_durable(index, done)

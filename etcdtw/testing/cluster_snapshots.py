@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from etcdtw.errors import StorageError
 from etcdtw.raft.messages import Message, Snapshot
 from etcdtw.replica.replica import Replica
 from etcdtw.replica.slices import Slices
@@ -132,7 +133,11 @@ class SimExchange:
         self._installing = True
 
         def prepared(_: object) -> None:
-            record_received(replica, self._files, snapshot, message.term)
+            try:
+                record_received(replica, self._files, snapshot, message.term)
+            except (OSError, StorageError) as error:
+                replica.fail(error)
+                return
             done("")
             self._begin_again()
 

@@ -1,13 +1,15 @@
 """Watches in a simulated cluster: one for each member, over all of its lives.
 
 etcd promises events in order, each once, none left out, whole revisions at a time, and resumption
-from any revision that is not compacted (etcd's API guarantees for watches).
+from any revision that is not compacted (etcd's API guarantees for watches). Of the compacted
+revision itself a deletion may be gone, as in etcd 3.5.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
 
+from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch import Watcher, WatchHub
 from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.mvcc.watch_index import Interest
@@ -25,6 +27,7 @@ class Watching:
         self.next_revision = 2  # a new store is at revision 1
         self._member_id = member_id
         self._checkers = checkers
+        self._store: Store | None = None
         self._hub: WatchHub | None = None
         self._watch: _Watch | None = None
         self._batches: list[EventBatch] = []
@@ -33,19 +36,26 @@ class Watching:
     def ready(self) -> bool:
         return True
 
-    def begin(self, hub: WatchHub) -> None:
+    def begin(self, store: Store) -> None:
         """Watch in another life of the member."""
-        self._hub = hub
+        self._store = store
+        self._hub = WatchHub(store)
         self._batches.clear()
-        self._watch = _Watch(self)
-        hub.add(self._watch, self.next_revision)
+        self._add()
 
     def go_on(self) -> None:
         """Let the hub read history; called now and then."""
         assert self._hub is not None, "no life to watch"
         if self._watch is None:
-            self.begin(self._hub)
+            self._add()
         self._hub.sync_some(SYNC_BUDGET)
+
+    def _add(self) -> None:
+        assert self._hub is not None and self._store is not None, "no life to watch"
+        if self.next_revision == self._store.compacted:
+            self.next_revision += 1
+        self._watch = _Watch(self)
+        self._hub.add(self._watch, self.next_revision)
 
     def got(self, batch: EventBatch) -> None:
         """It is on its way, and is not if the turn ends badly."""
@@ -75,8 +85,7 @@ class Watching:
             self._checkers.violated(
                 "watch", f"on {self._member_id} {self.next_revision} was refused, not compacted"
             )
-        # Of the compacted revision itself a deletion may be gone (as in etcd 3.5).
-        self.next_revision = revision + 1
+        self.next_revision = revision
         self._watch = None
 
 

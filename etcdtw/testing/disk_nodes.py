@@ -61,7 +61,7 @@ class _Change:
     """One unsynced change of a file: bytes at an offset, or (data None) a new size.
 
     ``lost`` is set by a failed sync: as on Linux, a later sync that succeeds says nothing about
-    this change any more.
+    this change any more, unless its pages were written to again meanwhile.
     """
 
     __slots__ = ("data", "lost", "offset")
@@ -70,6 +70,20 @@ class _Change:
         self.data = data
         self.offset = offset
         self.lost = lost
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data or b"")
+
+    def outlives(self, lost: _Change) -> bool:
+        """Whether ``lost``, an earlier write, cannot come back on its own any more: it was cut
+        off, or its pages will be written again."""
+        if self.data is None:
+            return self.offset < lost.end
+        first, last = self.offset // PAGE_BYTES, (self.end - 1) // PAGE_BYTES
+        return not self.lost and (
+            first <= (lost.end - 1) // PAGE_BYTES and last >= lost.offset // PAGE_BYTES
+        )
 
     def apply(self, pages: Pages) -> None:
         if self.data is None:
@@ -109,8 +123,10 @@ class File:
 
     def sync(self) -> None:
         still = []
-        for change in self.pending:
-            if change.lost:
+        for place, change in enumerate(self.pending):
+            # Sizes are in the filesystem's journal, which goes on or ends with everything.
+            gone = change.lost and change.data is not None
+            if gone and not any(each.outlives(change) for each in self.pending[place + 1 :]):
                 still.append(change)
             else:
                 change.apply(self.durable)

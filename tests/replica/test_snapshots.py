@@ -11,7 +11,7 @@ from etcdtw.raft.messages import Snapshot
 from etcdtw.replica.slices import Slices
 from etcdtw.replica.snapshots import RETRY_SECONDS, Snapshots
 from etcdtw.storage.snap import SnapStore
-from etcdtw.storage.wal import valid_snapshots
+from etcdtw.storage.wal import WalSnapshot, valid_snapshots
 from tests.replica.floor import Floor, HeldWorker
 
 EVERY = 5
@@ -129,6 +129,19 @@ class SnapshotsTests(SynchronousTestCase):
         )
         self.finish()
         self.assertEqual(len(self.floor.fatal), 1)
+
+    def test_full_disk_for_the_record(self) -> None:
+        """A full disk where the log is to say that the file is there ends the member: nobody knows
+        what the log holds then."""
+        self.write(EVERY + 1)
+        wal = self.floor.replica.durable.wal
+        self.patch(wal, "save_snapshot", self._no_room)
+        self.finish()
+        self.assertEqual([type(each) for each in self.floor.fatal], [OSError])
+
+    @staticmethod
+    def _no_room(snapshot: WalSnapshot) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     def test_stop(self) -> None:
         """After a stop nothing goes on, at whatever step it came."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from etcdtw.mvcc.watch import WatchHub
+from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.raft import RaftConfig, RaftNode, Ready, StateType
 from etcdtw.raft.interfaces import ILogView
@@ -20,6 +18,7 @@ from etcdtw.replica.replica import Replica
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.cluster_etcd import EtcdMachine
 from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied
+from etcdtw.testing.cluster_watch import Watching
 
 
 class AcksBeforeSync(DurableLog):
@@ -145,15 +144,15 @@ class KeepsDeleted(EtcdMachine):
         return super().apply(entry, proposal)
 
 
-class _Forgetful(WatchHub):
-    def changed(self, revision: int, changes: Sequence[Any]) -> None:
-        if revision % 64:
-            super().changed(revision, changes)
+class _Distracted(Watching):
+    def got(self, batch: EventBatch) -> None:
+        if batch.revision % 8:
+            super().got(batch)
 
 
 class SkipsEvents(EtcdMachine):
-    """Forgets to tell those who watch, now and then."""
+    """Some of what is sent to those who watch does not arrive."""
 
-    def __init__(self, on_applied: OnApplied, backend: MemoryBackend) -> None:
-        super().__init__(on_applied, backend)
-        self._hub.__class__ = _Forgetful
+    def watch(self, watching: Watching) -> None:
+        watching.__class__ = _Distracted
+        super().watch(watching)

@@ -153,6 +153,22 @@ class FaultTests(SynchronousTestCase):
             lost |= content(disk, "/a") == b"o"
         self.assertTrue(lost)
 
+    def test_what_follows_a_failed_sync(self) -> None:
+        """What a failed sync has lost does not come back over what was written and synced later:
+        not a smaller size, and not older bytes of the same page."""
+        for seed in range(20):
+            disk = SimDisk()
+            file = durable_file(disk, "/a", b"oooooooo")
+            file.truncate(2)
+            file.pwrite(b"n", 1)
+            disk.fail_operation(1)
+            self.assertRaises(OSError, file.sync_data)
+            disk.heal()
+            file.pwrite(b"later", 2)
+            file.sync_data()
+            disk.crash(Random(seed))
+            self.assertEqual(content(disk, "/a"), b"onlater")
+
     def test_a_full_disk_takes_what_fits(self) -> None:
         """A write past the capacity is cut short; a reservation changes nothing."""
         disk = SimDisk(capacity=10)

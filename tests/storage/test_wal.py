@@ -248,6 +248,20 @@ class SnapshotTests(SynchronousTestCase):
         self.wal.save_snapshot(WalSnapshot(1000, 1))
         self.assertEqual(valid_snapshots(self.disk, "/wal"), [WalSnapshot(), self.snapshot])
 
+    def test_half_undone_purge(self) -> None:
+        """A power cut may undo the removal of an old segment and keep that of a newer one."""
+        for index in range(101, 301):
+            write(self.wal, entries(index, 1))
+        newest = WalSnapshot(290, 1)
+        self.wal.save_snapshot(newest)
+        self.wal.sync()
+        names = [SegmentName.parse(name) for name in self.disk.listdir("/wal")]
+        known = [name for name in names if name is not None and name.first_index <= 290]
+        self.assertGreater(len(known), 2)
+        self.disk.remove(f"/wal/{known[-2]}")
+        self.assertEqual(valid_snapshots(self.disk, "/wal"), [newest])
+        self.assertEqual(reopen(self.disk, newest)[1].entries, entries(291, 10))
+
     def test_a_snapshot_of_another_term(self) -> None:
         """A snapshot whose term the log contradicts is refused."""
         error = self.assertRaises(CorruptError, reopen, self.disk, WalSnapshot(50, 2))

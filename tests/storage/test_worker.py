@@ -89,6 +89,16 @@ class ThreadWorkerTests(SynchronousTestCase):
             self.reactor.run(1)
         self.assertEqual(seen, ["finished"])
 
+    def test_finish(self) -> None:
+        """Finishing waits for all work that was given, and calls nobody back."""
+        seen: list[object] = []
+        for number in range(3):
+            self.worker.run(lambda number=number: seen.append(number), self.fail, self.fail)  # type: ignore[misc]
+        self.worker.finish()
+        while not self.reactor.calls.empty():
+            self.reactor.run(1)
+        self.assertEqual(seen, [0, 1, 2])
+
     def test_syncs_beside_appends(self) -> None:
         """While one thread syncs and prepares segments, another appends through many changes of
         segments; what a sync returned for is always in named segments, without a gap."""

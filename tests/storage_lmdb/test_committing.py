@@ -76,6 +76,22 @@ class CommitTimeTests(KeyspaceCase):
         worker.finish()
         self.assertEqual(told, [1, 5])
 
+    def test_finish(self) -> None:
+        """At the end everything that has ended is handed over, a batch under way not again."""
+        worker = HeldWorker()
+        settings = self.new_settings(batch_changes=1)
+        backend = self.open(settings, worker)
+        for index in range(1, 6):
+            backend.put(b"key", b"%d" % index, b"")
+            backend.end_entry(index, 1)
+            self.clock.advance(0)
+        backend.finish()
+        worker.do()
+        worker.report = lambda: setattr(worker, "_report", None)  # type: ignore[method-assign]
+        worker.finish()
+        backend.close()
+        self.assertEqual(self.open(settings).consistent_index(), (5, 1))
+
     def test_batches_stay_small(self) -> None:
         """However much comes together while one is written, no batch outgrows the bound, and they
         are written in order."""

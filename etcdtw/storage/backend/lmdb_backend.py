@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import lmdb
@@ -239,6 +240,21 @@ class LmdbBackend:
             self._wanted = False
             self._seal()
             self._write()
+
+    def finish(self) -> None:
+        """Hand all that has ended to the worker, for whoever waits for its end and then closes.
+        What cannot be written now is in the log."""
+        if self._closed or self._failed is not None or self._defragmenting is not None:
+            return
+        if self._retry is not None:
+            return
+        under_way = len(self._batches[:1])
+        if self._dirty:
+            self._seal()
+        writer, databases = self._writer, self._databases
+        for batch in self._batches[under_way:]:
+            work = self._unless_closed(partial(writer.write, databases, batch))
+            self._worker.run(work, lambda _: None, lambda _: None)
 
     def _seal(self) -> None:
         """Make a batch of what has ended."""

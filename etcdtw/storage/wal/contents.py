@@ -9,7 +9,7 @@ from etcdtw.errors import CorruptError, StorageError
 from etcdtw.raft.codec import decode_entry, decode_hard_state, encode_hard_state
 from etcdtw.raft.messages import EMPTY_HARD_STATE, Entry, EntryType, HardState
 from etcdtw.storage.interfaces import IFile, IFilesystem
-from etcdtw.storage.wal.names import list_segments, segment_path, select_segments
+from etcdtw.storage.wal.names import list_segments, newest_run, segment_path, select_segments
 from etcdtw.storage.wal.reader import RecordReader, TornError
 from etcdtw.storage.wal.records import CRC, ENTRY, METADATA, SNAPSHOT, STATE, WalSnapshot
 
@@ -138,7 +138,7 @@ def valid_snapshots(fs: IFilesystem, directory: str) -> list[WalSnapshot]:
     commit = 0
     files: list[IFile] = []
     try:
-        for name in list_segments(fs, directory):
+        for name in newest_run(list_segments(fs, directory)):
             files.append(fs.open_readonly(segment_path(directory, name)))
         reader = RecordReader(files)
         for record_type, data in reader:

@@ -58,5 +58,14 @@ def select_segments(names: list[SegmentName], index: int, directory: str) -> lis
     return selected
 
 
+def newest_run(names: list[SegmentName]) -> list[SegmentName]:
+    """The newest segments as far as they are consecutive. What lies before a gap was to be purged:
+    a power cut can undo the removal of an old segment and keep that of a newer one."""
+    for place in reversed(range(1, len(names))):
+        if names[place].sequence != names[place - 1].sequence + 1:
+            return names[place:]
+    return names
+
+
 def segment_path(directory: str, name: SegmentName) -> str:
     return posixpath.join(directory, str(name))

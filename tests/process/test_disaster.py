@@ -1,0 +1,144 @@
+"""A cluster that has lost its majority, and how its data goes on."""
+
+from __future__ import annotations
+
+import grpc
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.storage.backend.lmdb_environment import open_environment
+from tests.process.cluster import Cluster, until
+from tests.process.member import Member, server_under_test
+
+
+class DisasterTests(SynchronousTestCase):
+    timeout = 180
+
+    def founded(self, count: int) -> Cluster:
+        cluster = Cluster(*[server_under_test()] * count)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        return cluster
+
+    def lose_majority(self, cluster: Cluster) -> Member:
+        """Two of three members are gone for good; the one that is left, stopped."""
+        for each in cluster.members[1:]:
+            each.kill()
+            each.wipe()
+        left = cluster.members[0]
+        left.kill()
+        return left
+
+    def test_forced_alone(self) -> None:
+        """RC17: what is left of a lost cluster goes on alone by ``--force-new-cluster``, keeps all
+        data and its ids, and grows again."""
+        cluster = self.founded(3)
+        with cluster.client(1) as client:
+            for number in range(200):
+                client.call("KV.Put", key=b"%d" % number, value=b"1")
+        ((revision, _),) = cluster.hashes()[:1]
+        with cluster.client(0) as client:
+            before = client.call("Maintenance.Status")
+        left = self.lose_majority(cluster)
+        left.add_flags("--force-new-cluster")
+        left.start()
+        with cluster.client(0) as client:
+            listed = client.call("Cluster.MemberList").members
+            self.assertEqual([each.name for each in listed], ["m0"])
+            after = client.call("Maintenance.Status")
+            self.assertEqual(after.header.cluster_id, before.header.cluster_id)
+            self.assertEqual(after.header.member_id, before.header.member_id)
+            found = client.call("KV.Range", key=b"\0", range_end=b"\0", count_only=True)
+            self.assertEqual((found.count, found.header.revision), (200, revision))
+            client.call("KV.Put", key=b"alone", value=b"1")
+            added = Member(server_under_test())
+            cluster.members[1:] = [added]
+            client.call("Cluster.MemberAdd", peerURLs=[added.peer_url])
+        listed_urls = f"m0={left.peer_url},m1={added.peer_url}"
+        added.add_flags(
+            "--name=m1", f"--initial-cluster={listed_urls}", "--initial-cluster-state=existing"
+        )
+        added.start()
+        self.assertEqual(len(set(cluster.hashes())), 1)
+
+    def test_forced_twice(self) -> None:
+        """The flag may stay: a start that finds itself alone already changes nothing."""
+        cluster = self.founded(3)
+        left = self.lose_majority(cluster)
+        left.add_flags("--force-new-cluster")
+        left.start()
+        with cluster.client(0) as client:
+            client.call("KV.Put", key=b"k", value=b"1")
+        left.kill()
+        left.start()
+        with cluster.client(0) as client:
+            self.assertEqual(client.call("KV.Range", key=b"k").count, 1)
+            self.assertEqual(len(client.call("Cluster.MemberList").members), 1)
+
+    def test_without_majority(self) -> None:
+        """Without the flag a member whose cluster is gone does not serve, and says so."""
+        cluster = self.founded(3)
+        left = self.lose_majority(cluster)
+        left.launch()
+        until(lambda: "starting local member" in left.output(), "it has started")
+        self.assertFalse(left.healthy())
+
+
+class CorruptionTests(SynchronousTestCase):
+    """A member whose file says something else than it was told to."""
+
+    timeout = 180
+
+    def corrupted(self, *flags: str) -> Cluster:
+        """Three members, m2 of which is stopped and has another value under a key."""
+        cluster = Cluster(*[server_under_test()] * 3, flags=flags)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        with cluster.client(0) as client:
+            for number in range(5):
+                client.call("KV.Put", key=b"k%d" % number, value=b"right")
+        cluster.hashes()
+        wrong = cluster.members[2]
+        wrong.stop()
+        path = str(wrong.data_dir / "member" / "snap" / "kv.lmdb")
+        opened = open_environment(path, 1 << 30)
+        keys = opened.databases[b"key"]
+        with opened.env.begin(write=True) as txn:
+            records = list(txn.cursor(keys).iternext())
+            changed = [(key, value) for key, value in records if b"right" in value]
+            self.assertTrue(changed, "the member has not written its keyspace")
+            key, value = changed[0]
+            txn.put(key, value.replace(b"right", b"wrong"), db=keys)
+        opened.env.close()
+        return cluster
+
+    def test_before_serving(self) -> None:
+        """With ``--experimental-initial-corrupt-check`` it does not start, and says why."""
+        cluster = self.corrupted()
+        wrong = cluster.members[2]
+        wrong.add_flags("--experimental-initial-corrupt-check")
+        wrong.launch()
+        until(lambda: not wrong.running, "it has given up")
+        self.assertEqual(wrong.process.returncode, 1)
+        self.assertIn("found data inconsistency with peers", wrong.output())
+        right = cluster.members[1]
+        right.stop()
+        right.add_flags("--experimental-initial-corrupt-check")
+        right.start()
+        self.assertIn("initial corruption checking passed", right.output(200_000))
+
+    def test_now_and_then(self) -> None:
+        """With ``--experimental-corrupt-check-time`` the leader raises CORRUPT for it, and writes
+        are refused with etcd's words."""
+        cluster = self.corrupted("--experimental-corrupt-check-time=1s")
+        wrong = cluster.members[2]
+        wrong.start()
+        with cluster.client(2) as client:
+            identity = client.call("Maintenance.Status").header.member_id
+        with cluster.client(0) as client:
+            until(lambda: bool(client.call("Maintenance.Alarm").alarms), "an alarm is raised")
+            (alarm,) = client.call("Maintenance.Alarm").alarms
+            if cluster.leader() != 2:
+                self.assertEqual((alarm.alarm, alarm.memberID), (2, identity))
+            with self.assertRaises(grpc.RpcError) as caught:
+                client.call("KV.Put", key=b"k", value=b"1")
+            self.assertEqual(caught.exception.details(), "etcdserver: corrupt cluster")
