@@ -1,12 +1,16 @@
-# `make run` starts a member, `make test` passes the tests; both set up what they need first.
+# `make run` starts a member, `make cluster` three, `make test` passes the tests; each sets up what it
+# needs first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test lint pb clean
+.PHONY: run cluster test lint pb clean
 
 run: $(VENV)/.run-ready
 	@$(BIN)/etcdtw $(ARGS)
+
+cluster: $(VENV)/.run-ready
+	@$(BIN)/etcdtw playground $(ARGS)
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m twisted.trial -j2 tests

@@ -41,6 +41,8 @@ def run(
     if words and words[0] in OTHER_COMMANDS:
         sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
         return 1
+    if words and words[0] == "playground":
+        return import_module("etcdtw.app.playground").run(words[1:])  # type: ignore[no-any-return]
     if words and words[0] == "ctl":
         return import_module("etcdtw.app.ctl.commands").run(words[1:])  # type: ignore[no-any-return]
     try:
@@ -113,6 +115,8 @@ def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) ->
     member.startService()
     reactor.addSystemEventTrigger("before", "shutdown", member.stopService)
     reactor.run()
+    if member.refused is not None:
+        return refuse(member.refused)
     if fatal.reason is not None:
         return 1
     if stop.signal_number is not None:

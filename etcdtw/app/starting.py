@@ -16,6 +16,7 @@ from etcdtw.app.preflight import has_log, make_plan
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
+from etcdtw.config.problems import ConfigProblems
 
 
 class RunnableMember(Protocol):
@@ -43,7 +44,8 @@ class StartingMember(Service):
     """Starts a member, at once if the cluster can be planned without asking anybody.
 
     ``startService`` raises what kept the member from starting; what happens after it has returned
-    goes to ``fatal``. ``on_ready`` is called when the member serves clients.
+    goes to ``fatal``, and ``refused`` has all of it if there is no start. ``on_ready`` is called
+    when the member serves clients.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class StartingMember(Service):
         self._on_ready = on_ready
         self._member: RunnableMember | None = None
         self._starting: Deferred[None] | None = None
+        self.refused: ConfigProblems | None = None
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -91,12 +94,12 @@ class StartingMember(Service):
 
     async def _ask_others(self, plan: ClusterPlan) -> None:
         # Imported late: a member that is alone needs none of it.
-        from etcdtw.bootstrap.existing import FOUNDED_SECONDS, refuse_bootstrapped
+        from etcdtw.bootstrap.existing import FOUNDED_SECONDS, check_others
         from etcdtw.peer.calling import HttpCaller
 
         caller = HttpCaller(self._reactor, FOUNDED_SECONDS)
         try:
-            await refuse_bootstrapped(plan, caller)
+            await check_others(plan, caller)
         finally:
             caller.stop()
 
@@ -111,7 +114,8 @@ class StartingMember(Service):
         error = failed[0].value
         if not isinstance(error, START_ERRORS):
             failed[0].raiseException()
-        self._fatal(sentence(problems_of(error)))
+        self.refused = problems_of(error)
+        self._fatal(sentence(self.refused))
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]

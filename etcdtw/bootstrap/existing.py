@@ -107,15 +107,21 @@ async def fetch_cluster(caller: HttpCaller, urls: Sequence[str]) -> RemoteCluste
     )
 
 
-async def refuse_bootstrapped(plan: ClusterPlan, caller: HttpCaller) -> None:
-    """A member that has lost its data must not found its cluster a second time: it would vote
-    twice in one term, and take empty what others count as written."""
-    others = [url for each in plan.members if each.id != plan.member_id for url in each.peer_urls]
+async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
+    """Before a cluster is founded: BootstrapError if the listed peers belong to another one, or
+    know this member already.
+
+    Who founds his cluster a second time, having lost his data, would vote twice in one term, and
+    take empty what others count as written.
+    """
+    others = [each for each in plan.members if each.id != plan.member_id]
+    calls = [(each, url) for each in others for url in each.peer_urls]
     answers = await DeferredList(
-        [caller.call(b"GET", url + "/members", {}, b"", FOUNDED_SECONDS) for url in others],
+        [caller.call(b"GET", url + "/members", {}, b"", FOUNDED_SECONDS) for _, url in calls],
         consumeErrors=True,
     )
-    for url, (is_answer, found) in zip(others, answers, strict=True):
+    seen: dict[int, tuple[str, RemoteCluster]] = {}
+    for (member, url), (is_answer, found) in zip(calls, answers, strict=True):
         if not is_answer:
             continue  # not up yet, as is usual while a cluster is founded
         try:
@@ -123,9 +129,34 @@ async def refuse_bootstrapped(plan: ClusterPlan, caller: HttpCaller) -> None:
         except Exception as error:  # whoever cannot say is no reason to stay out
             log.debug("a listed peer does not show members", address=url, error=str(error))
             continue
-        for member in cluster.members:
-            if member.id == plan.member_id and member.client_urls:
-                raise _bootstrapped(plan, member, url)
+        seen[member.id] = url, cluster
+    strangers = [each for each in seen.values() if each[1].cluster_id != plan.cluster_id]
+    if strangers and len(strangers) == len(seen) and 2 * len(seen) > len(others):
+        raise _conflict(plan, *strangers[0])
+    for url, cluster in seen.values():
+        for known in cluster.members:
+            if known.id == plan.member_id and known.client_urls:
+                raise _bootstrapped(plan, known, url)
+
+
+def _conflict(plan: ClusterPlan, url: str, cluster: RemoteCluster) -> BootstrapError:
+    theirs, own = format_id(cluster.cluster_id), format_id(plan.cluster_id)
+    there = ", ".join(
+        f"{each.name or 'not started'}={' '.join(each.peer_urls)}" for each in cluster.members
+    )
+    return BootstrapError(
+        "initial-cluster",
+        f"conflicting cluster ID to the target cluster ({theirs} != {own})",
+        code="ETW-BOOT-CLUSTER",
+        sentence=(
+            f"etcd: conflicting cluster ID to the target cluster ({theirs} != {own}). Exiting."
+        ),
+        hint=(
+            f"{url} belongs to a cluster of {there}; to join it: 'etcdctl member add', then start "
+            "with --initial-cluster-state existing; to found another one beside it, list no member "
+            "of this one"
+        ),
+    )
 
 
 def _bootstrapped(plan: ClusterPlan, member: RemoteMember, url: str) -> BootstrapError:

@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.bootstrap.existing import (
     RemoteCluster,
     RemoteMember,
+    check_others,
     check_versions,
     fetch_cluster,
     match_members,
-    refuse_bootstrapped,
 )
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember
 from etcdtw.bootstrap.refusal import BootstrapError
@@ -155,18 +155,20 @@ class JoinTests(SynchronousTestCase):
                 error = self.refusal(check)
                 self.assertEqual(error.reason, "incompatible with current running cluster")
 
-    def founding(self, answers: Mapping[str, object]) -> Coroutine[Any, Any, None]:
-        """Member 5 asks the two others of its plan."""
+    def founding(
+        self, answers: Mapping[str, object], cluster_id: int = CLUSTER
+    ) -> Coroutine[Any, Any, None]:
+        """Member 5 asks the two others of its plan; those that answer belong to CLUSTER."""
         urls = {3: "http://a:1", 4: "http://b:1", 5: "http://new:1"}
         plan = ClusterPlan(
-            cluster_id=CLUSTER,
+            cluster_id=cluster_id,
             member_id=5,
             members=tuple(PlannedMember(each, f"m{each}", (url,)) for each, url in urls.items()),
             token="t",
             new=True,
         )
         self.caller = FakeCaller(answers)
-        return refuse_bootstrapped(plan, self.caller)  # type: ignore[arg-type]
+        return check_others(plan, self.caller)  # type: ignore[arg-type]
 
     def test_bootstrapped(self) -> None:
         """RC16: whom any of the others knows with client URLs has been here before."""
@@ -184,3 +186,18 @@ class JoinTests(SynchronousTestCase):
         for answer in ([], [other], [idle], "nonsense", [{"id": "x"}], {"message": "none"}):
             self.result(self.founding({"http://a:1/members": answer}))
         self.result(self.founding({}))
+
+    def test_conflicting(self) -> None:
+        """ER4: where a majority of the others answers, and all that do belong to another cluster,
+        that is said, with the guide's sentence. Fewer prove nothing."""
+        other = {"id": 3, "name": "infra0", "peerURLs": ["http://a:1"]}
+        answers = {f"http://{each}:1/members": [other] for each in "ab"}
+        error = self.refusal(self.founding(answers, 0xDE83BFE8225735AB))
+        self.assertEqual(
+            error.sentence,
+            "etcd: conflicting cluster ID to the target cluster "
+            "(534a021c215e0774 != de83bfe8225735ab). Exiting.",
+        )
+        self.assertIn("infra0=http://a:1", error.hint)
+        del answers["http://b:1/members"]
+        self.result(self.founding(answers, 0xDE83BFE8225735AB))

@@ -1,0 +1,107 @@
+"""Machines with addresses of their own: network namespaces that a test makes, joined by a bridge.
+
+Each namespace lives as long as the process that holds it, so nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from unittest import SkipTest
+
+NETWORK = "10.0.1"
+HOLD = ["sleep", "600"]
+
+
+class Machines:
+    """``count`` machines with the addresses ``first``, … of 10.0.1.0/24, and a switch between them,
+    which has 10.0.1.2. Skips the test where they cannot be made."""
+
+    def __init__(self, count: int, first: int = 10) -> None:
+        if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare", "nsenter"))):
+            raise SkipTest("network namespaces need root, ip, unshare and nsenter")
+        self._holders: list[subprocess.Popen[bytes]] = []
+        try:
+            self._switch = self._namespace()
+            self._ip(self._switch, "link add br0 type bridge")
+            self._ip(self._switch, "link set br0 up")
+            self._ip(self._switch, f"addr add {NETWORK}.2/24 dev br0")
+            self._machines = [self._machine(place, first + place) for place in range(count)]
+        except (subprocess.CalledProcessError, OSError) as error:
+            self.close()
+            raise SkipTest(f"no network namespaces here: {error}") from None
+
+    def _namespace(self) -> int:
+        holder = subprocess.Popen(["unshare", "-n", "sh", "-c", f"echo up; exec {' '.join(HOLD)}"],
+                                  stdout=subprocess.PIPE)  # fmt: skip
+        self._holders.append(holder)
+        assert holder.stdout is not None, "its output is read"
+        if holder.stdout.readline() != b"up\n":
+            raise OSError("unshare -n failed")
+        self._ip(holder.pid, "link set lo up")
+        return holder.pid
+
+    def _machine(self, place: int, last: int) -> int:
+        pid = self._namespace()
+        self._ip(self._switch, f"link add v{place} type veth peer name eth0 netns {pid}")
+        self._ip(self._switch, f"link set v{place} master br0")
+        self._ip(self._switch, f"link set v{place} up")
+        self._ip(pid, f"addr add {NETWORK}.{last}/24 dev eth0")
+        self._ip(pid, "link set eth0 up")
+        return pid
+
+    def _ip(self, pid: int, words: str) -> None:
+        subprocess.run(
+            [*_inside(pid), "ip", *words.split()], check=True, capture_output=True, timeout=20
+        )
+
+    def unplug(self, place: int) -> None:
+        """Nothing gets to or from a machine any more; nobody is told."""
+        self._ip(self._switch, f"link set v{place} down")
+
+    def plug(self, place: int) -> None:
+        self._ip(self._switch, f"link set v{place} up")
+
+    def start(
+        self,
+        place: int,
+        command: Sequence[str],
+        directory: str,
+        log: str,
+        variables: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """A process on a machine, in ``directory``, its output in the file ``log``."""
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                [*_inside(self._machines[place]), *command],
+                cwd=directory,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(variables or {})},
+            )
+
+    def run(
+        self, place: int | None, command: Sequence[str], seconds: float = 20
+    ) -> subprocess.CompletedProcess[str]:
+        """A command on a machine, or at the switch."""
+        pid = self._switch if place is None else self._machines[place]
+        return subprocess.run(
+            [*_inside(pid), *command],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def close(self) -> None:
+        for holder in self._holders:
+            holder.kill()
+            holder.wait()
+            if holder.stdout is not None:
+                holder.stdout.close()
+
+
+def _inside(pid: int) -> list[str]:
+    return ["nsenter", "-t", str(pid), "-n"]

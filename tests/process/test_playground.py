@@ -1,0 +1,82 @@
+"""``etcdtw playground``: a whole cluster by one command."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.process.cluster import until
+from tests.process.foreign import ForeignClient
+from tests.process.member import server_under_test
+
+FIRST_PORT = 12990  # two more follow, each 10000 higher
+
+
+class PlaygroundTests(SynchronousTestCase):
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="playground-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.out = self.directory / "out"
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        output: IO[bytes]
+        with open(self.out, "wb") as output:
+            process = subprocess.Popen(
+                [*server_under_test(), "playground", *words],
+                cwd=self.directory,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+
+    def said(self) -> str:
+        return self.out.read_text()
+
+    def test_comes_and_goes(self) -> None:
+        """It says when it is up and where; what was written is there the next time; it stops on
+        Ctrl-C, and with it all members."""
+        for turn in range(2):
+            process = self.start("--port", str(FIRST_PORT))
+            until(lambda: "A cluster of 3 members is up" in self.said(), "it is up")
+            pids = [int(each) for each in re.findall(r"pid (\d+)", self.said())]
+            self.assertEqual(len(pids), 3)
+            for place in range(3):
+                endpoint = f"127.0.0.1:{FIRST_PORT + 10000 * place}"
+                with closing(ForeignClient(endpoint)) as client:
+                    self.assertEqual(len(client.call("Cluster.MemberList").members), 3)
+                    self.assertEqual(client.call("KV.Range", key=b"k").count, turn)
+            with closing(ForeignClient(f"127.0.0.1:{FIRST_PORT}")) as client:
+                client.call("KV.Put", key=b"k", value=b"v")
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(30), 0, self.said())
+            for pid in pids:
+                self.assertFalse(Path(f"/proc/{pid}").exists())
+
+    def test_member_that_fails(self) -> None:
+        """A member that cannot start is named, with the reason."""
+        process = self.start("--size", "1", "--port", str(FIRST_PORT), "--", "--no-such-flag")
+        self.assertEqual(process.wait(60), 1)
+        self.assertIn("infra0 has ended: exit code", self.said())
+        self.assertIn("no-such-flag", self.said())
+
+    def test_too_many(self) -> None:
+        """More members than there are ports are refused at once."""
+        process = self.start("--size", "9")
+        self.assertEqual(process.wait(60), 2)
+        self.assertIn("do not fit", self.said())
