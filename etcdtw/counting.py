@@ -26,5 +26,27 @@ class Histogram:
         self.total += value * times
 
 
+class PeerCounts:
+    """What passed between this member and another one, since this process knows it."""
+
+    __slots__ = (
+        "active",
+        "disconnects",
+        "received_bytes",
+        "round_trip_seconds",
+        "send_failures",
+        "sent_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.active = False
+        self.disconnects = 0
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.send_failures = 0
+        self.round_trip_seconds = Histogram(ROUND_TRIP_BOUNDS)
+
+
+ROUND_TRIP_BOUNDS = doubling(0.0001, 16)
 COMMIT_BOUNDS = doubling(0.001, 14)
 DEFRAGMENT_BOUNDS = doubling(0.1, 13)

@@ -347,6 +347,7 @@ def assemble_core(
             router=router,
             snap_files=snap_files,
             exports=exports,
+            peers=transport.counts,
         ),
     )
 

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from etcdtw.counting import PeerCounts
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.codec import BadFrame, StreamReader
@@ -48,6 +49,7 @@ class StreamDialler:
         moved_on: Callable[[], None],
         removed: Callable[[], None],
         silent_seconds: float,
+        counts: PeerCounts,
     ) -> None:
         """A stream on which nothing comes for ``silent_seconds``, not even a sign of life, is
         given up."""
@@ -68,7 +70,7 @@ class StreamDialler:
         self._retry: IDelayedCall | None = None
         self._stopped = False
         self._told = ""
-        self.received_bytes = 0
+        self._counts = counts
 
     def start(self) -> None:
         self._dial()
@@ -145,7 +147,7 @@ class StreamDialler:
 
     def data(self, reader: StreamReader, data: bytes) -> None:
         """Raises BadFrame."""
-        self.received_bytes += len(data)
+        self._counts.received_bytes += len(data)
         messages = reader.feed(data)
         if messages:
             self._received(messages)

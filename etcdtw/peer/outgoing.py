@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from etcdtw.counting import PeerCounts
 from etcdtw.peer.calling import Answered, HttpCaller
 from etcdtw.peer.codec import StreamWriter
 from etcdtw.raft.codec import encode_message
@@ -49,6 +50,7 @@ class OutStream:
         clock: IReactorTime,
         timeouts: Timeouts,
         dropped: Callable[[], None],
+        counts: PeerCounts,
     ) -> None:
         """``dropped`` is called when a message could not be queued."""
         self._sink = sink
@@ -60,11 +62,12 @@ class OutStream:
         self._timeouts = timeouts
         self._stuck: IDelayedCall | None = None
         self._beat: IDelayedCall | None = clock.callLater(timeouts.beat, self._send_beat)
-        self.sent_bytes = 0
+        self._counts = counts
         self.is_closed = False
 
     def send(self, message: Message) -> None:
         if len(self._queue) >= QUEUED_MESSAGES_MAX:
+            self._counts.send_failures += 1
             self._dropped()
         else:
             self._queue.append(message)
@@ -101,7 +104,7 @@ class OutStream:
         _cancel(self._stuck)
 
     def _write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
+        self._counts.sent_bytes += len(data)
         self._sink.write(data)
 
     def _send_beat(self) -> None:
@@ -120,6 +123,7 @@ class Pipeline:
         url: Callable[[], str],
         failed: Callable[[str], None],
         refused: Callable[[Answered], None],
+        counts: PeerCounts,
     ) -> None:
         """``url`` gives the peer's base URL; ``failed`` is told why a post brought nothing,
         ``refused`` gets an answer that is not 204."""
@@ -131,11 +135,12 @@ class Pipeline:
         self._waiting: deque[bytes] = deque()
         self._at_once = 0
         self._stopped = False
-        self.sent_bytes = 0
+        self._counts = counts
 
     def send(self, message: Message) -> bool:
         """Post it now or soon; False if too many wait already."""
         if len(self._waiting) >= POSTS_WAITING_MAX:
+            self._counts.send_failures += 1
             return False
         self._waiting.append(encode_message(message))
         self._post_more()
@@ -149,7 +154,7 @@ class Pipeline:
         while self._waiting and self._at_once < POSTS_AT_ONCE and not self._stopped:
             body = self._waiting.popleft()
             self._at_once += 1
-            self.sent_bytes += len(body)
+            self._counts.sent_bytes += len(body)
             post = self._caller.call(b"POST", self._url() + "/raft", self._headers, body)
             post.addCallbacks(self._answered, self._lost)
 
@@ -162,6 +167,7 @@ class Pipeline:
 
     def _lost(self, failure: object) -> None:
         self._at_once -= 1
+        self._counts.send_failures += 1
         if not self._stopped:
             self._failed(_reason(failure))
             self._post_more()

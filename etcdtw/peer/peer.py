@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from etcdtw.counting import PeerCounts
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import Answered, HttpCaller
 from etcdtw.peer.codec import (
@@ -19,6 +20,7 @@ from etcdtw.peer.codec import (
 from etcdtw.peer.dialling import StreamDialler
 from etcdtw.peer.headers import Identity
 from etcdtw.peer.outgoing import OutStream, Pipeline, Sink, Timeouts
+from etcdtw.peer.probing import Prober
 from etcdtw.raft.messages import Message, MessageType
 
 log = Logger(namespace="etcdtw.peer")
@@ -50,8 +52,10 @@ class Peer:
         caller: HttpCaller,
         owner: Owner,
         timeouts: Timeouts,
+        counts: PeerCounts,
     ) -> None:
         self.id = peer_id
+        self.counts = counts
         self.urls = tuple(urls)
         self._turn = 0
         self._identity = identity
@@ -63,7 +67,10 @@ class Peer:
         self.active_since: float | None = None
         self._out: dict[str, OutStream] = {}
         headers = identity.headers()
-        self._pipeline = Pipeline(caller, headers, self.url, self._post_failed, self._post_refused)
+        self._pipeline = Pipeline(
+            caller, headers, self.url, self._post_failed, self._post_refused, counts
+        )
+        self._prober = Prober(caller, peer_id, self.url, counts, timeouts)
         dialled = {**headers, b"X-Raft-To": format_id(peer_id).encode()}
         readers: dict[str, Callable[[], StreamReader]] = {
             MESSAGE: MessageReader,
@@ -83,6 +90,7 @@ class Peer:
                 self.next_url,
                 self._told_removed,
                 timeouts.read,
+                counts,
             )
             for kind, make_reader in readers.items()
         ]
@@ -92,6 +100,7 @@ class Peer:
     def start(self) -> None:
         for each in self._diallers:
             each.start()
+        self._prober.start()
 
     def stop(self) -> None:
         for dialler in self._diallers:
@@ -99,6 +108,8 @@ class Peer:
         for stream in self._out.values():
             stream.close()
         self._pipeline.stop()
+        self._prober.stop()
+        self.counts.active = False
 
     def url(self) -> str:
         return self.urls[self._turn % len(self.urls)]
@@ -137,7 +148,12 @@ class Peer:
             older.close()
         writer = AppendWriter() if kind == APPEND else MessageWriter()
         stream = OutStream(
-            sink, writer, self._clock, self._timeouts, lambda: self._owner.unreachable(self.id)
+            sink,
+            writer,
+            self._clock,
+            self._timeouts,
+            lambda: self._owner.unreachable(self.id),
+            self.counts,
         )
         self._out[kind] = stream
         return stream
@@ -155,9 +171,12 @@ class Peer:
         self._streams_up += 1 if is_up else -1
         if self._streams_up and self.active_since is None:
             self.active_since = self._clock.seconds()
+            self.counts.active = True
             log.info("peer became active", peer_id=format_id(self.id))
         elif not self._streams_up and self.active_since is not None:
             self.active_since = None
+            self.counts.active = False
+            self.counts.disconnects += 1
             log.warn("peer became inactive", peer_id=format_id(self.id))
             self._owner.unreachable(self.id)
 

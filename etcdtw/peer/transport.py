@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from etcdtw.counting import PeerCounts
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
@@ -37,6 +38,7 @@ class PeerTransport:
         self._timeouts = timeouts or Timeouts()
         self.peers: dict[int, Peer] = {}
         self.removed: set[int] = set()
+        self.counts: dict[int, PeerCounts] = {}
         self.on_removed: list[Callable[[str], None]] = []
         self.on_snapshot: Callable[[Message], None] = self._no_snapshots
         self._remotes: dict[int, Pipeline] = {}
@@ -70,7 +72,8 @@ class PeerTransport:
         remote = self._remotes.pop(member_id, None)
         if remote is not None:
             remote.stop()
-        peer = Peer(member_id, peer_urls, self.identity, self.caller, self, self._timeouts)
+        counts = self.counts.setdefault(member_id, PeerCounts())
+        peer = Peer(member_id, peer_urls, self.identity, self.caller, self, self._timeouts, counts)
         self.peers[member_id] = peer
         log.info("added remote peer", remote_peer_id=format_id(member_id), urls=list(peer_urls))
         if self._receiver is not None:
@@ -113,10 +116,14 @@ class PeerTransport:
             lambda: urls[0],
             lambda reason: None,
             lambda answer: None,
+            self.counts.setdefault(member_id, PeerCounts()),
         )
 
-    def receive(self, message: Message) -> None:
-        """A message that was posted."""
+    def receive(self, message: Message, size: int) -> None:
+        """A message that was posted, in so many bytes."""
+        counts = self.counts.get(message.from_)
+        if counts is not None:
+            counts.received_bytes += size
         self.received([message])
 
     # --- for peers -------------------------------------------------------------------------------

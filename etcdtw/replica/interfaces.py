@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
 
+from etcdtw.counting import PeerCounts
 from etcdtw.raft.messages import Message
 
 
@@ -22,6 +23,8 @@ class PeerReceiver(Protocol):
 
 class IPeerTransport(Interface):
     """Carries Raft messages to peers and back; may lose, delay and reorder them."""
+
+    counts = Attribute("dict[int, PeerCounts]: of each other member that there was, by id")
 
     def attach(receiver: PeerReceiver) -> None:
         """Deliver to ``receiver``: its ``receive`` for each message that arrives, its
@@ -54,6 +57,8 @@ class IPeerTransport(Interface):
 @implementer(IPeerTransport)
 class NoPeers:
     """The transport of a member that is alone."""
+
+    counts: Mapping[int, PeerCounts] = {}
 
     def attach(self, receiver: PeerReceiver) -> None:
         pass

@@ -9,7 +9,7 @@ from random import Random
 
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
-from etcdtw.api.peer.raft import STREAM_PREFIX, RaftPage, StreamTree
+from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
@@ -74,6 +74,7 @@ class PeerNetwork:
         site = Site(
             {
                 b"/raft": RaftPage(transport),
+                b"/raft/probing": Probing(clock.seconds),
                 SNAPSHOT_PATH.encode(): SnapshotPage(transport, exchange),
             },
             {STREAM_PREFIX: StreamTree(transport)},

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from zope.interface import implementer
 
+from etcdtw.counting import PeerCounts
 from etcdtw.raft.messages import Message, MessageType
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.testing.cluster_snapshots import MemoryBody
@@ -159,6 +160,7 @@ class SimTransport:
         self._clock = clock
         self._peers: set[int] = set()
         self.member_id = member_id
+        self.counts: dict[int, PeerCounts] = {}
         self.receiver: Receiver | None = None
         self.exchange: SnapshotReceiver | None = None
         self._send_snapshot: Callable[[Message], None] | None = None

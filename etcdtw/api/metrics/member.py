@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from etcdtw.api.metrics.families import Family, Labelled
+from etcdtw.api.metrics.families import Family, Labelled, Value
 from etcdtw.api.metrics.sources import HealthChecks, NamedChecks, Port, Sources
 from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
+from etcdtw.counting import PeerCounts
 from etcdtw.errors import Code
 from etcdtw.ids import format_id
 from etcdtw.rpc.router import Method
@@ -49,6 +50,7 @@ def families(
         *_leases(of),
         *_v2store(of),
         *_rpc(of),
+        *_peers(of),
         *_ours(of, port, checks),
     ]
 
@@ -223,6 +225,35 @@ def _rpc(of: Sources) -> list[Family]:
         Family("etcd_network_client_grpc_sent_bytes_total", "counter",
                "Bytes of messages to clients.",
                lambda: sum(each.sent_bytes for each in router.methods())),
+    ]
+
+
+def _peers(of: Sources) -> list[Family]:
+    own, peers = format_id(of.member_id), of.peers
+
+    def by_id(label: str, read: Callable[[PeerCounts], Value]) -> Callable[[], Labelled]:
+        return lambda: [({label: format_id(each)}, read(n)) for each, n in peers.items()]
+
+    def by_pair(read: Callable[[PeerCounts], Value]) -> Callable[[], Labelled]:
+        return lambda: [
+            ({"Local": own, "Remote": format_id(each)}, read(n)) for each, n in peers.items()
+        ]
+
+    return [
+        Family("etcd_network_active_peers", "gauge", "Whether a peer is connected.",
+               by_pair(lambda peer: int(peer.active))),
+        Family("etcd_network_disconnected_peers_total", "counter",
+               "How often a peer was lost.", by_pair(lambda peer: peer.disconnects)),
+        Family("etcd_network_peer_sent_bytes_total", "counter", "Bytes to a peer.",
+               by_id("To", lambda peer: peer.sent_bytes)),
+        Family("etcd_network_peer_received_bytes_total", "counter", "Bytes from a peer.",
+               by_id("From", lambda peer: peer.received_bytes)),
+        Family("etcd_network_peer_sent_failures_total", "counter",
+               "Messages that did not get to a peer.",
+               by_id("To", lambda peer: peer.send_failures)),
+        Family("etcd_network_peer_round_trip_time_seconds", "histogram",
+               "How long a peer takes to answer a probe.",
+               by_id("To", lambda peer: peer.round_trip_seconds)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.api.v3.watch import WatchService
 from etcdtw.apply.times import ApplyTimes
 from etcdtw.auth import AuthStore
-from etcdtw.counting import Histogram
+from etcdtw.counting import Histogram, PeerCounts
 from etcdtw.lease.lessor import Lessor
 from etcdtw.membership import Members
 from etcdtw.mvcc.interfaces import IDurableBackend
@@ -74,3 +75,4 @@ class Sources:
     router: Router
     snap_files: SavedSnapshots
     exports: Exported
+    peers: Mapping[int, PeerCounts]

@@ -119,14 +119,14 @@ class RaftPage:
         sender = sender_of(request.getHeader)
         if sender is not None:
             transport.add_remote(sender, urls_of(request.getHeader))
-        content = request.content
+        body = b"" if request.content is None else request.content.read()
         try:
-            message = decode_message(b"" if content is None else content.read())
+            message = decode_message(body)
         except ValueError:
             return plain_error(request, 400, "error unmarshalling raft message")
         if message.from_ in transport.removed or message.to != transport.identity.member_id:
             return plain_error(request, 500, "error processing raft message")
-        transport.receive(message)
+        transport.receive(message, len(body))
         request.setResponseCode(204)
         return b""
 
