@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -143,6 +144,7 @@ class Member(Service):
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
         if install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
             log.info("the keyspace is now that of the received snapshot")
+            opened = replace(opened, received_index=snap_files.received_index())
         adopted = adopt(
             self._fs,
             self._data_dir,

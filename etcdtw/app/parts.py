@@ -40,14 +40,15 @@ class Dice(Protocol):
 
 @dataclass(frozen=True)
 class OpenedLog:
-    """A WAL ready for appending, its in-memory tail, whose log it is, and the snapshot that the
-    tail follows (its index 0: none)."""
+    """A WAL ready for appending, its in-memory tail, whose log it is, the snapshot that the tail
+    follows (its index 0: none), and how far the keyspace was that came from another member."""
 
     wal: Wal
     tail: MemoryLog
     member_id: int
     cluster_id: int
     snapshot: Snapshot = EMPTY_SNAPSHOT
+    received_index: int = 0
 
 
 def found_log(
@@ -78,19 +79,20 @@ def reopen_log(
         raise CorruptError(f"wal: {directory} has no metadata record")
     member, cluster = decode_metadata(contents.metadata)
     tail = _tail(contents.hard_state, contents.entries, snapshot)
-    return OpenedLog(wal, tail, member, cluster, snapshot)
+    return OpenedLog(wal, tail, member, cluster, snapshot, snapshots.received_index())
 
 
 def check_keyspace(index: int, opened: OpenedLog) -> None:
     """Refuse a keyspace as of entry ``index`` that does not belong to the log: one that lacks what
-    the snapshot stands on, or has what the log does not. StorageError."""
+    the snapshot stands on, or has what the log does not, unless it came so from another member,
+    whose log has it. StorageError."""
     if index < opened.snapshot.index:
         raise StorageError(
             "failed to recover v3 backend from snapshot: snap: snapshot file doesn't exist: the "
             f"snapshot is at index {opened.snapshot.index}, the keyspace at {index}"
         )
     last = opened.tail.last_index()
-    if index > last:
+    if index > max(last, opened.received_index):
         raise StorageError(
             f"the keyspace is at index {index}, the log ends at {last}: the log has lost entries, "
             "or belongs to another keyspace"

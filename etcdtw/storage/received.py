@@ -2,8 +2,9 @@
 keyspace.
 
 The steps, each durable before the next: the database lies beside its place and is renamed to
-``<index>.snap.db``; the snapshot's ``.snap`` and its record in the log say that it counts; the
-keyspace is made from it and takes the place of the old one; the database goes. A start between any
+``<index>.snap.db``; the snapshot's ``.snap`` and its record in the log say that it counts; how far
+the database got, which may be further than the snapshot, is noted; the keyspace is made from it and
+takes the place of the old one; the database goes. A start between any
 two goes on from there.
 """
 
@@ -26,6 +27,7 @@ from etcdtw.storage.backend.lmdb_environment import (
 )
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.snap import SnapStore
 
 CONVERTED_SUFFIX = ".received"
 UPLOAD_PREFIX = "tmp.received."
@@ -113,6 +115,7 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
     if wanted and not (fs.exists(settings.path) and _position(settings) >= index):
         if not fs.exists(converted) or _position(settings, CONVERTED_SUFFIX) < index:
             convert_here(fs, database, converted, settings.sync)
+        SnapStore(fs, snap_dir).note_received(_position(settings, CONVERTED_SUFFIX))
         if fs.exists(settings.path + LOCK_SUFFIX):
             fs.remove(settings.path + LOCK_SUFFIX)
         fs.rename(converted, settings.path)

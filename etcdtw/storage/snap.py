@@ -20,6 +20,9 @@ from etcdtw.varint import varint
 _MODE = 0o666
 """etcd's, less the umask; everything else in a data directory is 0600."""
 
+RECEIVED_NAME = "received"
+"""The file that has ``received_index``."""
+
 _SNAP_DB = re.compile(r"([0-9a-f]{16})\.snap\.db")
 
 
@@ -97,6 +100,31 @@ class SnapStore:
             if wanted is None or (snapshot.term, snapshot.index) in wanted:
                 return snapshot
         return None
+
+    def received_index(self) -> int:
+        """How far the last received database had got when it was installed; 0 without one."""
+        path = posixpath.join(self._directory, RECEIVED_NAME)
+        if not self._fs.exists(path):
+            return 0
+        file = self._fs.open_readonly(path)
+        try:
+            return int(file.pread(file.size(), 0) or b"0")
+        finally:
+            file.close()
+
+    def note_received(self, index: int) -> None:
+        """Remember that the keyspace begins as far as this, durably."""
+        path = posixpath.join(self._directory, RECEIVED_NAME)
+        building = posixpath.join(self._directory, "tmp." + RECEIVED_NAME)
+        file = self._fs.open(building, create=True)
+        try:
+            file.truncate(0)
+            file.pwrite(b"%d" % index, 0)
+            file.sync_data()
+        finally:
+            file.close()
+        self._fs.rename(building, path)
+        self._fs.sync_dir(self._directory)
 
     def remove_databases_before(self, index: int) -> list[str]:
         """Remove received backends that wait for a snapshot older than ``index``."""

@@ -131,6 +131,7 @@ class SimExchange:
             done("busy" if self._installing else "")
             return
         self._installing = True
+        database = bytes(store.content)  # who sends it may be gone before it is written
 
         def prepared(_: object) -> None:
             try:
@@ -142,7 +143,7 @@ class SimExchange:
             self._begin_again()
 
         self._worker.run(
-            lambda: self._write(database_path(snapshot.index), bytes(store.content)),
+            lambda: self._write(database_path(snapshot.index), database),
             prepared,
             replica.fail,
         )

@@ -31,7 +31,7 @@ class Cluster:
     def wait_healthy(self, members: Sequence[Member] | None = None) -> None:
         """Until every one of these says that it is."""
         for each in members or self.members:
-            until(each.healthy, f"{each.endpoint} is not healthy:\n{each.output()}")
+            until(each.healthy, lambda each=each: f"{each.endpoint} healthy:\n{each.output()}")  # type: ignore[misc]
 
     def client(self, number: int) -> closing[ForeignClient]:
         return closing(ForeignClient(self.members[number].endpoint))
@@ -88,10 +88,13 @@ class Cluster:
             each.close()
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = SETTLED_SECONDS) -> None:
-    """Wait for something that must come."""
+def until(
+    condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = SETTLED_SECONDS
+) -> None:
+    """Wait for something that must come; ``what`` tells what did not."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:g} s: {told}")
         time.sleep(0.05)

@@ -149,6 +149,18 @@ class SnapStoreTests(SynchronousTestCase):
         disk.crash(Random(0))
         self.assertEqual(saved.load_newest(None), snapshot(2))
 
+    def test_received_index(self) -> None:
+        """How far a received database had got is remembered over a power cut, the last one's."""
+        disk = SimDisk()
+        disk.makedirs("/snap")
+        disk.sync_dir("/")
+        self.assertEqual(SnapStore(disk, "/snap").received_index(), 0)
+        for index in (12146, 977):
+            SnapStore(disk, "/snap").note_received(index)
+            disk.crash(Random(index))
+            self.assertEqual(SnapStore(disk, "/snap").received_index(), index)
+        self.assertEqual(SnapStore(disk, "/snap").names(), [])
+
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.integers(0, 8 * len(encode_snap_file(snapshot(9))) - 1))
     def test_one_flipped_bit(self, position: int) -> None:

@@ -90,6 +90,7 @@ class ContractTests(KeyspaceCase):
         check_keyspace(1, opened)
         with self.assertRaisesRegex(StorageError, "index 2, the log ends at 1"):
             check_keyspace(2, opened)
+        check_keyspace(2, replace(opened, received_index=2))
         later = replace(opened, snapshot=Snapshot(index=1, term=1))
         with self.assertRaisesRegex(StorageError, "snap: snapshot file doesn't exist"):
             check_keyspace(0, later)
