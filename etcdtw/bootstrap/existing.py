@@ -107,6 +107,32 @@ async def fetch_cluster(caller: HttpCaller, urls: Sequence[str]) -> RemoteCluste
     )
 
 
+async def decide_state(plan: ClusterPlan, reactor: ReactorView) -> tuple[str, str]:
+    """``new`` or ``existing``, and why, for a member that was told ``auto``; ``plan`` is what it
+    would found."""
+    await _a_turn(reactor)
+    caller = HttpCaller(reactor, FOUNDED_SECONDS)
+    try:
+        return state_by_answers(plan, await ask_members(plan, caller))
+    finally:
+        caller.stop()
+
+
+def state_by_answers(
+    plan: ClusterPlan, answers: Sequence[tuple[str, RemoteCluster]]
+) -> tuple[str, str]:
+    """The same from what peers say. Whoever has not founded this very cluster is to be joined:
+    that tells one who was added from one who is missing, which the own data directory cannot."""
+    if not answers:
+        return "new", "none of the listed peers answers"
+    for url, cluster in answers:
+        if cluster.cluster_id != plan.cluster_id:
+            return "existing", f"{url} belongs to cluster {format_id(cluster.cluster_id)}"
+        if plan.member_id not in {each.id for each in cluster.members}:
+            return "existing", f"{url} knows this member by another id, or not at all"
+    return "new", f"{answers[0][0]} is of the same new cluster"
+
+
 async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
     """Before a cluster is founded: BootstrapError if the listed peers belong to another one, or
     know this member already.
@@ -114,6 +140,20 @@ async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
     Who founds his cluster a second time, having lost his data, would vote twice in one term, and
     take empty what others count as written.
     """
+    seen = await ask_members(plan, caller)
+    strangers = [each for each in seen if each[1].cluster_id != plan.cluster_id]
+    others = len(plan.members) - 1
+    if strangers and len(strangers) == len(seen) and 2 * len(seen) > others:
+        raise _conflict(plan, *strangers[0])
+    for url, cluster in seen:
+        for known in cluster.members:
+            if known.id == plan.member_id and known.client_urls:
+                raise _bootstrapped(plan, known, url)
+
+
+async def ask_members(plan: ClusterPlan, caller: HttpCaller) -> list[tuple[str, RemoteCluster]]:
+    """What the other members of a plan say about their cluster, as far as they are up: one answer
+    each, and the URL that it came from."""
     others = [each for each in plan.members if each.id != plan.member_id]
     calls = [(each, url) for each in others for url in each.peer_urls]
     answers = await DeferredList(
@@ -130,13 +170,7 @@ async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
             log.debug("a listed peer does not show members", address=url, error=str(error))
             continue
         seen[member.id] = url, cluster
-    strangers = [each for each in seen.values() if each[1].cluster_id != plan.cluster_id]
-    if strangers and len(strangers) == len(seen) and 2 * len(seen) > len(others):
-        raise _conflict(plan, *strangers[0])
-    for url, cluster in seen.values():
-        for known in cluster.members:
-            if known.id == plan.member_id and known.client_urls:
-                raise _bootstrapped(plan, known, url)
+    return list(seen.values())
 
 
 def _conflict(plan: ClusterPlan, url: str, cluster: RemoteCluster) -> BootstrapError:

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from etcdtw.bootstrap.addresses import Addresses, compare_by_address
-from etcdtw.bootstrap.existing import join_plan
+from etcdtw.bootstrap.existing import decide_state, join_plan
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
@@ -24,6 +25,8 @@ from etcdtw.bootstrap.interfaces import (
 )
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.ids import cluster_id, member_id
+
+log = Logger(namespace="etcdtw.bootstrap")
 
 Members = Sequence[tuple[str, tuple[str, ...]]]
 
@@ -45,9 +48,11 @@ class StaticProvider:
             raise differing_urls(settings, difference)
         check_unique(settings)
         check_state(settings)
-        if settings.initial_cluster_state == "existing":
-            return await join_plan(settings, self._reactor)
-        return static_plan(settings)
+        plan, state = static_plan(settings), settings.initial_cluster_state
+        if state == "auto" and len(plan.members) > 1:
+            state, why = await decide_state(plan, self._reactor)
+            log.info("decided the initial cluster state", state=state, because=why)
+        return await join_plan(settings, self._reactor) if state == "existing" else plan
 
     async def _addresses_differ(self, settings: BootstrapSettings) -> str:
         ours, listed = settings.peer_urls, listed_urls(settings)
@@ -95,7 +100,7 @@ def check_listed(settings: BootstrapSettings) -> None:
 
 def check_state(settings: BootstrapSettings) -> None:
     """Joining needs another member to ask."""
-    if settings.initial_cluster_state == "new" or len(settings.initial_cluster) > 1:
+    if settings.initial_cluster_state != "existing" or len(settings.initial_cluster) > 1:
         return
     raise BootstrapError(
         "initial-cluster-state",

@@ -133,8 +133,8 @@ SECTIONS = (
              "Peer URLs under which the other members reach this one."),
         Flag("initial-cluster", INITIAL_CLUSTER, DEFAULT_INITIAL_CLUSTER,
              "All members of a cluster that is founded or joined, with their peer URLs."),
-        Flag("initial-cluster-state", one_of("new", "existing"), "new",
-             "Found a cluster (new) or join one (existing)."),
+        Flag("initial-cluster-state", one_of("new", "existing", "auto"), "new",
+             "Found a cluster (new), join one (existing), or ask the peers which (auto)."),
         Flag("initial-cluster-token", TEXT, "etcd-cluster",
              "Word that goes into the ids of the cluster and its members.\n"
              "Clusters with different words cannot be mixed up."),

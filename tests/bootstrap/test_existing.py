@@ -17,6 +17,7 @@ from etcdtw.bootstrap.existing import (
     check_versions,
     fetch_cluster,
     match_members,
+    state_by_answers,
 )
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember
 from etcdtw.bootstrap.refusal import BootstrapError
@@ -201,3 +202,23 @@ class JoinTests(SynchronousTestCase):
         self.assertIn("infra0=http://a:1", error.hint)
         del answers["http://b:1/members"]
         self.result(self.founding(answers, 0xDE83BFE8225735AB))
+
+    def test_state_by_answers(self) -> None:
+        """``auto``: nobody there, or founders of the same cluster, mean founding it; members of
+        another cluster, or that know this member by another id, mean joining theirs."""
+        plan = ClusterPlan(cluster_id=CLUSTER, member_id=5, members=(), token="t", new=True)
+
+        def state(*clusters: tuple[int, int]) -> str:
+            answers = [
+                (
+                    f"http://m{each}",
+                    RemoteCluster(cluster, (RemoteMember(each, "", (), (), False),)),
+                )
+                for cluster, each in clusters
+            ]
+            return state_by_answers(plan, answers)[0]
+
+        self.assertEqual(state(), "new")
+        self.assertEqual(state((CLUSTER, 5), (CLUSTER, 5)), "new")
+        self.assertEqual(state((7, 5)), "existing")
+        self.assertEqual(state((CLUSTER, 5), (CLUSTER, 6)), "existing")

@@ -22,20 +22,25 @@ class ReconfigurationTests(SynchronousTestCase):
         cluster.start()
         return cluster
 
-    def member(self, cluster: Cluster, command: Sequence[str]) -> Member:
+    def member(self, cluster: Cluster, command: Sequence[str], flags: Sequence[str] = ()) -> Member:
         """A member that is to join; the cluster closes it."""
         member = Member(command)
         cluster.members.append(member)
         number = len(cluster.members) - 1
         listed = ",".join(f"m{n}={each.peer_url}" for n, each in enumerate(cluster.members))
         member.add_flags(
-            f"--name=m{number}", f"--initial-cluster={listed}", "--initial-cluster-state=existing"
+            f"--name=m{number}",
+            f"--initial-cluster={listed}",
+            "--initial-cluster-state=existing",
+            *flags,
         )
         return member
 
-    def join(self, cluster: Cluster, command: Sequence[str], **request: Any) -> int:
+    def join(
+        self, cluster: Cluster, command: Sequence[str], flags: Sequence[str] = (), **request: Any
+    ) -> int:
         """Add a member, start it, and wait until it serves; its id."""
-        member = self.member(cluster, command)
+        member = self.member(cluster, command, flags)
         with cluster.client(0) as client:
             # Others must have been connected for a while.
             added: list[Any] = []
@@ -91,6 +96,45 @@ class ReconfigurationTests(SynchronousTestCase):
             again.launch()
             until(lambda: not again.running, "a removed member does not come back")
             self.assertEqual(again.process.returncode, 0, again.output())
+
+    def test_auto(self) -> None:
+        """With ``--initial-cluster-state auto`` the same flags found a cluster, join it, and start
+        again; whoever lost his data is told so."""
+        cluster = Cluster(*[server_under_test()] * 2, flags=["--initial-cluster-state=auto"])
+        self.addCleanup(cluster.close)
+        cluster.start()
+        self.join(cluster, server_under_test(), flags=["--initial-cluster-state=auto"])
+        joined = cluster.members[2]
+        self.assertIn('"state":"existing"', joined.output(100_000))
+        self.assertEqual(len(set(cluster.hashes())), 1)
+        joined.stop()
+        joined.start()
+        lost = cluster.members[1]
+        lost.kill()
+        lost.wipe()
+        lost.launch()
+        until(lambda: not lost.running, "it has given up")
+        self.assertIn("has already been bootstrapped", lost.output())
+
+    def test_grows_to_five(self) -> None:
+        """RC18: one, three, five members and back, under writes at each size; nothing is lost."""
+        cluster = self.founded(server_under_test())
+        ids = []
+        written = 0
+        with cluster.client(0) as client:
+            for size in range(1, 5):
+                for _ in range(50):
+                    client.call("KV.Put", key=b"%d" % written, value=b"1")
+                    written += 1
+                ids.append(self.join(cluster, server_under_test()))
+                self.assertEqual(len(client.call("Cluster.MemberList").members), size + 1)
+            self.assertEqual(len(set(cluster.hashes())), 1)
+            for identity in reversed(ids):
+                client.call("KV.Put", key=b"%d" % written, value=b"1")
+                written += 1
+                self.removed(client, identity)
+            found = client.call("KV.Range", key=b"\0", range_end=b"\0", count_only=True)
+            self.assertEqual(found.count, written)
 
     def test_real_member_joins_ours(self) -> None:
         """Real etcd joins a cluster that one of ours founded, and has its hash."""
