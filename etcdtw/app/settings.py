@@ -156,6 +156,7 @@ class MemberSettings:
     strict_environment: bool
     log_package_levels: str
     adopt: bool
+    bootstrap_provider: str
     max_cluster_version: str
 
     @property
@@ -179,4 +180,6 @@ class MemberSettings:
             discovery=self.discovery,
             discovery_srv=self.discovery_srv,
             discovery_srv_name=self.discovery_srv_name,
+            provider=self.bootstrap_provider.partition(":")[0],
+            provider_argument=self.bootstrap_provider.partition(":")[2],
         )

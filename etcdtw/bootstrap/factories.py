@@ -71,7 +71,10 @@ def choose_factory(
 
     None or several is a :class:`BootstrapError` that lists the candidates.
     """
-    claimants = [each for each in factories if each.claims(settings)]
+    if settings.provider:
+        claimants = [each for each in factories if each.name == settings.provider]
+    else:
+        claimants = [each for each in factories if each.claims(settings)]
     if len(claimants) == 1:
         return claimants[0]
     candidates = ", ".join(
@@ -79,6 +82,8 @@ def choose_factory(
         for each in claimants or factories
     )
     how_many = "more than one way" if claimants else "no way"
+    if settings.provider:
+        how_many += f" called {settings.provider!r}"
     raise BootstrapError(
         "initial-cluster",
         f"{how_many} to find the cluster fits the configuration: {candidates or 'none is known'}",

@@ -27,6 +27,8 @@ class BootstrapSettings:
     discovery: str = ""
     discovery_srv: str = ""
     discovery_srv_name: str = ""
+    provider: str = ""
+    provider_argument: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class IBootstrapFactory(Interface):
     flags = Attribute("tuple[str, ...]: names of the flags that it reads")
 
     def claims(settings: BootstrapSettings) -> bool:
-        """Whether these settings ask for this provider. Exactly one factory must say yes."""
+        """Whether these settings ask for this provider. Exactly one factory must say yes; where
+        ``settings.provider`` has a name, only that of this name is asked for."""
 
     def provider(reactor: ReactorView) -> IBootstrapProvider:
         """A provider that works on this reactor."""

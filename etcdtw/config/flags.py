@@ -307,6 +307,8 @@ SECTIONS = (
              "Least levels of single rooms, as etcd 3.4 had them: 'replica=DEBUG,app=WARN'."),
         Flag("adopt", SWITCH, "false",
              "Take over etcd's database in the data directory though a keyspace is there already."),
+        Flag("bootstrap-provider", TEXT, "",
+             "Find the cluster by an installed provider of that name: 'name' or 'name:argument'."),
         Flag("max-cluster-version", one_of("", "3.4", "3.5"), "",
              "Highest cluster version to set; with 3.4, etcd 3.4 can have the data back."),
     )),

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.storage.backend.lmdb_environment import open_environment
 from tests.process.cluster import Cluster, until
-from tests.process.member import Member, server_under_test
+from tests.process.member import (
+    Member,
+    etcdctl,
+    real_etcd,
+    server_under_test,
+    wheel_binary,
+)
 
 
 class DisasterTests(SynchronousTestCase):
@@ -73,6 +84,47 @@ class DisasterTests(SynchronousTestCase):
         with cluster.client(0) as client:
             self.assertEqual(client.call("KV.Range", key=b"k").count, 1)
             self.assertEqual(len(client.call("Cluster.MemberList").members), 1)
+
+    def test_restored(self) -> None:
+        """RE1: a snapshot of a lost cluster is restored into a new one of three, two of ours and a
+        real one, each from its own restore command: the same keys, another cluster."""
+        lost = self.founded(1)
+        with lost.client(0) as client:
+            for number in range(50):
+                client.call("KV.Put", key=b"%d" % number, value=b"1")
+            before = client.call("Cluster.MemberList").header.cluster_id
+        directory = Path(tempfile.mkdtemp(prefix="restore-"))
+        self.addCleanup(shutil.rmtree, directory)
+        saved = str(directory / "saved.db")
+        at = f"--endpoints={lost.members[0].endpoint}"
+        subprocess.run([etcdctl(), at, "snapshot", "save", saved], check=True, capture_output=True)
+        lost.close()
+        kinds = (server_under_test(), server_under_test(), real_etcd())
+        cluster = Cluster(*kinds, flags=["--initial-cluster-token=restored"])
+        self.addCleanup(cluster.close)
+        listed = ",".join(f"m{n}={each.peer_url}" for n, each in enumerate(cluster.members))
+        utl = wheel_binary("etcdutl")
+        assert utl is not None, "it comes with etcd"
+        for n, each in enumerate(cluster.members):
+            tool = [utl] if n == 2 else [*server_under_test(), "ctl"]
+            subprocess.run(
+                [
+                    *(*tool, "snapshot", "restore", saved, f"--name=m{n}"),
+                    *(f"--data-dir={each.data_dir}", f"--initial-cluster={listed}"),
+                    "--initial-cluster-token=restored",
+                    f"--initial-advertise-peer-urls={each.peer_url}",
+                ],
+                check=True,
+                capture_output=True,
+            )
+        cluster.start()
+        with cluster.client(0) as client:
+            found = client.call("KV.Range", key=b"\0", range_end=b"\0", count_only=True)
+            self.assertEqual((found.count, found.header.revision), (50, 51))
+            self.assertNotEqual(found.header.cluster_id, before)
+            client.call("KV.Put", key=b"after", value=b"1")
+        hashes = cluster.hashes()
+        self.assertEqual((len(hashes), len(set(hashes))), (3, 1))
 
     def test_without_majority(self) -> None:
         """Without the flag a member whose cluster is gone does not serve, and says so."""
