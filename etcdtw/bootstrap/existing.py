@@ -68,6 +68,8 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
         cluster = await fetch_cluster(caller, sorted(others))
         ids = await match_members(settings, cluster, reactor)
         await check_versions(caller, settings, cluster)
+        for warning in await what_we_lack(caller, cluster):
+            log.warn("{warning}", warning=warning)
     finally:
         caller.stop()
     return ClusterPlan(
@@ -267,6 +269,41 @@ def _mismatch(cluster: RemoteCluster, why: str, settings: BootstrapSettings) -> 
             f"{settings.name} --peer-urls=…'), and --initial-cluster lists all"
         ),
     )
+
+
+async def what_we_lack(caller: HttpCaller, cluster: RemoteCluster) -> list[str]:
+    """What the cluster uses, as far as its members tell their clients, that a member of this build
+    replicates but does not serve."""
+    auth = await _first_json(caller, cluster, b"POST", "/v3/auth/status", b"{}")
+    keys = await _first_json(caller, cluster, b"GET", "/v2/keys/", b"")
+    warnings = []
+    if auth.get("enabled") is True:
+        warnings.append(
+            "the cluster has auth enabled, which this build cannot check yet: this member will "
+            "keep what the others write, and refuse clients"
+        )
+    if (keys.get("node") or {}).get("nodes"):
+        warnings.append(
+            "the cluster holds v2 keys: this member will keep them, but this build does not serve "
+            "the v2 API"
+        )
+    return warnings
+
+
+async def _first_json(
+    caller: HttpCaller, cluster: RemoteCluster, method: bytes, path: str, body: bytes
+) -> dict[str, Any]:
+    """What the first member says that says anything; nothing if none does."""
+    for member in cluster.members:
+        for url in member.client_urls:
+            try:
+                found = await caller.call(method, url + path, {}, body, FOUNDED_SECONDS)
+                answer = json.loads(found.body)
+            except Exception as error:  # a hint that cannot be had keeps nobody from joining
+                log.debug("no answer from {url}: {error}", url=url + path, error=str(error))
+                continue
+            return answer if isinstance(answer, dict) else {}
+    return {}
 
 
 async def check_versions(

@@ -18,6 +18,7 @@ from etcdtw.bootstrap.existing import (
     fetch_cluster,
     match_members,
     state_by_answers,
+    what_we_lack,
 )
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember
 from etcdtw.bootstrap.refusal import BootstrapError
@@ -222,3 +223,23 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(state((CLUSTER, 5), (CLUSTER, 5)), "new")
         self.assertEqual(state((7, 5)), "existing")
         self.assertEqual(state((CLUSTER, 5), (CLUSTER, 6)), "existing")
+
+    def test_what_we_lack(self) -> None:
+        """Auth that is on and keys of v2 are told before a join; silence, refusals and answers of
+        other kinds are nothing to tell."""
+        members = (
+            RemoteMember(3, "a", ("http://a:1",), ("http://a:2",), False),
+            RemoteMember(4, "b", ("http://b:1",), ("http://b:2",), False),
+        )
+        for auth, keys, count in (
+            ({"enabled": True}, {"node": {"nodes": [{"key": "/x"}]}}, 2),
+            ({}, {"node": {"dir": True}}, 0),
+            ({"error": "x"}, {"errorCode": 100}, 0),
+            (["enabled"], "404 page not found", 0),
+            (None, None, 0),
+        ):
+            answers = {"http://b:2/v3/auth/status": auth, "http://b:2/v2/keys/": keys}
+            caller = FakeCaller({url: each for url, each in answers.items() if each is not None})
+            cluster = RemoteCluster(CLUSTER, members)
+            found = self.result(what_we_lack(caller, cluster))  # type: ignore[arg-type]
+            self.assertEqual(len(found), count, found)

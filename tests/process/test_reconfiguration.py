@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import grpc
@@ -16,8 +18,8 @@ from tests.process.member import Member, real_etcd, server_under_test
 class ReconfigurationTests(SynchronousTestCase):
     timeout = 180
 
-    def founded(self, *commands: Sequence[str]) -> Cluster:
-        cluster = Cluster(*commands)
+    def founded(self, *commands: Sequence[str], flags: Sequence[str] = ()) -> Cluster:
+        cluster = Cluster(*commands, flags=flags)
         self.addCleanup(cluster.close)
         cluster.start()
         return cluster
@@ -145,12 +147,17 @@ class ReconfigurationTests(SynchronousTestCase):
         self.assertEqual(len(set(cluster.hashes())), 1)
 
     def test_ours_joins_real_members(self) -> None:
-        """Ours joins a cluster that real etcd founded, and has its hash."""
-        cluster = self.founded(real_etcd())
+        """Ours joins a cluster that real etcd founded, says what it will not serve of it, and has
+        its hash."""
+        cluster = self.founded(real_etcd(), flags=["--enable-v2=true"])
         with cluster.client(0) as client:
             client.call("KV.Put", key=b"k", value=b"1")
+        with closing(HTTPConnection(cluster.members[0].endpoint)) as v2:
+            v2.request("PUT", "/v2/keys/old?value=1")
+            self.assertEqual(v2.getresponse().status, 201)
         self.join(cluster, server_under_test())
         self.assertEqual(len(set(cluster.hashes())), 1)
+        self.assertIn("the cluster holds v2 keys", cluster.members[1].output(100_000))
 
     def test_learner(self) -> None:
         """A learner serves serializable reads only; promoted through any member it votes."""
