@@ -84,7 +84,7 @@ class IdTests(PlanTestCase):
             )
 
     def test_guide(self) -> None:
-        """The clustering guide's three members have these ids, with its token and the default."""
+        """ST10, ST11, ST29: the guide's three members have these ids, with its token and the default."""
         for token, cluster, members in (
             (
                 "etcd-cluster-1",
@@ -113,7 +113,7 @@ class IdTests(PlanTestCase):
         self.assertEqual(plan.token, "etcd-cluster")
 
     def test_several_urls(self) -> None:
-        """A repeated name is one member with several peer URLs."""
+        """ST9: a repeated name is one member with several peer URLs."""
         plan = self.plan(settings_of("m", "m=http://b:2,m=http://a:1"))
         self.assertEqual(
             [member.peer_urls for member in plan.members], [("http://a:1", "http://b:2")]
@@ -122,7 +122,7 @@ class IdTests(PlanTestCase):
 
 class CheckTests(PlanTestCase):
     def test_not_listed(self) -> None:
-        """A name that is not listed is refused in the guide's words and in etcd's."""
+        """ER1: a name that is not listed is refused in the guide's words and in etcd's."""
         error = self.refusal(settings_of("infra1", "infra0=http://10.0.1.10:2380", "http://a:1"))
         self.assertEqual(
             error.reason, 'couldn\'t find local name "infra1" in the initial cluster configuration'
@@ -136,7 +136,7 @@ class CheckTests(PlanTestCase):
         self.assertIn("--name infra1", error.hint)
 
     def test_other_url(self) -> None:
-        """An advertised URL that differs from the listed one is refused."""
+        """ST7, ER2: an advertised URL that differs from the listed one is refused."""
         error = self.refusal(
             settings_of("m0", "m0=http://127.0.0.1:26099", "http://127.0.0.1:26001")
         )
@@ -155,7 +155,7 @@ class CheckTests(PlanTestCase):
         self.assertEqual(self.reactor.asked, [])
 
     def test_missing_either_way(self) -> None:
-        """With several URLs the refusal names the one that is missing, from either side."""
+        """ER3: with several URLs the refusal names the one that is missing, from either side."""
         error = self.refusal(settings_of("m", "m=http://a:1,m=http://a:2", "http://a:1"))
         self.assertIn("--initial-cluster has m=http://a:2 but missing from", error.reason)
         self.assertIn('(len(["http://a:1"]) != len(["http://a:1" "http://a:2"]))', error.reason)
@@ -194,7 +194,7 @@ class AddressTests(PlanTestCase):
         self.assertEqual(self.reactor.asked, [])
 
     def test_name_and_address(self) -> None:
-        """A name and its address, or two names of one address, are the same URL."""
+        """ST8: a name and its address, or two names of one address, are the same URL."""
         self.plan(settings_of("m", "m=http://a.test:1", "http://10.0.0.1:1"))
         self.plan(settings_of("m", "m=http://a.test:1", "http://b.test:1"))
         self.plan(settings_of("m", "m=http://c.test:1", "http://[::1]:1"))

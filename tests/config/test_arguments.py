@@ -19,7 +19,7 @@ class FormTests(SynchronousTestCase):
             self.assertEqual(parse_arguments(words).values["name"].value, "x")
 
     def test_every_flag_with_one_dash(self) -> None:
-        """Every flag may be written with a single dash and an equals sign."""
+        """ST4: every flag may be written with a single dash and an equals sign."""
         for name, flag in FLAGS.items():
             found = parse_arguments([f"-{name}={flag.default}"])
             self.assertEqual(reasons(found), [], name)

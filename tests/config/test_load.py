@@ -62,7 +62,7 @@ class PrecedenceTests(SynchronousTestCase):
 
 class SettingsTests(SynchronousTestCase):
     def test_defaults(self) -> None:
-        """A start without arguments gives etcd's defaults."""
+        """ST15, ST16, ST18: a start without arguments gives etcd's defaults."""
         found = loaded().settings
         self.assertEqual(found.data_dir, "/here/default.etcd")
         self.assertEqual(found.wal_path, "/here/default.etcd/member/wal")

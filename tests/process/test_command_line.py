@@ -221,7 +221,7 @@ class TwistdTests(ProcessTestCase):
     command = [sys.executable, STAND_IN, "twistd"]
 
     def test_listed(self) -> None:
-        """``twistd --help`` lists the command with one line."""
+        """OV7: ``twistd --help`` lists the command with one line."""
         output = self.run_it(TWISTD, "--help").stdout
         self.assertRegex(output, r"(?m)^ +etcd +\S.*$")
 

@@ -237,7 +237,7 @@ class SourceTests(EntryPointTestCase):
         self.assertEqual(Path(self.directory, "e.json").read_text(encoding="utf-8"), "")
 
     def test_environment_and_file(self) -> None:
-        """The same settings work as variables and as a YAML file."""
+        """ST5: the same settings work as variables and as a YAML file."""
         names = [flag[2:].partition("=") for flag in self.flags]
         variables = {f"ETCD_{name.replace('-', '_').upper()}": value for name, _, value in names}
         process = self.start(ETCDTW, ETCD_MAX_TXN_OPS="3", **variables)

@@ -79,8 +79,8 @@ class ReconfigurationTests(SynchronousTestCase):
         return list(found[0].members)
 
     def test_grows_and_shrinks(self) -> None:
-        """One member becomes three, each with all that was written, and one again; a removed
-        member ends by itself, exit code 0, and cannot come back."""
+        """RC4, RC5, RC11: one member becomes three, each with all that was written, and one again;
+        a removed member ends by itself, exit code 0, and cannot come back."""
         cluster = self.founded(server_under_test())
         with cluster.client(0) as client:
             for number in range(100):
@@ -100,8 +100,8 @@ class ReconfigurationTests(SynchronousTestCase):
             self.assertEqual(again.process.returncode, 0, again.output())
 
     def test_auto(self) -> None:
-        """With ``--initial-cluster-state auto`` the same flags found a cluster, join it, and start
-        again; whoever lost his data is told so."""
+        """ST25: with ``--initial-cluster-state auto`` the same flags found a cluster, join it, and
+        start again; whoever lost his data is told so."""
         cluster = Cluster(*[server_under_test()] * 2, flags=["--initial-cluster-state=auto"])
         self.addCleanup(cluster.close)
         cluster.start()
@@ -160,7 +160,8 @@ class ReconfigurationTests(SynchronousTestCase):
         self.assertIn("the cluster holds v2 keys", cluster.members[1].output(100_000))
 
     def test_learner(self) -> None:
-        """A learner serves serializable reads only; promoted through any member it votes."""
+        """LR1, RC20: a learner serves serializable reads only; promoted through any member it
+        votes."""
         cluster = self.founded(*[server_under_test()] * 2)
         identity = self.join(cluster, server_under_test(), isLearner=True)
         with cluster.client(0) as client:
@@ -178,7 +179,7 @@ class ReconfigurationTests(SynchronousTestCase):
             self.assertFalse(listed[identity])
 
     def test_refusals(self) -> None:
-        """What may not be done is refused in etcd's words."""
+        """RC14: what may not be done is refused in etcd's words."""
         cluster = self.founded(server_under_test())
         with cluster.client(0) as client:
             own = client.call("Cluster.MemberList").members[0]
@@ -208,7 +209,8 @@ class ReconfigurationTests(SynchronousTestCase):
                 self.assertEqual(caught.exception.details(), text, rpc)
 
     def test_not_added_first(self) -> None:
-        """A member that nobody added is refused with etcd's sentence; nothing is left behind."""
+        """RC8, RC9, ER5: a member that nobody added is refused with etcd's sentence; nothing is
+        left behind."""
         cluster = self.founded(server_under_test())
         member = self.member(cluster, server_under_test())
         member.launch()
