@@ -100,11 +100,16 @@ class DurableLog:
         """Make everything appended durable; one of the two is called afterwards."""
         self._worker.run(self.sync, lambda _: done(), failed)
 
-    def flush(self) -> None:
-        """Write a held-back commit index; called now and then and before the end."""
-        if self._held is not None:
-            self._saved_state, self._held = self._held, None
-            self.wal.append(self._saved_state, [])
+    def flush(self, commit: int = 0) -> None:
+        """Write a held-back commit index, at least ``commit``; called now and then and before the
+        end."""
+        state = self._saved_state if self._held is None else self._held
+        if commit > state.commit:
+            state = state._replace(commit=commit)
+        self._held = None
+        if state != self._saved_state:
+            self._saved_state = state
+            self.wal.append(state, [])
 
     def compact(self, applied: int) -> None:
         """Forget entries in memory that are far behind the applied index."""

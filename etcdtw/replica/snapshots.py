@@ -106,8 +106,9 @@ class Snapshots:
         durable = self._replica.durable
         record = WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state)
         try:
-            # A snapshot counts only up to the commit index that the log knows.
-            durable.flush()
+            # A snapshot counts only up to the commit index that the log knows, and what was applied
+            # is committed even where Raft has not handed that out yet.
+            durable.flush(snapshot.index)
             durable.wal.save_snapshot(record)
         except (OSError, StorageError) as error:
             self._replica.fail(error)

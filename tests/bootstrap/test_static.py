@@ -84,7 +84,7 @@ class IdTests(PlanTestCase):
             )
 
     def test_guide(self) -> None:
-        """ST10, ST11, ST29: the guide's three members have these ids, with its token and the default."""
+        """ST10, ST11, ST29: the guide's members have these ids, with its token and the default."""
         for token, cluster, members in (
             (
                 "etcd-cluster-1",

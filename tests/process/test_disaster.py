@@ -183,9 +183,19 @@ class CorruptionTests(SynchronousTestCase):
         are refused with etcd's words."""
         cluster = self.corrupted("--experimental-corrupt-check-time=1s")
         wrong = cluster.members[2]
-        wrong.start()
+        wrong.launch()  # it may never be healthy: the alarm may be there before that
         with cluster.client(2) as client:
-            identity = client.call("Maintenance.Status").header.member_id
+            found: list[int] = []
+
+            def is_up() -> bool:
+                try:
+                    found.append(client.call("Maintenance.Status").header.member_id)
+                except grpc.RpcError:
+                    pass
+                return bool(found)
+
+            until(is_up, "it serves")
+            identity = found[0]
         with cluster.client(0) as client:
             until(lambda: bool(client.call("Maintenance.Alarm").alarms), "an alarm is raised")
             (alarm,) = client.call("Maintenance.Alarm").alarms

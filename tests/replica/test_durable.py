@@ -64,6 +64,15 @@ class DurableLogTests(SynchronousTestCase):
         self.assertFalse(self.append(HardState(1, 2, 1)))
         self.assertTrue(self.append(HardState(1, 2, 2), 2))
 
+    def test_commit_of_a_snapshot(self) -> None:
+        """What is applied is committed: a snapshot's index is written as such even while Raft still
+        waits for a disk before it hands the newer commit index out. Term and vote stay."""
+        self.append(HardState(3, 1, 4), 1, 2, 3, 4)
+        self.log.flush(9)
+        self.assertEqual(self.stored_state(), HardState(3, 1, 9))
+        self.log.flush(7)
+        self.assertEqual(self.stored_state(), HardState(3, 1, 9))
+
     def test_held_commit_index(self) -> None:
         """A commit index alone is held back until ``flush``, which writes the newest one once."""
         self.append(HardState(1, 1, 0))
