@@ -223,7 +223,7 @@ class NoticeTests(SynchronousTestCase):
         )
 
     def test_local_advertising(self) -> None:
-        """Listening for the network while advertising localhost is noticed."""
+        """ST19: listening for the network while advertising localhost is noticed."""
         self.assertEqual(
             self.notices("--listen-peer-urls=http://0.0.0.0:2380"),
             ["advertised URL can only be reached from this machine"],

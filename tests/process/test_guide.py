@@ -229,6 +229,21 @@ class StaticTests(GuideCase):
 
         until(lambda: len(hashes()) == 1, "all have the same")
 
+    def test_half_founded(self) -> None:
+        """RC21, ST6: a founding that was given up is begun again with empty directories and a new
+        token; none of it needs anybody but the members."""
+        self.paste(0, INFRA.format(n=0))
+        until(lambda: "starting local member" in self.log(0), "it waits for the others")
+        self.processes[0].terminate()
+        self.processes[0].wait()
+        shutil.rmtree(self.directory(0))
+        again = INFRA.replace("etcd-cluster-1", "etcd-cluster-2")
+        for n in range(3):
+            self.paste(n, again.format(n=n))
+        self.founded()
+        self.assertEqual(set(self.ids()), {"infra0", "infra1", "infra2"})
+        self.assertNotIn(IDS["infra0"], self.ids().values())
+
     def test_mixed_up(self) -> None:
         """ST12, ST13: a member of a destroyed cluster that is still running neither joins nor
         disturbs one that is made anew on the same addresses with another token."""
