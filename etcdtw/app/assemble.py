@@ -20,7 +20,7 @@ from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
-from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, consensus
+from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, check_version, consensus
 from etcdtw.app.passwords import hash_password
 from etcdtw.app.settings import MemberSettings
 from etcdtw.apply.alarms import Alarms
@@ -144,6 +144,7 @@ def assemble_core(
     store = Store(backend, lessor)
     v2store = V2Store(lambda: int(wall_seconds() * 1e9))
     members = Members(v2store, backend)
+    check_version(members.stored_version())
     alarms = Alarms(backend)
 
     def space() -> int:

@@ -28,6 +28,9 @@ from etcdtw.storage.wal import (
     encode_metadata,
     valid_snapshots,
 )
+from etcdtw.version import ETCD_VERSION, parsed_version
+
+OWN_VERSION = parsed_version(ETCD_VERSION)[:2]
 
 
 class Dice(Protocol):
@@ -96,6 +99,19 @@ def check_keyspace(index: int, opened: OpenedLog) -> None:
         raise StorageError(
             f"the keyspace is at index {index}, the log ends at {last}: the log has lost entries, "
             "or belongs to another keyspace"
+        )
+
+
+def check_version(determined: str | None) -> None:
+    """Refuse data of a cluster that has agreed on a later version than this is. StorageError."""
+    try:
+        later = determined is not None and parsed_version(determined)[:2] > OWN_VERSION
+    except ValueError:
+        later = False  # nothing that a member wrote
+    if later:
+        raise StorageError(
+            "invalid downgrade; server version is lower than determined cluster version: "
+            f"current server version {ETCD_VERSION}, determined cluster version {determined}"
         )
 
 

@@ -66,6 +66,11 @@ class Members:
 
     # --- recovery ------------------------------------------------------------------------------
 
+    def stored_version(self) -> str | None:
+        """The cluster version as the backend has it."""
+        found = None if self._backend is None else self._backend.get(_CLUSTER, _CLUSTER_VERSION)
+        return None if found is None else found.decode()
+
     def all_stored(self) -> list[Member]:
         """Members as the backend has them, which at a start is ahead of the tree: that becomes
         what it was only while the log is applied again."""

@@ -7,7 +7,7 @@ import signal
 from dataclasses import replace
 
 from etcdtw.api.v3.maintenance import MaintenanceService
-from etcdtw.app.parts import check_keyspace, found_log, keyspace_settings
+from etcdtw.app.parts import check_keyspace, check_version, found_log, keyspace_settings
 from etcdtw.bootstrap.static import static_plan
 from etcdtw.errors import StorageError
 from etcdtw.pb.rpc_pb2 import HashRequest, HashResponse, SnapshotRequest
@@ -83,6 +83,13 @@ class ContractTests(KeyspaceCase):
             flags = backend._env.flags()
             backend.close()
             self.assertEqual((flags["sync"], flags["metasync"]), (not unsafe, not unsafe))
+
+    def test_a_later_cluster(self) -> None:
+        """Data of a cluster that has agreed on a later version is refused, as etcd does."""
+        for version in (None, "3.4.0", "3.5.0", "none"):
+            check_version(version)
+        with self.assertRaisesRegex(StorageError, "invalid downgrade.*3.6.0"):
+            check_version("3.6.0")
 
     def test_a_keyspace_behind_the_snapshot(self) -> None:
         """Point 5: it is refused as etcd does, and so is one ahead of the log."""
