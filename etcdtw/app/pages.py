@@ -11,7 +11,7 @@ from etcdtw.api.http.checks import member_checks
 from etcdtw.api.http.debug import debug_pages
 from etcdtw.api.http.log_level import LogLevelPage
 from etcdtw.api.http.requests import Resource
-from etcdtw.api.http.resources import Health, Members, Version
+from etcdtw.api.http.resources import DowngradeEnabled, Health, Members, Version
 from etcdtw.api.http.site import Site
 from etcdtw.api.http.views import MemberCluster, MemberHealth
 from etcdtw.api.metrics.member import families
@@ -61,6 +61,7 @@ def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor:
     pages: dict[bytes, Resource] = {
         b"/version": Version(cluster),
         b"/members": Members(cluster),
+        b"/downgrade/enabled": DowngradeEnabled(cluster, lambda: core.members.downgrading),
         b"/members/hashkv": HashKvPage(core.store, core.slices),
         b"/leases": leases,
         b"/leases/internal": leases,

@@ -67,6 +67,7 @@ class Applier:
             "lease_revoke": leases.revoke,
             "lease_checkpoint": leases.checkpoint,
             "alarm": self._alarm,
+            "downgrade_info_set": lambda asked: members.set_downgrade(asked.enabled, asked.ver),
             **{kind: getattr(auth, kind) for kind in AUTH_KINDS},
         }
         self._auth = auth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from etcdtw.ids import format_id
@@ -34,6 +35,7 @@ _MEMBERS = b"members"
 _REMOVED = b"members_removed"
 _CLUSTER = b"cluster"
 _CLUSTER_VERSION = b"clusterVersion"
+_DOWNGRADE = b"downgrade"
 
 
 class Members:
@@ -204,6 +206,20 @@ class Members:
         if to_backend and self._backend is not None:
             self._backend.put(_CLUSTER, _CLUSTER_VERSION, version.encode())
         self.version = version
+
+    def set_downgrade(self, enabled: bool, target: str) -> None:
+        """Note that the cluster is about to become ``target``, or is not (etcdctl downgrade)."""
+        wanted = target if enabled else ""
+        info = {"target-version": wanted, "enabled": enabled}
+        if self._backend is not None:
+            data = json.dumps(info, separators=(",", ":")).encode()
+            self._backend.put(_CLUSTER, _DOWNGRADE, data)
+
+    @property
+    def downgrading(self) -> bool:
+        """Whether the cluster is about to become older."""
+        found = None if self._backend is None else self._backend.get(_CLUSTER, _DOWNGRADE)
+        return found is not None and parse_object(found).get("enabled") is True
 
     def _keep(self, member: Member, to_backend: bool) -> None:
         if to_backend and self._backend is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import urllib.request
 from collections.abc import Sequence
 
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.pb.rpc_pb2 import DowngradeRequest
 from tests.process.cluster import Cluster, until
 from tests.process.foreign import ForeignClient
 from tests.process.member import old_etcd, real_etcd, server_under_test
@@ -170,6 +173,46 @@ class MixedTests(ClusterTestCase):
     def test_two_of_ours(self) -> None:
         """Two of ours with a real 3.5.1."""
         self.check_everything(self.cluster(server_under_test(), server_under_test(), real_etcd()))
+
+    def test_downgrade_of_real(self) -> None:
+        """A real leader's ``downgrade enable`` goes into the log of all; ours keep it, say so to
+        their peers, and go on."""
+        cluster = self.cluster(real_etcd(), server_under_test(), server_under_test())
+        with cluster.client(0) as client:
+            until(
+                lambda: (
+                    client.call("Maintenance.Status").version == "3.5.1"
+                    and self._cluster_version(cluster) == "3.5.0"
+                ),
+                "the cluster has a version",
+            )
+            self._downgrade(client, DowngradeRequest(action="ENABLE", version="3.4.0"))
+
+            def told() -> bool:
+                said = []
+                for member in cluster.members[1:]:
+                    url = f"{member.peer_url}/downgrade/enabled"
+                    with urllib.request.urlopen(url, timeout=5) as answer:
+                        said.append(answer.read())
+                return said == [b"true"] * 2
+
+            until(told, "all have it")
+            self._downgrade(client, DowngradeRequest(action="CANCEL"))
+        self.check_everything(cluster)
+
+    @staticmethod
+    def _downgrade(client: ForeignClient, request: DowngradeRequest) -> None:
+        """etcd 3.5.1 does it, and answers that it timed out."""
+        try:
+            client.send("Maintenance.Downgrade", request, seconds=1.0)
+        except grpc.RpcError:
+            pass
+
+    @staticmethod
+    def _cluster_version(cluster: Cluster) -> str:
+        with urllib.request.urlopen(f"{cluster.members[0].peer_url}/version", timeout=5) as answer:
+            version: str = json.loads(answer.read())["etcdcluster"]
+        return version
 
     def test_with_3_4(self) -> None:
         """One of ours with a real 3.5.1 and a real 3.4: the cluster's version is 3.4."""

@@ -108,3 +108,16 @@ class Members(Page):
         request.setHeader(b"x-etcd-cluster-id", format_id(self._view.cluster_id).encode())
         body = f"[{','.join(self._view.members_json())}]\n".encode()
         return answer(request, 200, body, b"application/json")
+
+
+class DowngradeEnabled(Page):
+    """``/downgrade/enabled`` of the peer port: whether the cluster is about to become older."""
+
+    def __init__(self, view: ClusterView, enabled: Callable[[], bool]) -> None:
+        self._view = view
+        self._enabled = enabled
+
+    def show(self, request: HttpRequest) -> bytes:
+        request.setHeader(b"x-etcd-cluster-id", format_id(self._view.cluster_id).encode())
+        body = b"true" if self._enabled() else b"false"
+        return answer(request, 200, body, b"text/plain; charset=utf-8")
