@@ -67,11 +67,10 @@ def load(group: str, shape: tuple[int, int], leader: bool) -> Callable[[Side, fl
     def measure(side: Side, seconds: float) -> Sample:
         leading = side.leader()
         side.through = leading if leader else (leading + 1) % 3
-        member: Member = side  # type: ignore[assignment] # as far as a load is concerned
         if side not in prepared:
             prepared.add(side)
-            workload.prepare(member)
-        return workload.measure(member, seconds)
+            workload.prepare(side)
+        return workload.measure(side, seconds)
 
     return measure
 

@@ -8,9 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.samples import Sample
-from tests.process.member import Member
+
+
+class Loaded(Protocol):
+    """What takes a load: a member, or a cluster that is asked through one of its members."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def client_port(self) -> int: ...
+
+    def cpu_seconds(self) -> float: ...
 
 
 class LoadFailed(Exception):
@@ -18,7 +30,7 @@ class LoadFailed(Exception):
 
 
 def run(
-    member: Member,
+    member: Loaded,
     path: str,
     body: bytes,
     *,
@@ -64,7 +76,7 @@ def run(
 
 @contextmanager
 def in_background(
-    member: Member, path: str, body: bytes, *, connections: int, streams: int
+    member: Loaded, path: str, body: bytes, *, connections: int, streams: int
 ) -> Iterator[None]:
     """Keep the member busy with the same request all the while; its answers are not checked."""
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +98,7 @@ def in_background(
 
 
 def _command(
-    member: Member, path: str, body_file: Path, connections: int, streams: int
+    member: Loaded, path: str, body_file: Path, connections: int, streams: int
 ) -> list[str]:
     protocol = ["--h1", "--header=content-type: application/json"]
     if not path.startswith("/v3/"):

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 
 import hpack
 
-from benchmarks.h2load import LoadFailed
+from benchmarks.h2load import Loaded, LoadFailed
 from benchmarks.samples import Sample
-from tests.process.member import Member
 from tests.process.raw_http2 import (
     ACK,
     DATA,
@@ -126,7 +125,7 @@ def encoded(path: str, bodies: Iterator[bytes], count: int) -> list[bytes]:
 
 
 def run(
-    member: Member,
+    member: Loaded,
     path: str,
     bodies: Callable[[int], Iterator[bytes]],
     *,

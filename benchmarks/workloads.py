@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import count as counter
 
 from benchmarks import h2load, varying, watching
-from benchmarks.h2load import LoadFailed
+from benchmarks.h2load import Loaded, LoadFailed
 from benchmarks.samples import Sample
 from etcdtw.pb.rpc_pb2 import PutRequest, RangeRequest
 from tests.process.foreign import ForeignClient
@@ -33,7 +33,7 @@ CALIBRATION_REQUESTS = 400
 REQUESTS_MAX = 400_000
 
 
-def preload(member: Member, keys: int) -> None:
+def preload(member: Loaded, keys: int) -> None:
     """Write ``keys`` keys ``key/00000000`` and up with values of 256 bytes."""
     client = ForeignClient(member.endpoint)
     for first in range(0, keys, KEYS_PER_TXN):
@@ -93,11 +93,11 @@ class Unary(Workload):
         self._rates: dict[int, float] = {}
         self._runs = counter()
 
-    def prepare(self, member: Member) -> None:
+    def prepare(self, member: Loaded) -> None:
         if self.group == "range":
             preload(member, PRELOADED_KEYS)
 
-    def measure(self, member: Member, seconds: float) -> Sample:
+    def measure(self, member: Loaded, seconds: float) -> Sample:
         if member.client_port not in self._rates:
             self._rates[member.client_port] = self._checked(member, CALIBRATION_REQUESTS).value
         requests = int(self._rates[member.client_port] * seconds)
@@ -107,7 +107,7 @@ class Unary(Workload):
         self._rates[member.client_port] = sample.value
         return sample
 
-    def _checked(self, member: Member, requests: int) -> Sample:
+    def _checked(self, member: Loaded, requests: int) -> Sample:
         requests -= requests % self.connections
         if self.group == "range":
             answer_bytes = self.keys * VALUE_BYTES
@@ -126,7 +126,7 @@ class Unary(Workload):
             raise LoadFailed("a sample of the puts does not read back")
         return sample
 
-    def _load(self, member: Member, requests: int, answer_bytes_min: int) -> Sample:
+    def _load(self, member: Loaded, requests: int, answer_bytes_min: int) -> Sample:
         shape = {
             "connections": self.connections,
             "streams": self.streams,

@@ -27,6 +27,7 @@ from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.observe.logging import plain
 
+COMMANDS = {"ctl": "etcdtw.app.ctl.commands", "playground": "etcdtw.app.playground"}
 OTHER_COMMANDS = ("gateway", "grpc-proxy")
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
@@ -41,10 +42,9 @@ def run(
     if words and words[0] in OTHER_COMMANDS:
         sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
         return 1
-    if words and words[0] == "playground":
-        return import_module("etcdtw.app.playground").run(words[1:])  # type: ignore[no-any-return]
-    if words and words[0] == "ctl":
-        return import_module("etcdtw.app.ctl.commands").run(words[1:])  # type: ignore[no-any-return]
+    if words and words[0] in COMMANDS:
+        command: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).run
+        return command(words[1:])
     try:
         loaded = load(words, variables, os.getcwd(), read_text)
         if isinstance(loaded, Wanted):

@@ -18,7 +18,7 @@ from etcdtw.bootstrap.addresses import Addresses, compare_by_address
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember, ReactorView
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.ids import format_id
-from etcdtw.peer.calling import HttpCaller
+from etcdtw.peer.calling import Calls, HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
 
 ASK_SECONDS = 10.0
@@ -45,6 +45,12 @@ class RemoteCluster:
 
     cluster_id: int
     members: tuple[RemoteMember, ...]
+
+    def listed(self) -> str:
+        """Its members, for a person."""
+        return ", ".join(
+            f"{each.name or 'not started'}={' '.join(each.peer_urls)}" for each in self.members
+        )
 
     def go_text(self) -> str:
         """As etcd's messages print a cluster."""
@@ -90,7 +96,7 @@ def _a_turn(reactor: ReactorView) -> Deferred[None]:
     return waiting
 
 
-async def fetch_cluster(caller: HttpCaller, urls: Sequence[str]) -> RemoteCluster:
+async def fetch_cluster(caller: Calls, urls: Sequence[str]) -> RemoteCluster:
     """What the first of these URLs that answers says."""
     reasons = []
     for url in urls:
@@ -135,7 +141,7 @@ def state_by_answers(
     return "new", f"{answers[0][0]} is of the same new cluster"
 
 
-async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
+async def check_others(plan: ClusterPlan, caller: Calls) -> None:
     """Before a cluster is founded: BootstrapError if the listed peers belong to another one, or
     know this member already.
 
@@ -153,7 +159,7 @@ async def check_others(plan: ClusterPlan, caller: HttpCaller) -> None:
                 raise _bootstrapped(plan, known, url)
 
 
-async def ask_members(plan: ClusterPlan, caller: HttpCaller) -> list[tuple[str, RemoteCluster]]:
+async def ask_members(plan: ClusterPlan, caller: Calls) -> list[tuple[str, RemoteCluster]]:
     """What the other members of a plan say about their cluster, as far as they are up: one answer
     each, and the URL that it came from."""
     others = [each for each in plan.members if each.id != plan.member_id]
@@ -177,9 +183,6 @@ async def ask_members(plan: ClusterPlan, caller: HttpCaller) -> list[tuple[str, 
 
 def _conflict(plan: ClusterPlan, url: str, cluster: RemoteCluster) -> BootstrapError:
     theirs, own = format_id(cluster.cluster_id), format_id(plan.cluster_id)
-    there = ", ".join(
-        f"{each.name or 'not started'}={' '.join(each.peer_urls)}" for each in cluster.members
-    )
     return BootstrapError(
         "initial-cluster",
         f"conflicting cluster ID to the target cluster ({theirs} != {own})",
@@ -188,9 +191,9 @@ def _conflict(plan: ClusterPlan, url: str, cluster: RemoteCluster) -> BootstrapE
             f"etcd: conflicting cluster ID to the target cluster ({theirs} != {own}). Exiting."
         ),
         hint=(
-            f"{url} belongs to a cluster of {there}; to join it: 'etcdctl member add', then start "
-            "with --initial-cluster-state existing; to found another one beside it, list no member "
-            "of this one"
+            f"{url} belongs to a cluster of {cluster.listed()}; to join it: 'etcdctl member add', "
+            "then start with --initial-cluster-state existing; to found another one beside "
+            "it, list no member of this one"
         ),
     )
 
@@ -257,21 +260,18 @@ async def match_members(
 
 
 def _mismatch(cluster: RemoteCluster, why: str, settings: BootstrapSettings) -> BootstrapError:
-    there = ", ".join(
-        f"{each.name or 'not started'}={' '.join(each.peer_urls)}" for each in cluster.members
-    )
     return BootstrapError(
         "initial-cluster",
         f"error validating peerURLs {cluster.go_text()}: {why}",
         code="ETW-BOOT-MEMBERS",
         hint=(
-            f"the cluster has {there}; a new member is added first ('etcdctl member add "
+            f"the cluster has {cluster.listed()}; a new member is added first ('etcdctl member add "
             f"{settings.name} --peer-urls=…'), and --initial-cluster lists all"
         ),
     )
 
 
-async def what_we_lack(caller: HttpCaller, cluster: RemoteCluster) -> list[str]:
+async def what_we_lack(caller: Calls, cluster: RemoteCluster) -> list[str]:
     """What the cluster uses, as far as its members tell their clients, that a member of this build
     replicates but does not serve."""
     auth = await _first_json(caller, cluster, b"POST", "/v3/auth/status", b"{}")
@@ -291,7 +291,7 @@ async def what_we_lack(caller: HttpCaller, cluster: RemoteCluster) -> list[str]:
 
 
 async def _first_json(
-    caller: HttpCaller, cluster: RemoteCluster, method: bytes, path: str, body: bytes
+    caller: Calls, cluster: RemoteCluster, method: bytes, path: str, body: bytes
 ) -> dict[str, Any]:
     """What the first member says that says anything; nothing if none does."""
     for member in cluster.members:
@@ -307,7 +307,7 @@ async def _first_json(
 
 
 async def check_versions(
-    caller: HttpCaller, settings: BootstrapSettings, cluster: RemoteCluster
+    caller: Calls, settings: BootstrapSettings, cluster: RemoteCluster
 ) -> None:
     """No member that answers may have a cluster version that this release cannot join."""
     own = parsed_version(ETCD_VERSION)[:2]

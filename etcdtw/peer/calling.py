@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
@@ -29,6 +29,14 @@ class Answered:
     status: int
     headers: Mapping[bytes, bytes]
     body: bytes
+
+
+class Calls(Protocol):
+    """What asking others takes of an HttpCaller."""
+
+    def call(
+        self, method: bytes, url: str, headers: Mapping[bytes, bytes], body: bytes, seconds: float
+    ) -> Deferred[Answered]: ...
 
 
 class HttpCaller:

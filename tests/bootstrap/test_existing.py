@@ -87,7 +87,7 @@ class JoinTests(SynchronousTestCase):
         listing = [{"id": 14978571085049574512, "peerURLs": ["http://a:1"], "isLearner": True}]
         caller = FakeCaller({"http://b:1/members": listing, "http://c:1/members": []})
         urls = ["http://a:1", "http://b:1", "http://c:1"]
-        found = self.result(fetch_cluster(caller, urls))  # type: ignore[arg-type]
+        found = self.result(fetch_cluster(caller, urls))
         self.assertEqual(found.cluster_id, CLUSTER)
         self.assertEqual(
             found.members,
@@ -97,7 +97,7 @@ class JoinTests(SynchronousTestCase):
 
     def test_nobody_answers(self) -> None:
         """etcd's sentence, and in the hint why each URL brought nothing."""
-        error = self.refusal(fetch_cluster(FakeCaller({}), ["http://a:1"]))  # type: ignore[arg-type]
+        error = self.refusal(fetch_cluster(FakeCaller({}), ["http://a:1"]))
         self.assertEqual(
             error.reason,
             "cannot fetch cluster info from peer urls: "
@@ -150,7 +150,7 @@ class JoinTests(SynchronousTestCase):
         settings = self.settings(new="http://new:1")
         for version, joins in (("3.4.0", True), ("3.5.0", True), ("3.6.0", False)):
             caller = FakeCaller({"http://b:1/version": {"etcdcluster": version}})
-            check = check_versions(caller, settings, cluster)  # type: ignore[arg-type]
+            check = check_versions(caller, settings, cluster)
             if joins:
                 self.result(check)
             else:
@@ -170,7 +170,7 @@ class JoinTests(SynchronousTestCase):
             new=True,
         )
         self.caller = FakeCaller(answers)
-        return check_others(plan, self.caller)  # type: ignore[arg-type]
+        return check_others(plan, self.caller)
 
     def test_bootstrapped(self) -> None:
         """RC16: whom any of the others knows with client URLs has been here before."""
@@ -241,5 +241,5 @@ class JoinTests(SynchronousTestCase):
             answers = {"http://b:2/v3/auth/status": auth, "http://b:2/v2/keys/": keys}
             caller = FakeCaller({url: each for url, each in answers.items() if each is not None})
             cluster = RemoteCluster(CLUSTER, members)
-            found = self.result(what_we_lack(caller, cluster))  # type: ignore[arg-type]
+            found = self.result(what_we_lack(caller, cluster))
             self.assertEqual(len(found), count, found)

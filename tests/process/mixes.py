@@ -38,7 +38,7 @@ class Failed(Exception):
     """What a cluster did that it must not."""
 
 
-def kill_each(cluster: Cluster, load: RecordedLoad, kinds: Sequence[str]) -> None:
+def kill_each(cluster: Cluster, kinds: Sequence[str]) -> None:
     """One after the other, the leader first, each back and healthy before the next."""
     first = cluster.leader()
     for step in range(len(kinds)):
@@ -54,21 +54,30 @@ def kill_each(cluster: Cluster, load: RecordedLoad, kinds: Sequence[str]) -> Non
         time.sleep(PAUSE_SECONDS)
 
 
-def run_mix(kinds: Sequence[str], writes: int) -> str:
-    """Failed where something is lost, differs or contradicts; a summary otherwise."""
-    cluster = Cluster(*[KINDS[kind]() for kind in kinds])
+def under_load(
+    commands: Sequence[list[str]], writes: int, work: Callable[[Cluster, RecordedLoad], None]
+) -> str:
+    """Do something to a cluster while clients write; Failed where something is lost, differs or
+    contradicts, a summary otherwise."""
+    cluster = Cluster(*commands)
     try:
         cluster.start()
         load = RecordedLoad([each.endpoint for each in cluster.members], writes)
         load.start()
         try:
-            kill_each(cluster, load, kinds)
+            work(cluster, load)
             load.finish()
         finally:
             load.stop()
         return judged(cluster, load)
     finally:
         cluster.close()
+
+
+def run_mix(kinds: Sequence[str], writes: int) -> str:
+    """Members of these kinds, each killed once."""
+    commands = [KINDS[kind]() for kind in kinds]
+    return under_load(commands, writes, lambda cluster, _: kill_each(cluster, kinds))
 
 
 def judged(cluster: Cluster, load: RecordedLoad) -> str:
@@ -82,21 +91,13 @@ def judged(cluster: Cluster, load: RecordedLoad) -> str:
 
 
 def replace_all(kind: str, by: str, writes: int) -> str:
-    """Three members of one kind, each replaced by one of the other while clients write."""
-    cluster = Cluster(*[KINDS[kind]()] * 3)
-    try:
-        cluster.start()
-        load = RecordedLoad([each.endpoint for each in cluster.members], writes)
-        load.start()
-        try:
-            for number in range(3):
-                replace_one(cluster, load, number, KINDS[by]())
-            load.finish()
-        finally:
-            load.stop()
-        return judged(cluster, load)
-    finally:
-        cluster.close()
+    """Three members of one kind, each replaced by one of the other."""
+
+    def work(cluster: Cluster, load: RecordedLoad) -> None:
+        for number in range(3):
+            replace_one(cluster, load, number, KINDS[by]())
+
+    return under_load([KINDS[kind]()] * 3, writes, work)
 
 
 def replace_one(cluster: Cluster, load: RecordedLoad, number: int, command: list[str]) -> None:

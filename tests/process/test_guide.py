@@ -191,7 +191,7 @@ class StaticTests(GuideCase):
 
     def test_machine_unplugged(self) -> None:
         """FA1, FA2, RC1: the leader's machine drops off the network; the others elect another and
-        go on, nothing is written on the lost one; back on the network all are equal."""
+        go on, the lost one acknowledges nothing; back on the network all are equal."""
         for n in range(3):
             self.paste(n, INFRA.format(n=n))
         self.founded()
@@ -209,11 +209,14 @@ class StaticTests(GuideCase):
         self.machines.unplug(lost)
         others = [n for n in range(3) if n != lost]
         until(lambda: self.etcdctl("put", "after", "1", at=others[0]) != "", "writes go on")
-        alone = self.machines.run(
-            lost,
-            [self.ctl, "--command-timeout=3s", "--endpoints=127.0.0.1:2379", "put", "lost", "1"],
-        )
-        self.assertNotEqual(alone.returncode, 0)
+        for words in (
+            ("put", "lost", "1"),
+            ("member", "add", "x", "--peer-urls=http://10.0.1.13:1"),
+        ):
+            alone = self.machines.run(
+                lost, [self.ctl, "--command-timeout=3s", "--endpoints=127.0.0.1:2379", *words]
+            )
+            self.assertNotEqual(alone.returncode, 0)
         self.machines.plug(lost)
         until(
             lambda: "1" in self.etcdctl("get", "after", at=lost),
@@ -228,6 +231,7 @@ class StaticTests(GuideCase):
             }
 
         until(lambda: len(hashes()) == 1, "all have the same")
+        self.assertEqual(self.ids(), IDS)
 
     def test_half_founded(self) -> None:
         """RC21, ST6: a founding that was given up is begun again with empty directories and a new
