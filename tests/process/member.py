@@ -6,6 +6,7 @@ would), by default the ``etcdtw`` script beside the running Python.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import importlib.util
 import json
@@ -82,8 +83,34 @@ def server_under_test() -> list[str]:
     return [str(script)]
 
 
+class _Reserved:
+    """Ports that this process has chosen and may bind later: no other test process takes one
+    meanwhile. Each is a byte of one file, locked until the process ends."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._ours: set[int] = set()
+
+    def take(self, port: int) -> bool:
+        """Whether it is ours now, and was not before."""
+        if self._file is None:
+            name = f"etcdtw-test-ports-{os.getuid()}"
+            self._file = open(os.path.join(tempfile.gettempdir(), name), "ab")  # noqa: SIM115
+        if port in self._ours:
+            return False
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self._ours.add(port)
+        return True
+
+
+reserved = _Reserved()
+
+
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on at this moment."""
+    """Loopback ports that nobody listens on, and no other test process will."""
     found: list[int] = []
     while len(found) < count:
         port = random.choice(PORTS)
@@ -93,7 +120,7 @@ def free_ports(count: int) -> list[int]:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
+        if reserved.take(port):
             found.append(port)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import signal
@@ -15,9 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.process.cluster import until
 from tests.process.foreign import ForeignClient
-from tests.process.member import server_under_test
+from tests.process.member import reserved, server_under_test
 
-FIRST_PORT = 12990  # two more follow, each 10000 higher
+STEP = 10_000
+OFFSETS = [place * STEP + each for place in range(3) for each in (0, 1)]
 
 
 class PlaygroundTests(SynchronousTestCase):
@@ -27,6 +29,11 @@ class PlaygroundTests(SynchronousTestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="playground-"))
         self.addCleanup(shutil.rmtree, self.directory)
         self.out = self.directory / "out"
+        self.port = next(
+            port
+            for port in random.sample(range(11_000, 11_990), 900)
+            if all(reserved.take(port + more) for more in OFFSETS)
+        )
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         output: IO[bytes]
@@ -52,16 +59,16 @@ class PlaygroundTests(SynchronousTestCase):
         """It says when it is up and where; what was written is there the next time; it stops on
         Ctrl-C, and with it all members."""
         for turn in range(2):
-            process = self.start("--port", str(FIRST_PORT))
+            process = self.start("--port", str(self.port))
             until(lambda: "A cluster of 3 members is up" in self.said(), "it is up")
             pids = [int(each) for each in re.findall(r"pid (\d+)", self.said())]
             self.assertEqual(len(pids), 3)
             for place in range(3):
-                endpoint = f"127.0.0.1:{FIRST_PORT + 10000 * place}"
+                endpoint = f"127.0.0.1:{self.port + STEP * place}"
                 with closing(ForeignClient(endpoint)) as client:
                     self.assertEqual(len(client.call("Cluster.MemberList").members), 3)
                     self.assertEqual(client.call("KV.Range", key=b"k").count, turn)
-            with closing(ForeignClient(f"127.0.0.1:{FIRST_PORT}")) as client:
+            with closing(ForeignClient(f"127.0.0.1:{self.port}")) as client:
                 client.call("KV.Put", key=b"k", value=b"v")
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.wait(30), 0, self.said())
@@ -70,7 +77,7 @@ class PlaygroundTests(SynchronousTestCase):
 
     def test_member_that_fails(self) -> None:
         """A member that cannot start is named, with the reason."""
-        process = self.start("--size", "1", "--port", str(FIRST_PORT), "--", "--no-such-flag")
+        process = self.start("--size", "1", "--port", str(self.port), "--", "--no-such-flag")
         self.assertEqual(process.wait(60), 1)
         self.assertIn("infra0 has ended: exit code", self.said())
         self.assertIn("no-such-flag", self.said())
