@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from etcdtw.config.urls import URL, parse_url, split_host_port
+from etcdtw.config.urls import URL, is_secure, parse_url, split_host_port
 from etcdtw.errors import ConfigError
 
 _BACKLOG = 1024
+
+
+Secure = Callable[[Any], Any]
+"""Makes the factory of a TLS port from that of a plain one."""
 
 
 class Gate(ServerFactory):
@@ -46,17 +50,19 @@ class Gate(ServerFactory):
 
 
 def listen_all(
-    reactor: Any, gates: Sequence[tuple[str, Iterable[str], Gate]]
+    reactor: Any, gates: Sequence[tuple[str, Iterable[str], Gate, Secure]]
 ) -> list[IListeningPort]:
-    """Bind every URL of every ``(flag, urls, gate)`` and hold it at its gate.
+    """Bind every URL of every ``(flag, urls, gate, secure)`` and hold it at its gate; ``secure``
+    puts TLS in front of it where the URL says so.
 
     Raises ConfigError with etcd's sentence, and leaves nothing bound, when one cannot be.
     """
     ports: list[IListeningPort] = []
     try:
-        for flag, urls, gate in gates:
+        for flag, urls, gate, secure in gates:
             for url in urls:
-                port = _listen(reactor, flag, url, gate)
+                factory = secure(gate) if is_secure(url) else gate
+                port = _listen(reactor, flag, url, factory)
                 ports.append(port)
                 gate.hold(port)
     except ConfigError:
@@ -66,25 +72,25 @@ def listen_all(
     return ports
 
 
-def _listen(reactor: Any, flag: str, text: str, gate: Gate) -> IListeningPort:
+def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
     url = parse_url(text)
     if url.scheme in ("unix", "unixs"):
-        return _listen_unix(reactor, flag, url, gate)
+        return _listen_unix(reactor, flag, url, factory)
     host, port = split_host_port(url.host)
     try:
         bound: IListeningPort = reactor.listenTCP(
-            int(port), gate, backlog=_BACKLOG, interface=_address(flag, host)
+            int(port), factory, backlog=_BACKLOG, interface=_address(flag, host)
         )
     except CannotListenError as error:
         raise ConfigError(flag, text, f"listen tcp {url.host}: bind: {_reason(error)}") from error
     return bound
 
 
-def _listen_unix(reactor: Any, flag: str, url: URL, gate: Gate) -> IListeningPort:
+def _listen_unix(reactor: Any, flag: str, url: URL, factory: Any) -> IListeningPort:
     path = url.host + url.path
     _remove_left_behind(path)
     try:
-        bound: IListeningPort = reactor.listenUNIX(path, gate, backlog=_BACKLOG, mode=0o600)
+        bound: IListeningPort = reactor.listenUNIX(path, factory, backlog=_BACKLOG, mode=0o600)
     except CannotListenError as error:
         raise ConfigError(flag, str(url), f"listen unix {path}: bind: {_reason(error)}") from error
     return bound

@@ -28,6 +28,7 @@ from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
 from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
+from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.tuning import freeze_loaded, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
@@ -85,6 +86,7 @@ class Member(Service):
         self._fs = fs or OsFilesystem(sync=not settings.unsafe_no_fsync)
         self._data_dir = DataDir(self._fs, settings.data_dir, settings.wal_dir or None)
         self._ports: list[IListeningPort] = []
+        self._security = Security(settings, reactor)
         self._client_gate = Gate()
         self._peer_gate = Gate()
         self._metrics_gate = Gate()
@@ -115,12 +117,13 @@ class Member(Service):
 
     def startService(self) -> None:
         settings = self.settings
+        peers, clients = self._security.peer_port, self._security.client_port
         self._ports = listen_all(
             self._reactor,
             [
-                ("listen-peer-urls", settings.listen_peer_urls, self._peer_gate),
-                ("listen-client-urls", settings.listen_client_urls, self._client_gate),
-                ("listen-metrics-urls", settings.listen_metrics_urls, self._metrics_gate),
+                ("listen-peer-urls", settings.listen_peer_urls, self._peer_gate, peers),
+                ("listen-client-urls", settings.listen_client_urls, self._client_gate, clients),
+                ("listen-metrics-urls", settings.listen_metrics_urls, self._metrics_gate, clients),
             ],
         )
         try:
@@ -263,7 +266,8 @@ class Member(Service):
         identity = Identity(
             opened.member_id, opened.cluster_id, settings.initial_advertise_peer_urls
         )
-        caller = HttpCaller(self._reactor, 1.0 + settings.election_timeout / 1000)
+        seconds = 1.0 + settings.election_timeout / 1000
+        caller = HttpCaller(self._reactor, seconds, tls=self._security.peers)
         timeouts = Timeouts(settings.raft_read_timeout, settings.raft_write_timeout)
         transport = PeerTransport(identity, caller, timeouts)
         if plan is not None and not plan.new:
@@ -411,6 +415,7 @@ class Member(Service):
 
     def _close(self, _: object) -> None:
         self._exports.stop()
+        self._security.stop()
         self._end_life()
         self._data_dir.unlock()
 

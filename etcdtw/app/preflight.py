@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
+from etcdtw.app.secure import tls_problems
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.factories import BUILT_IN, choose_factory
 from etcdtw.bootstrap.interfaces import (
@@ -33,7 +34,7 @@ def preflight(loaded: Loaded, factories: Sequence[IBootstrapFactory]) -> None:
     problems = [*data_dir_problems(settings)]
     if not has_log(settings):
         problems += loaded.bootstrap_problems or _plan_problems(settings, factories)
-    problems += loaded.start_problems
+    problems += loaded.start_problems or tls_problems(settings, _Offline())
     if problems:
         raise ConfigProblems(Stage.START, problems)
 

@@ -77,11 +77,13 @@ class MemberSettings:
     client_crl_file: str
     client_cert_allowed_hostname: str
     trusted_ca_file: str
+    ca_file: str
     auto_tls: bool
     peer_cert_file: str
     peer_key_file: str
     peer_client_cert_auth: bool
     peer_trusted_ca_file: str
+    peer_ca_file: str
     peer_cert_allowed_cn: str
     peer_cert_allowed_hostname: str
     peer_auto_tls: bool
@@ -157,6 +159,7 @@ class MemberSettings:
     log_package_levels: str
     adopt: bool
     bootstrap_provider: str
+    tls_provider: str
     max_cluster_version: str
 
     @property

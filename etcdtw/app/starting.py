@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -14,9 +16,11 @@ from etcdtw.app.fatal import Fatal
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.preflight import has_log, make_plan
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
+from etcdtw.app.secure import asking_tls
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
 from etcdtw.config.problems import ConfigProblems
+from etcdtw.tls.interfaces import ITLSContextFactory
 
 
 class RunnableMember(Protocol):
@@ -80,9 +84,11 @@ class StartingMember(Service):
         settings = self._settings
         plan = None
         if not has_log(settings):
-            plan = await make_plan(settings.bootstrap(), self._factories, self._reactor)
+            peer_tls = cache(lambda: asking_tls(settings, self._reactor))
+            asked = replace(settings.bootstrap(), peer_tls=peer_tls)
+            plan = await make_plan(asked, self._factories, self._reactor)
             if plan.new and len(plan.members) > 1:
-                await self._ask_others(plan)
+                await self._ask_others(plan, peer_tls)
         if not self.running:
             return
         member = self._assemble(settings, self._reactor, plan)
@@ -92,12 +98,14 @@ class StartingMember(Service):
         self._member = member
         member.startService()
 
-    async def _ask_others(self, plan: ClusterPlan) -> None:
+    async def _ask_others(
+        self, plan: ClusterPlan, peer_tls: Callable[[], ITLSContextFactory]
+    ) -> None:
         # Imported late: a member that is alone needs none of it.
         from etcdtw.bootstrap.existing import FOUNDED_SECONDS, check_others
         from etcdtw.peer.calling import HttpCaller
 
-        caller = HttpCaller(self._reactor, FOUNDED_SECONDS)
+        caller = HttpCaller(self._reactor, FOUNDED_SECONDS, tls=peer_tls)
         try:
             await check_others(plan, caller)
         finally:

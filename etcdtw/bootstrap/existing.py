@@ -66,7 +66,7 @@ class RemoteCluster:
 async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> ClusterPlan:
     """The plan of a member that joins. BootstrapError when it may not."""
     await _a_turn(reactor)  # checks before this need nobody else
-    caller = HttpCaller(reactor, ASK_SECONDS)
+    caller = HttpCaller(reactor, ASK_SECONDS, tls=settings.peer_tls)
     try:
         others = [
             url for name, urls in settings.initial_cluster if name != settings.name for url in urls
@@ -115,11 +115,13 @@ async def fetch_cluster(caller: Calls, urls: Sequence[str]) -> RemoteCluster:
     )
 
 
-async def decide_state(plan: ClusterPlan, reactor: ReactorView) -> tuple[str, str]:
+async def decide_state(
+    plan: ClusterPlan, settings: BootstrapSettings, reactor: ReactorView
+) -> tuple[str, str]:
     """``new`` or ``existing``, and why, for a member that was told ``auto``; ``plan`` is what it
     would found."""
     await _a_turn(reactor)
-    caller = HttpCaller(reactor, FOUNDED_SECONDS)
+    caller = HttpCaller(reactor, FOUNDED_SECONDS, tls=settings.peer_tls)
     try:
         return state_by_answers(plan, await ask_members(plan, caller))
     finally:

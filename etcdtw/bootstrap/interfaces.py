@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
+
+from etcdtw.tls.interfaces import ITLSContextFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,7 @@ class BootstrapSettings:
 
     ``peer_urls`` are this member's own advertised peer URLs. ``initial_cluster`` holds one pair of
     name and sorted peer URLs per member, and is empty when the flag is cleared by another kind of
-    bootstrap.
+    bootstrap. ``peer_tls`` is for calling members over https, None where nobody is called yet.
     """
 
     name: str
@@ -29,6 +31,7 @@ class BootstrapSettings:
     discovery_srv_name: str = ""
     provider: str = ""
     provider_argument: str = ""
+    peer_tls: Callable[[], ITLSContextFactory] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class StaticProvider:
         check_state(settings)
         plan, state = static_plan(settings), settings.initial_cluster_state
         if state == "auto" and len(plan.members) > 1:
-            state, why = await decide_state(plan, self._reactor)
+            state, why = await decide_state(plan, settings, self._reactor)
             log.info("decided the initial cluster state", state=state, because=why)
         return await join_plan(settings, self._reactor) if state == "existing" else plan
 

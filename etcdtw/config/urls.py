@@ -176,3 +176,8 @@ def is_peer_url(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_secure(url: str) -> bool:
+    """Whether what this URL leads to speaks TLS."""
+    return url.startswith(("https:", "unixs:"))

@@ -9,7 +9,7 @@ from etcdtw.api.gateway.gosyntax import syntax_error
 from etcdtw.config.flags import DEFAULT_INITIAL_CLUSTER, FLAGS, Feature
 from etcdtw.config.gotext import parse_duration, parse_integer, quote
 from etcdtw.config.problems import Notice
-from etcdtw.config.urls import host_of, is_ip_address, is_loopback, parse_url
+from etcdtw.config.urls import host_of, is_ip_address, is_loopback, is_secure, parse_url
 from etcdtw.config.values import Values
 from etcdtw.errors import ConfigError
 from etcdtw.observe.levels import parse_package_levels
@@ -22,15 +22,6 @@ ELECTION_TIMEOUT_MAX = 50_000
 REQUEST_BYTES_WARNED = 10 * 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
 UNAVAILABLE = "is not available in this build yet"
-
-_URL_FLAGS = (
-    "listen-peer-urls",
-    "listen-client-urls",
-    "listen-client-http-urls",
-    "listen-metrics-urls",
-    "initial-advertise-peer-urls",
-    "advertise-client-urls",
-)
 
 
 class Checked:
@@ -202,32 +193,26 @@ def start_problems(found: Checked) -> Iterator[ConfigError]:
 
 def _tls_problems(found: Checked) -> Iterator[ConfigError]:
     for url in found.texts("listen-peer-urls"):
-        if _is_secure(url) and not _has_certificate(found, "peer-"):
+        if is_secure(url) and not _has_certificate(found, "peer-"):
             yield found.problem(
                 "listen-peer-urls",
                 f"cannot listen on TLS for {parse_url(url).host}: "
                 "KeyFile and CertFile are not presented",
             )
     for url in found.texts("listen-client-urls"):
-        if _is_secure(url) and not _has_certificate(found, ""):
+        if is_secure(url) and not _has_certificate(found, ""):
             yield found.problem(
                 "listen-client-urls",
                 "TLS key/cert (--cert-file, --key-file) must be provided for client url "
                 f"{url} with HTTPS scheme",
             )
-    for name in _URL_FLAGS:
-        secure = [url for url in found.texts(name) if _is_secure(url)]
-        if secure:
-            yield found.problem(name, f"--{name} {','.join(secure)}: TLS {UNAVAILABLE}")
-
-
-def _is_secure(url: str) -> bool:
-    return url.startswith(("https:", "unixs:"))
 
 
 def _has_certificate(found: Checked, prefix: str) -> bool:
-    files = found.text(f"{prefix}cert-file") and found.text(f"{prefix}key-file")
-    return bool(files) or bool(found.number(f"{prefix}auto-tls"))
+    """Half a pair is another problem, which whoever opens the files tells."""
+    files = found.text(f"{prefix}cert-file") or found.text(f"{prefix}key-file")
+    plugin = found.text("tls-provider") not in ("", "files")
+    return bool(files or found.number(f"{prefix}auto-tls") or plugin)
 
 
 def _differs(found: Checked, name: str) -> bool:
@@ -253,6 +238,7 @@ def notices(found: Checked) -> Iterator[Notice]:
                 "advertised URL can only be reached from this machine",
                 {"flag": advertise, "urls": ",".join(local)},
             )
+    yield from _unused_tls(found)
     if found.number("max-request-bytes") > REQUEST_BYTES_WARNED:
         yield Notice(
             "exceeded recommended request limit",
@@ -262,6 +248,30 @@ def notices(found: Checked) -> Iterator[Notice]:
         yield Notice(
             "'data-dir' was empty; using default", {"data-dir": f"{found.text('name')}.etcd"}
         )
+
+
+def _unused_tls(found: Checked) -> Iterator[Notice]:
+    """Certificates that plain URLs leave unused, in etcd's words."""
+    for side, prefix in (("peer", "peer-"), ("client", "")):
+        given = bool(found.text(f"{prefix}cert-file") or found.text(f"{prefix}key-file"))
+        if given and found.number(f"{prefix}auto-tls"):
+            yield Notice(f"ignoring {side} auto TLS since certs given", {})
+        asked = f"{prefix}client-cert-auth"
+        for url in found.texts(f"listen-{side}-urls"):
+            if url.startswith(("https:", "unix")):
+                continue
+            if given:
+                yield Notice(
+                    "scheme is HTTP while key and cert files are present; "
+                    "ignoring key and cert files",
+                    {f"{side}-url": url},
+                )
+            if found.number(asked):
+                yield Notice(
+                    f"scheme is HTTP while --{asked} is enabled; "
+                    "ignoring client cert auth for this URL",
+                    {f"{side}-url": url},
+                )
 
 
 def compaction_retention(mode: str, text: str) -> float:

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from etcdtw.peer.stream_http import StreamEvents, StreamRequest
+from etcdtw.tls.interfaces import ITLSContextFactory
 
 EndpointMaker = Callable[[str, str, int], IStreamClientEndpoint]
 """Makes the Twisted endpoint for a scheme, host and port."""
@@ -43,12 +44,17 @@ class HttpCaller:
     """Makes calls; loads Twisted's agent with the first, for a member that is alone needs none."""
 
     def __init__(
-        self, reactor: Any, timeout_seconds: float, make_endpoint: EndpointMaker | None = None
+        self,
+        reactor: Any,
+        timeout_seconds: float,
+        make_endpoint: EndpointMaker | None = None,
+        tls: Callable[[], ITLSContextFactory] | None = None,
     ) -> None:
-        """``timeout_seconds`` is for connecting."""
+        """``timeout_seconds`` is for connecting; ``tls`` is asked when a URL wants it."""
         self.reactor = reactor
         self._timeout = timeout_seconds
-        self._make_endpoint = make_endpoint or self._plain
+        self._make_endpoint = make_endpoint or self._endpoint
+        self._tls = tls
         self._agents: dict[bool, Any] = {}
 
     def stop(self) -> None:
@@ -135,12 +141,18 @@ class HttpCaller:
             self._agents[persistent] = agent
         return agent
 
-    def _plain(self, scheme: str, host: str, port: int) -> IStreamClientEndpoint:
-        if scheme != "http":
-            raise ValueError(f"{scheme} peer URLs need TLS, which this build has not")
+    def _endpoint(self, scheme: str, host: str, port: int) -> IStreamClientEndpoint:
         from twisted.internet.endpoints import HostnameEndpoint
 
-        return HostnameEndpoint(self.reactor, host.strip("[]"), port, timeout=self._timeout)
+        host = host.strip("[]")
+        plain = HostnameEndpoint(self.reactor, host, port, timeout=self._timeout)
+        if scheme == "http":
+            return plain
+        if scheme != "https" or self._tls is None:
+            raise ValueError(f"{scheme} URLs cannot be called from here")
+        from etcdtw.tls.transport import SecureEndpoint
+
+        return SecureEndpoint(self._tls(), host, plain, self.reactor)
 
 
 def headers_of(response: Any) -> dict[bytes, bytes]:

@@ -15,6 +15,7 @@ from .status import OK_TRAILERS, RESPONSE_HEADERS, error_trailers
 from .transport import Transport
 
 if TYPE_CHECKING:
+    from .pages import PageStream
     from .router import Method, Tally
 
 STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more than this waiting is not writable
@@ -41,7 +42,7 @@ class CallOwner(Protocol):
     def unary_received(self, request: UnaryRequest, message: bytes) -> None:
         """The one message of a unary request is complete."""
 
-    def stalled(self, call: StreamCall) -> None:
+    def stalled(self, call: StreamCall | PageStream) -> None:
         """Tell this call when it may send again."""
 
 

@@ -20,6 +20,7 @@ from .flusher import Flusher
 from .keepalive import TIMER_GRAIN_SECONDS, PingStrikes
 from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
 from .output import Output
+from .pages import OpenPage, PageStream
 from .router import Router
 from .settings import ServerSettings
 from .status import (
@@ -52,7 +53,9 @@ class RpcConnection:
         settings: ServerSettings,
         clock: IReactorTime,
         flusher: Flusher,
+        open_page: OpenPage | None = None,
     ) -> None:
+        """``open_page`` takes requests that are not gRPC, which are refused without it."""
         self.transport = transport
         self.peer = peer
         self.calls: dict[int, Call] = {}
@@ -60,6 +63,7 @@ class RpcConnection:
         self.unsent_bytes = 0  # of streams, since the last write
         self.partial_bytes = 0  # of incomplete requests
         self._router = router
+        self._open_page = open_page
         self._settings = settings
         self.message_bytes_max = settings.max_receive_bytes
         self._answer_bytes_max = settings.queued_answer_bytes
@@ -76,7 +80,7 @@ class RpcConnection:
         self._strikes = PingStrikes(settings.keepalive_min_time)
         self._output = Output(transport, settings.queued_answer_bytes, self._look_after)
         self._held_requests: deque[tuple[int, Callable[[], None]]] = deque()
-        self._stalled: dict[StreamCall, None] = {}
+        self._stalled: dict[StreamCall | PageStream, None] = {}
         # Too much waits for the client: new requests wait as well.
         self._holding = False
         self._draining = False
@@ -138,7 +142,7 @@ class RpcConnection:
         """Whether streams should wait before they send more."""
         return self._output.paused or self.unsent_bytes > UNSENT_BYTES_MAX
 
-    def stalled(self, call: StreamCall) -> None:
+    def stalled(self, call: StreamCall | PageStream) -> None:
         """Tell this call when it may send again."""
         self._stalled[call] = None
         if self.congested():
@@ -263,6 +267,12 @@ class RpcConnection:
         if target is None:
             target = headers.note = find_target(self._router, headers)
         if isinstance(target, Refusal):
+            if target.is_page and self._open_page is not None:
+                page = self.calls[stream_id] = PageStream(self, stream_id)
+                page.receiver = self._open_page(page, headers)
+                if ended:
+                    page.data_received(b"", True)
+                return
             self.http2.send_headers(stream_id, target.fields, end=True)
             return
         assert isinstance(target, Target), f"headers with a foreign note: {target!r}"

@@ -7,27 +7,37 @@ from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, INegotiated, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from etcdtw.errors import EtcdError
 from etcdtw.http2.frames import PREFACE
+from etcdtw.http2.message import Headers
 
 from .connection import RpcConnection
 from .flusher import Flusher
+from .pages import PageReceiver, PageStream
 from .router import Router
 from .settings import ServerSettings
 
 
 class ISiteFactory(TypingProtocol):
-    """What is needed of ``twisted.web.server.Site``."""
+    """What is needed of who serves pages."""
 
     def buildProtocol(self, addr: Any) -> Any: ...
+
+    def open_page(self, stream: PageStream, headers: Headers) -> PageReceiver:
+        """Serve a request that came by HTTP/2."""
 
     def doStart(self) -> None: ...
 
     def doStop(self) -> None: ...
+
+
+def is_tls(transport: object) -> bool:
+    """Whether a transport encrypts."""
+    return INegotiated.providedBy(transport)
 
 
 def peer_text(address: object) -> str:
@@ -42,9 +52,10 @@ def peer_text(address: object) -> str:
 class ClientPortFactory(Factory):
     """Accepts clients.
 
-    ``router`` serves gRPC; ``http_site_factory`` (a ``twisted.web.server.Site``) builds the
-    protocols for HTTP/1.1. ``flusher`` writes what connections were given outside of their own
-    reads: whoever answers calls in batches flushes it at the end of a batch.
+    ``router`` serves gRPC; ``http_site_factory`` builds the protocols for HTTP/1.1, and serves its
+    pages to HTTP/2 as well where there is TLS, as etcd does. ``flusher`` writes what connections
+    were given outside of their own reads: whoever answers calls in batches flushes it at the end
+    of a batch.
     """
 
     noisy = False
@@ -190,6 +201,7 @@ class ClientPortProtocol(Protocol):
 
     def _speak_grpc(self) -> None:
         port = self._port
+        site = port.http_site_factory
         transport: Any = self.transport
         self._grpc = RpcConnection(
             transport,
@@ -198,6 +210,7 @@ class ClientPortProtocol(Protocol):
             port.settings,
             port.clock,
             port.flusher,
+            site.open_page if site is not None and is_tls(transport) else None,
         )
         self._receive = self._grpc.dataReceived
 

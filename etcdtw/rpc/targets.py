@@ -18,10 +18,12 @@ _RESERVED = frozenset({"content-type", "te", "grpc-encoding", "grpc-accept-encod
 class Refusal:
     """The whole answer to every request with certain headers."""
 
-    __slots__ = ("fields",)
+    __slots__ = ("fields", "is_page")
 
-    def __init__(self, fields: tuple[Field, ...]) -> None:
+    def __init__(self, fields: tuple[Field, ...], is_page: bool = False) -> None:
+        """``is_page``: it is no gRPC at all, and perhaps somebody serves it who speaks HTTP."""
         self.fields = fields
+        self.is_page = is_page
 
 
 def is_grpc(headers: Headers) -> bool:
@@ -34,7 +36,7 @@ def find_target(router: Router, headers: Headers) -> Target | Refusal:
     """What these headers ask for."""
     if not is_grpc(headers):
         text = f'invalid gRPC request content-type "{headers.get("content-type") or ""}"'
-        return _http_refusal("415", StatusError(Code.INVALID_ARGUMENT, text))
+        return _http_refusal("415", StatusError(Code.INVALID_ARGUMENT, text), is_page=True)
     if headers.method != "POST":
         text = f"the method of a gRPC request is POST, not {headers.method}"
         return _http_refusal("405", StatusError(Code.INTERNAL, text))
@@ -53,5 +55,5 @@ def find_target(router: Router, headers: Headers) -> Target | Refusal:
     return Target(method, metadata, encoding == "gzip", router.clients(version, method.kind))
 
 
-def _http_refusal(status: str, error: EtcdError) -> Refusal:
-    return Refusal(((":status", status), *RESPONSE_HEADERS[1:], *error_trailers(error)))
+def _http_refusal(status: str, error: EtcdError, is_page: bool = False) -> Refusal:
+    return Refusal(((":status", status), *RESPONSE_HEADERS[1:], *error_trailers(error)), is_page)

@@ -190,7 +190,7 @@ class RefusalTests(SynchronousTestCase):
             if flag.feature is not Feature.REFUSED:
                 continue
             self.assertEqual(loaded(f"--{name}={flag.default}").start_problems, (), name)
-        for word in ("--cert-file=x", "--bcrypt-cost=11", "--proxy=on"):
+        for word in ("--discovery-srv=x", "--bcrypt-cost=11", "--proxy=on"):
             reasons = [problem.reason for problem in loaded(word).start_problems]
             name = word.partition("=")[0]
             self.assertEqual(reasons, [f"{name} is not available in this build yet"])
@@ -198,10 +198,46 @@ class RefusalTests(SynchronousTestCase):
         self.assertIn("--auth-token is not available", jwt[0].reason)
 
     def test_secure_urls(self) -> None:
-        """https and unixs URLs are refused, first with etcd's text if there is no certificate."""
-        for flag in ("listen-peer-urls", "initial-advertise-peer-urls", "advertise-client-urls"):
-            problems = loaded(f"--{flag}=https://127.0.0.1:1").start_problems
-            self.assertIn("not available in this build yet", problems[-1].reason)
+        """https and unixs ports need a certificate, of files or of their own making."""
+        for scheme in ("https", "unixs"):
+            peers = f"--listen-peer-urls={scheme}://127.0.0.1:1"
+            clients = f"--listen-client-urls={scheme}://127.0.0.1:1"
+            for missing, sentence in (
+                (peers, "cannot listen on TLS for 127.0.0.1:1: "),
+                (
+                    clients,
+                    "TLS key/cert (--cert-file, --key-file) must be provided for client url ",
+                ),
+            ):
+                problems = loaded(missing, "--advertise-client-urls=http://x:1").start_problems
+                self.assertEqual(
+                    [problem.reason[: len(sentence)] for problem in problems], [sentence]
+                )
+            for words in (
+                (peers, "--peer-auto-tls"),
+                (peers, "--peer-cert-file=x"),
+                (peers, "--tls-provider=mine"),
+                (clients, "--auto-tls", "--advertise-client-urls=http://x:1"),
+            ):
+                self.assertEqual(loaded(*words).start_problems, (), words)
+
+    def test_unused_certificates(self) -> None:
+        """What plain URLs leave unused is said in etcd's words (TA8)."""
+        words = [
+            f"--{side}{flag}"
+            for side in ("", "peer-")
+            for flag in ("cert-file=x", "key-file=y", "client-cert-auth", "auto-tls")
+        ]
+        said = [notice.message for notice in loaded(*words).notices]
+        for side, prefix in (("client", ""), ("peer", "peer-")):
+            for sentence in (
+                f"ignoring {side} auto TLS since certs given",
+                f"scheme is HTTP while --{prefix}client-cert-auth is enabled; "
+                "ignoring client cert auth for this URL",
+            ):
+                self.assertIn(sentence, said)
+        unused = "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+        self.assertEqual(said.count(unused), 2)
 
     def test_python_settings(self) -> None:
         """Settings made in Python are checked as those of a command line."""

@@ -13,7 +13,10 @@ from twisted.web.http import HTTPChannel, Request
 from etcdtw.api.http.quick import Head, QuickChannel
 from etcdtw.api.http.requests import HttpRequest
 from etcdtw.api.http.site import Site
+from etcdtw.api.http.streams import Http2Request
+from etcdtw.http2.message import Headers
 from etcdtw.rpc.output import DirectWriter
+from etcdtw.rpc.pages import PageStream
 
 IDLE_SECONDS = 60.0
 """How long a connection may keep us waiting for the next bytes of a request."""
@@ -108,6 +111,10 @@ class HttpFactory(ServerFactory[Any]):
         return QuickChannel(
             channel, self._heads, self.site.serve, self.body_bytes_max, IDLE_SECONDS
         )
+
+    def open_page(self, stream: PageStream, headers: Headers) -> Http2Request:
+        """Serve a request that came by HTTP/2."""
+        return Http2Request(stream, headers, self.site.serve, self.body_bytes_max)
 
     def log(self, request: HttpRequest) -> None:
         """For the channel: a request was answered."""

@@ -1,0 +1,52 @@
+"""Handshakes take turns: a flood of them must not keep the rest of the member waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+SHARE = 0.5
+"""Of the time, at most, for handshakes."""
+BURST_SECONDS = 0.010
+"""Of handshakes without a pause, before they have to wait."""
+
+
+class HandshakeTurns:
+    """Runs steps of handshakes, each at once while they take little of the time, else in turn."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._spent = 0.0
+        self._seen = clock.seconds()
+
+    def run(self, step: Callable[[], None]) -> None:
+        if self._waiting:
+            self._waiting.append(step)
+        elif self._may_run():
+            self._do(step)
+        else:
+            self._waiting.append(step)
+            self._later()
+
+    def _may_run(self) -> bool:
+        now = self._clock.seconds()
+        self._spent = max(0.0, self._spent - SHARE * (now - self._seen))
+        self._seen = now
+        return self._spent < BURST_SECONDS
+
+    def _do(self, step: Callable[[], None]) -> None:
+        begin = self._clock.seconds()
+        step()
+        self._spent += self._clock.seconds() - begin
+
+    def _later(self) -> None:
+        self._clock.callLater(BURST_SECONDS, self._work)
+
+    def _work(self) -> None:
+        while self._waiting and self._may_run():
+            self._do(self._waiting.popleft())
+        if self._waiting:
+            self._later()
