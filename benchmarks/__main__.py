@@ -12,6 +12,7 @@ import json
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,14 +20,19 @@ from benchmarks import report
 from benchmarks.samples import Comparison
 from benchmarks.workloads import GROUPS, PRELOADED_KEYS, Workload, workloads
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.process.secured import Secured
 
 
 def compare(
-    workload: Workload, commands: list[list[str]], rounds: int, seconds: float
+    workload: Workload,
+    commands: list[list[str]],
+    rounds: int,
+    seconds: float,
+    tls: Secured | None = None,
 ) -> Comparison:
     """Alternate rounds on two fresh members, the baseline first."""
     result = Comparison(workload.name, workload.unit, workload.more_is_better)
-    members = [Member(command) for command in commands]
+    members = [Member(command, client_tls=tls, authenticated=False) for command in commands]
     try:
         for member in members:
             if workload.needs_running_member:
@@ -51,6 +57,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only workloads whose name contains this")
     parser.add_argument("--check-load", default="s", choices=("s", "m", "l", "xl"))
     parser.add_argument("--start-keys", type=int, default=PRELOADED_KEYS)
+    parser.add_argument("--tls", action="store_true", help="clients call over TLS")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args(arguments)
     unknown = set(options.groups) - set(GROUPS)
@@ -65,14 +72,17 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     commands = [options.baseline or real_etcd(), options.server or server_under_test()]
     comparisons: list[Comparison] = []
+    folder = tempfile.TemporaryDirectory()
+    tls = Secured(Path(folder.name)) if options.tls else None
     for group in options.groups or GROUPS:
         rows = workloads(group, check_load=options.check_load, start_keys=options.start_keys)
         for workload in rows:
             if options.only not in workload.name:
                 continue
             begin = time.monotonic()
-            comparisons.append(compare(workload, commands, options.rounds, options.seconds))
+            comparisons.append(compare(workload, commands, options.rounds, options.seconds, tls))
             print(f"{workload.name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    folder.cleanup()
     print(report.table(comparisons))
     if options.json:
         settings = {"rounds": options.rounds, "seconds": options.seconds, "commands": commands}

@@ -46,6 +46,10 @@ class Side(Cluster):
     def client_port(self) -> int:
         return self.members[self.through].client_port
 
+    @property
+    def client_tls(self) -> object:
+        return self.members[self.through].client_tls
+
     def cpu_seconds(self) -> float:
         return sum(each.cpu_seconds() for each in self.members if each.running)
 

@@ -22,6 +22,9 @@ class Loaded(Protocol):
     @property
     def client_port(self) -> int: ...
 
+    @property
+    def client_tls(self) -> object: ...
+
     def cpu_seconds(self) -> float: ...
 
 
@@ -100,6 +103,7 @@ def in_background(
 def _command(
     member: Loaded, path: str, body_file: Path, connections: int, streams: int
 ) -> list[str]:
+    scheme = "https" if member.client_tls else "http"
     protocol = ["--h1", "--header=content-type: application/json"]
     if not path.startswith("/v3/"):
         protocol = ["--header=content-type: application/grpc", "--header=te: trailers"]
@@ -109,7 +113,7 @@ def _command(
         f"--max-concurrent-streams={streams}",
         *protocol,
         f"--data={body_file}",
-        f"http://{member.endpoint}{path}",
+        f"{scheme}://{member.endpoint}{path}",
     ]
 
 

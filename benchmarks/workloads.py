@@ -19,7 +19,7 @@ from benchmarks import h2load, varying, watching
 from benchmarks.h2load import Loaded, LoadFailed
 from benchmarks.samples import Sample
 from etcdtw.pb.rpc_pb2 import PutRequest, RangeRequest
-from tests.process.foreign import ForeignClient
+from tests.process.cluster import client_of
 from tests.process.member import Member, etcdctl
 from tests.process.raw_http2 import message
 
@@ -35,7 +35,7 @@ REQUESTS_MAX = 400_000
 
 def preload(member: Loaded, keys: int) -> None:
     """Write ``keys`` keys ``key/00000000`` and up with values of 256 bytes."""
-    client = ForeignClient(member.endpoint)
+    client = client_of(member)
     for first in range(0, keys, KEYS_PER_TXN):
         numbers = range(first, min(first + KEYS_PER_TXN, keys))
         client.call(
@@ -112,7 +112,7 @@ class Unary(Workload):
         if self.group == "range":
             answer_bytes = self.keys * VALUE_BYTES
             return self._load(member, requests, answer_bytes)
-        client = ForeignClient(member.endpoint)
+        client = client_of(member)
         try:
             before = client.call("KV.Range", key=b"none").header.revision
             sample = self._load(member, requests, 0)

@@ -10,6 +10,7 @@ import grpc
 
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member
+from tests.process.secured import Secured
 
 SETTLED_SECONDS = 30.0
 
@@ -17,8 +18,16 @@ SETTLED_SECONDS = 30.0
 class Cluster:
     """Members ``m0``, ``m1``, … of the given commands, founded together."""
 
-    def __init__(self, *commands: Sequence[str], flags: Sequence[str] = ()) -> None:
-        self.members = [Member(each, *flags) for each in commands]
+    def __init__(
+        self,
+        *commands: Sequence[str],
+        flags: Sequence[str] = (),
+        client_tls: Secured | None = None,
+        peer_tls: Secured | None = None,
+    ) -> None:
+        self.members = [
+            Member(each, *flags, client_tls=client_tls, peer_tls=peer_tls) for each in commands
+        ]
         listed = ",".join(f"m{n}={each.peer_url}" for n, each in enumerate(self.members))
         for number, member in enumerate(self.members):
             member.add_flags(f"--name=m{number}", f"--initial-cluster={listed}")
@@ -34,7 +43,7 @@ class Cluster:
             until(each.healthy, lambda each=each: f"{each.endpoint} healthy:\n{each.output()}")  # type: ignore[misc]
 
     def client(self, number: int) -> closing[ForeignClient]:
-        return closing(ForeignClient(self.members[number].endpoint))
+        return closing(client_of(self.members[number]))
 
     def leader(self) -> int:
         """The number of the member that leads."""
@@ -86,6 +95,12 @@ class Cluster:
     def close(self) -> None:
         for each in self.members:
             each.close()
+
+
+def client_of(member: Member) -> ForeignClient:
+    """A client of one member, with a certificate if its port is one of TLS."""
+    tls = member.client_tls
+    return ForeignClient(member.endpoint, credentials=tls.credentials() if tls else None)
 
 
 def until(

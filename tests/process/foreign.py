@@ -99,18 +99,25 @@ class Stream:
 
 
 class ForeignClient:
-    """grpcio against one endpoint, ``host:port`` in clear text."""
+    """grpcio against one endpoint, ``host:port``, in clear text unless there are credentials."""
 
-    def __init__(self, endpoint: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(
-            endpoint,
-            options=[
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.enable_http_proxy", 0),
-            ],
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        self._channel = (
+            grpc.insecure_channel(endpoint, options)
+            if credentials is None
+            else grpc.secure_channel(endpoint, credentials, options)
         )
 
     def _callable(self, rpc: str) -> Any:

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import IO
 from unittest import SkipTest
 
+from tests.process.secured import Secured
+
 # Below the usual range of ephemeral ports, so that no outgoing connection takes one meanwhile.
 PORTS = range(11000, 32000)
 READY_SECONDS = 30.0
@@ -133,13 +135,26 @@ class Member:
     restarts; ``close()`` ends the process and removes the directory.
     """
 
-    def __init__(self, command: Sequence[str], *flags: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *flags: str,
+        client_tls: Secured | None = None,
+        peer_tls: Secured | None = None,
+        authenticated: bool = True,
+    ) -> None:
+        """With certificates for a port it is one of TLS; ``authenticated``: those who call the
+        client port must have one as well."""
+        self.client_tls = client_tls
+        self.peer_tls = peer_tls
         self.directory = Path(tempfile.mkdtemp(prefix="member-"))
         self.data_dir = self.directory / "data"
         self.client_port, self.peer_port = free_ports(2)
         self.endpoint = f"127.0.0.1:{self.client_port}"
-        client_url = f"http://{self.endpoint}"
-        peer_url = f"http://127.0.0.1:{self.peer_port}"
+        client_url = f"{'https' if client_tls else 'http'}://{self.endpoint}"
+        peer_url = self.peer_url
+        secured = client_tls.client_port_flags(authenticated=authenticated) if client_tls else []
+        secured += peer_tls.peer_flags() if peer_tls else []
         self._argv = [
             # Absolute, since the process runs in its own directory.
             os.path.abspath(shutil.which(command[0]) or command[0]),
@@ -151,6 +166,7 @@ class Member:
             f"--listen-peer-urls={peer_url}",
             f"--initial-advertise-peer-urls={peer_url}",
             f"--initial-cluster=default={peer_url}",
+            *secured,
             *flags,
         ]
         self._output = self.directory / "output"
@@ -163,7 +179,7 @@ class Member:
 
     @property
     def peer_url(self) -> str:
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"{'https' if self.peer_tls else 'http'}://127.0.0.1:{self.peer_port}"
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -208,7 +224,7 @@ class Member:
 
     def healthy(self) -> bool:
         """True if ``GET /health`` says so right now."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=2)
+        connection = self.http_connection()
         try:
             connection.request("GET", "/health")
             answer = connection.getresponse()
@@ -218,6 +234,15 @@ class Member:
         finally:
             connection.close()
         return answer.status == 200 and json.loads(body).get("health") == "true"
+
+    def http_connection(self) -> http.client.HTTPConnection:
+        """To the client port, with a certificate if it may want one."""
+        if self.client_tls is None:
+            return http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=2)
+        context = self.client_tls.context()
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.client_port, timeout=2, context=context
+        )
 
     def stop(self) -> int:
         """SIGTERM and wait; the return code (negative: ended by that signal)."""
