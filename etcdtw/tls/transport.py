@@ -163,16 +163,25 @@ class Doorkeeper(Protocol):
             self._timeout = None
 
 
-class _DoorkeeperFactory(Factory):
-    """Makes nothing but what it is given: the outer factory knows more about each connection."""
+class _Securing(TLSMemoryBIOFactory):
+    """Makes connections whose doorkeepers come from a function, which knows more about each than
+    a factory would."""
 
-    noisy = False
-
-    def __init__(self, make: Callable[[Any], Doorkeeper | None]) -> None:
+    def __init__(
+        self,
+        creator: Any,
+        is_client: bool,
+        make: Callable[[Any], Doorkeeper | None],
+        clock: IReactorTime,
+        turns: HandshakeTurns | None = None,
+    ) -> None:
+        super().__init__(creator, is_client, Factory(), clock)
         self._make = make
+        self._turns = turns
 
-    def buildProtocol(self, addr: Any) -> Doorkeeper | None:
-        return self._make(addr)
+    def buildProtocol(self, addr: Any) -> TlsProtocol | None:  # type: ignore[override]  # or none
+        keeper = self._make(addr)
+        return None if keeper is None else TlsProtocol(self, keeper, self._turns)
 
 
 def secure_listening(
@@ -185,7 +194,6 @@ def secure_listening(
 
     ``rejected`` is told of the others, with their connection and the reason.
     """
-    turns = HandshakeTurns(clock)
     underway = 0
 
     def ended() -> None:
@@ -209,9 +217,7 @@ def secure_listening(
 
         return Doorkeeper(contexts, clock, plain_host(getattr(addr, "host", "")), open, refused)
 
-    wrapping: Any = TLSMemoryBIOFactory(contexts, False, _DoorkeeperFactory(build), clock)
-    wrapping.protocol = lambda outer, keeper: TlsProtocol(outer, keeper, turns)
-    return wrapping
+    return _Securing(contexts, False, build, clock, HandshakeTurns(clock))
 
 
 @implementer(IStreamClientEndpoint)
@@ -254,10 +260,7 @@ class SecureEndpoint:
             keeper.append(made)
             return made
 
-        wrapping = TLSMemoryBIOFactory(
-            self._contexts.calling(self._host), True, _DoorkeeperFactory(build), self._clock
-        )
-        wrapping.protocol = TlsProtocol
+        wrapping = _Securing(self._contexts.calling(self._host), True, build, self._clock)
 
         def not_connected(failure: Failure) -> None:
             if not done.called:

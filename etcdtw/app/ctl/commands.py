@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import offline_hash
+from etcdtw.app.ctl.pki import add_commands as add_pki
 from etcdtw.app.ctl.restore import check_digest, restore
 from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
@@ -51,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     hashes.add_argument("--rev", type=int, default=0, help="default: the newest revision")
     hashes.add_argument("-w", "--write-out", choices=("simple", "json", "table"), default="simple")
     hashes.set_defaults(do=_hash)
+
+    add_pki(commands)
 
     snapshot = commands.add_parser("snapshot", help="look at a snapshot, or begin from one")
     actions = snapshot.add_subparsers(required=True, metavar="COMMAND")

@@ -1,0 +1,86 @@
+"""Settings and files of TLS that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
+
+from etcdtw.errors import ConfigError
+from etcdtw.tls.interfaces import ITLSContextFactory, ITLSProvider
+from etcdtw.tls.providers import FILES, choose_provider
+from tests.tls.case import PkiCase
+from tests.tls.meeting import contexts
+
+
+class SettingsTests(PkiCase):
+    def refusal(self, side: str = "client", **settings: Any) -> ConfigError:
+        return self.assertRaises(ConfigError, contexts, side, **settings)  # type: ignore[return-value]
+
+    def test_pair(self) -> None:
+        """TS8: half a pair, in etcd's words."""
+        error = self.refusal(cert_file="srv.crt")
+        self.assertEqual(
+            error.reason, "KeyFile and CertFile must both be present[key: , cert: srv.crt]"
+        )
+        self.assertEqual(error.flag, "key-file")
+        self.assertEqual(self.refusal("peer", key_file="x").flag, "peer-cert-file")
+        own = self.refusal("peer", client_cert_file="x")
+        self.assertIn("ClientKeyFile and ClientCertFile must both be present", own.reason)
+
+    def test_names(self) -> None:
+        error = self.refusal("peer", allowed_cn="a", allowed_hostname="b")
+        self.assertEqual(
+            error.reason,
+            'AllowedCN and AllowedHostname are mutually exclusive (cn="a", hostname="b")',
+        )
+
+    def test_missing(self) -> None:
+        error = self.refusal(cert_file="/nonexistent.crt", key_file="/nonexistent.key")
+        self.assertEqual(error.reason, "open /nonexistent.crt: no such file or directory")
+
+    def pair(self) -> dict[str, str]:
+        return {"cert_file": self.pki.path("member.crt"), "key_file": self.pki.path("member.key")}
+
+    def test_passphrase(self) -> None:
+        """SE6: a key that is protected is refused with the reason."""
+        made = self.pki.issue("member", "peer", ["localhost"])
+        protected = made.key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+        Path(self.pki.path("member.key")).write_bytes(protected)
+        reason = self.refusal(**self.pair()).reason
+        self.assertIn("tls: failed to parse private key: it is protected by a passphrase", reason)
+        self.assertIn("member.key", reason)
+
+    def test_mismatch(self) -> None:
+        """SE6: a key of another certificate."""
+        pair = {**self.pair(), "key_file": self.pki.path("client.key")}
+        self.assertIn("private key does not match public key", self.refusal(**pair).reason)
+
+    def test_garbage(self) -> None:
+        garbage = self.pki.path("garbage")
+        Path(garbage).write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n")
+        pair = self.pair()
+        for field, words in (
+            ("cert_file", "failed to find any PEM certificate"),
+            ("key_file", "failed to parse private key"),
+            ("trusted_ca_file", "failed to find any PEM certificate"),
+            ("crl_file", "failed to parse CRL"),
+        ):
+            reason = self.refusal(**{**pair, field: garbage}).reason
+            self.assertIn(words, reason)
+            self.assertIn(garbage, reason)
+
+    def test_provider(self) -> None:
+        """Providers go by their names; an unknown one is refused with those there are."""
+        self.assertIs(choose_provider("", [FILES]), FILES)
+        error = self.assertRaises(ConfigError, choose_provider, "vault", [FILES])
+        self.assertIn("files (certificates in files", error.reason)
+        self.assertTrue(ITLSProvider.providedBy(FILES))
+        self.assertTrue(ITLSContextFactory.providedBy(contexts()))
