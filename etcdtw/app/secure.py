@@ -191,7 +191,7 @@ def log_rejected(connection: Any, reason: str) -> None:
         fields = {"ip_addresses": addresses, "dns_names": hosts, "common_name": common_name(found)}
     name = connection.getHandle().get_servername() or b""
     log.warn(
-        "rejected connection: {error}",
+        "rejected connection",
         error=reason,
         remote_addr=f"{getattr(address, 'host', '@')}:{getattr(address, 'port', 0)}",
         server_name=name.decode("ascii", "replace"),
