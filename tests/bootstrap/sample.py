@@ -6,6 +6,7 @@ The members are in a file, one ``name url`` per line, which is the provider's ar
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PLUGIN = """
@@ -65,22 +66,33 @@ class Provider:
         )
 """
 
-METADATA = "Metadata-Version: 2.1\nName: etcdtw-members-file\nVersion: 1.0\n"
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def build_wheel(directory: Path) -> Path:
     """The wheel that its author would publish."""
-    info = "etcdtw_members_file-1.0.dist-info"
+    return pack_wheel(
+        directory,
+        "etcdtw_members_file",
+        {
+            "etcdtw_members_file.py": MODULE,
+            "twisted/plugins/etcdtw_members_file_plugin.py": PLUGIN,
+        },
+    )
+
+
+def pack_wheel(directory: Path, name: str, contents: Mapping[str, str]) -> Path:
+    """A wheel with these files, in a directory."""
+    info = f"{name}-1.0.dist-info"
     files = {
-        "etcdtw_members_file.py": MODULE,
-        "twisted/plugins/etcdtw_members_file_plugin.py": PLUGIN,
-        f"{info}/METADATA": METADATA,
+        **contents,
+        f"{info}/METADATA": METADATA.format(name.replace("_", "-")),
         f"{info}/WHEEL": WHEEL,
     }
-    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    path = directory / "etcdtw_members_file-1.0-py3-none-any.whl"
+    record = "".join(f"{each},,\n" for each in [*files, f"{info}/RECORD"])
+    path = directory / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
-        for name, text in {**files, f"{info}/RECORD": record}.items():
-            wheel.writestr(name, text)
+        for each, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(each, text)
     return path

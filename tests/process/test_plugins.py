@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.bootstrap.sample import build_wheel
 from tests.process.cluster import Cluster, until
 from tests.process.member import Member, server_under_test
+from tests.process.secured import Secured
+from tests.tls import sample as tls_sample
 
 CONFORMANCE = """
 import sys
@@ -34,21 +36,33 @@ class MembersFileTests(BootstrapConformance, SynchronousTestCase):
 """
 
 
-class ProviderTests(SynchronousTestCase):
+class PluginCase(SynchronousTestCase):
     timeout = 180
+
+    def build(self) -> Path:
+        """The wheel with the plugin."""
+        raise NotImplementedError
 
     def setUp(self) -> None:
         """The wheel is installed where only these processes look."""
         self.directory = Path(tempfile.mkdtemp(prefix="plugin-"))
         self.addCleanup(shutil.rmtree, self.directory)
         installed = self.directory / "installed"
-        wheel = build_wheel(self.directory)
+        wheel = self.build()
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
         subprocess.run(
             [*pip, "--no-compile", "--target", str(installed), str(wheel)], check=True, timeout=100
         )
         before = os.environ.get("PYTHONPATH", "")
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": f"{installed}:{before}".rstrip(":")})
+
+
+class ProviderTests(PluginCase):
+    def build(self) -> Path:
+        return build_wheel(self.directory)
+
+    def setUp(self) -> None:
+        super().setUp()
         self.list = self.directory / "members"
 
     def test_conformance(self) -> None:
@@ -100,3 +114,36 @@ class ProviderTests(SynchronousTestCase):
             until(lambda member=member: not member.running, "it has given up")  # type: ignore[misc]
             self.assertEqual(member.process.returncode, 1)
             self.assertIn(text, member.output())
+
+
+class TlsProviderTests(PluginCase):
+    """TLS by somebody else's context factory."""
+
+    def build(self) -> Path:
+        return tls_sample.build_wheel(self.directory)
+
+    def test_serves(self) -> None:
+        """Both ports take their TLS from it; its refusals are told in its words."""
+        pki = Secured(self.directory / "pki")
+        flags = (f"--tls-provider=folder:{pki.directory}",)
+        cluster = Cluster(*[server_under_test()] * 2, flags=flags, client_tls=pki, peer_tls=pki)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        with cluster.client(0) as client:
+            client.call("KV.Put", key=b"k", value=b"v")
+        with cluster.client(1) as client:
+            self.assertEqual(client.call("KV.Range", key=b"k").kvs[0].value, b"v")
+        member = cluster.members[0]
+        argv = [*pki.curl(None), f"https://{member.endpoint}/version"]
+        self.assertNotEqual(subprocess.run(argv, capture_output=True, check=False).returncode, 0)
+        until(lambda: "the folder's rules: " in member.output(), lambda: member.output())
+
+    def test_refusal(self) -> None:
+        member = Member(server_under_test(), "--tls-provider=folder:/none", client_tls=None)
+        self.addCleanup(member.close)
+        url = f"https://{member.endpoint}"
+        member.add_flags(f"--listen-client-urls={url}", f"--advertise-client-urls={url}")
+        member.launch()
+        until(lambda: not member.running, "it has given up")
+        self.assertEqual(member.process.returncode, 1)
+        self.assertIn("/none is no directory", member.output())

@@ -14,18 +14,23 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 
 from etcdtw.rpc.output import DirectWriter
+from etcdtw.rpc.port import peer_text
 
 _BEGIN = b"POST /v3/"
+_TLS_HANDSHAKE = b"\x16\x03"
 _END = b"\r\n\r\n"
 _HEADS_MAX = 256
 _HEAD_BYTES_MAX = 4096
 _PENDING_BYTES_MAX = 1 << 20
 # With one of these the body has no plain length, or the connection another future.
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"trailer"})
+
+log = Logger(namespace="etcdtw.http")
 
 
 class Head:
@@ -204,6 +209,14 @@ class QuickChannel(Protocol):
         elif self._request is not None:
             self._keep(data)
         elif not (data.startswith(_BEGIN) and self._take(data)):
+            if not self.is_secure and data.startswith(_TLS_HANDSHAKE):
+                log.warn(
+                    "rejected connection",
+                    error="a TLS handshake on a port without TLS: the URL to use is http://",
+                    remote_addr=peer_text(self.peer),
+                )
+                self._abort()
+                return
             self._handed_over = True
             self.channel.dataReceived(data)
 
@@ -255,8 +268,11 @@ class QuickChannel(Protocol):
         self._pending.append(data)
         self._pending_bytes += len(data)
         if self._pending_bytes > _PENDING_BYTES_MAX:
-            transport: Any = self.transport
-            transport.abortConnection()
+            self._abort()
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def write(self, data: bytes) -> None:
         self._writer.write(data)

@@ -41,6 +41,7 @@ class Http2Request:
         self._status = 200
         self._answer: list[tuple[bytes, bytes]] = []
         self._begun = False
+        self._is_too_large = False
         self._left: int | None = None
         self._waiting: list[Deferred[None]] = []
         self._producer: Any = None
@@ -53,18 +54,21 @@ class Http2Request:
     # --- the stream's side -----------------------------------------------------------------------
 
     def data(self, data: bytes) -> None:
-        if self._begun:
-            return
+        if self._is_too_large:
+            return  # clients do not look for an answer before they have sent it all
         self.content.write(data)
         if self.content.tell() > self._body_bytes_max:
+            self._is_too_large = True
+            self.content = BytesIO()
+
+    def ended(self) -> None:
+        if self._is_too_large:
             self.setResponseCode(413)
             self.setHeader(b"content-length", b"0")
             self.finish()
-
-    def ended(self) -> None:
-        if not self._begun:
-            self.content.seek(0)
-            self._serve(self)
+            return
+        self.content.seek(0)
+        self._serve(self)
 
     def lost(self) -> None:
         if self._producer is not None:
