@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.samples import Comparison
-from benchmarks.workloads import GROUPS, PRELOADED_KEYS, Workload, workloads
+from benchmarks.workloads import GROUPS, ONLY_OVER_TLS, PRELOADED_KEYS, Workload, workloads
 from tests.process.member import Member, real_etcd, server_under_test
 from tests.process.secured import Secured
 
@@ -49,7 +49,9 @@ def compare(
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(GROUPS))
+    parser.add_argument(
+        "groups", nargs="*", metavar="group", help=", ".join((*GROUPS, *ONLY_OVER_TLS))
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
     parser.add_argument("--server", type=shlex.split, help="command of the server under test")
@@ -60,7 +62,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tls", action="store_true", help="clients call over TLS")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args(arguments)
-    unknown = set(options.groups) - set(GROUPS)
+    unknown = set(options.groups) - {*GROUPS, *ONLY_OVER_TLS}
     if unknown:
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
     if shutil.which("h2load") is None:
@@ -74,11 +76,15 @@ def main(arguments: list[str]) -> None:
     comparisons: list[Comparison] = []
     folder = tempfile.TemporaryDirectory()
     tls = Secured(Path(folder.name)) if options.tls else None
-    for group in options.groups or GROUPS:
+    if options.tls:
+        every = ("put", "range", *ONLY_OVER_TLS)
+    else:
+        every = tuple(each for each in GROUPS if each not in ONLY_OVER_TLS)
+    for group in options.groups or every:
         rows = workloads(group, check_load=options.check_load, start_keys=options.start_keys)
         for workload in rows:
-            if options.only not in workload.name:
-                continue
+            if options.only not in workload.name or (options.tls and ", all" in workload.name):
+                continue  # the load with different requests does not speak TLS
             begin = time.monotonic()
             comparisons.append(compare(workload, commands, options.rounds, options.seconds, tls))
             print(f"{workload.name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import grpc
 
@@ -20,6 +22,7 @@ from etcdtw.pb.rpc_pb2 import PutRequest
 from tests.process.cluster import Cluster, until
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.process.secured import Secured
 
 SHAPES = ((1, 1), (10, 10), (100, 10))
 CATCH_UP_KEYS = 100_000
@@ -34,8 +37,8 @@ TRY_SECONDS = 0.1
 class Side(Cluster):
     """Three members of one command; ``through`` chooses who is asked."""
 
-    def __init__(self, command: list[str]) -> None:
-        super().__init__(*[command] * 3, flags=FLAGS)
+    def __init__(self, command: list[str], peer_tls: Secured | None) -> None:
+        super().__init__(*[command] * 3, flags=FLAGS, peer_tls=peer_tls)
         self.through = 0
 
     @property
@@ -152,8 +155,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one round")
     parser.add_argument("--server", type=shlex.split, help="command of the server under test")
     parser.add_argument("--only", default="", help="only rows whose name contains this")
+    parser.add_argument("--peer-tls", action="store_true", help="members talk over TLS")
     options = parser.parse_args()
-    sides = [Side(real_etcd()), Side(options.server or server_under_test())]
+    folder = tempfile.TemporaryDirectory()
+    tls = Secured(Path(folder.name)) if options.peer_tls else None
+    sides = [Side(real_etcd(), tls), Side(options.server or server_under_test(), tls)]
     found = []
     try:
         for side in sides:
@@ -172,6 +178,7 @@ def main() -> None:
     finally:
         for side in sides:
             side.close()
+        folder.cleanup()
     print(report.table(found))
 
 

@@ -210,6 +210,26 @@ class Watch(Workload):
 
 
 @dataclass
+class Handshakes(Workload):
+    """New connections over TLS, each for one small read."""
+
+    connections: int = 300
+    group: str = "handshakes"
+    unit = "handshakes/s"
+
+    def __post_init__(self) -> None:
+        self.name = f"TLS handshakes, {self.connections} at once"
+
+    def prepare(self, member: Loaded) -> None:
+        preload(member, 1)
+
+    def measure(self, member: Loaded, seconds: float) -> Sample:
+        body = message(RangeRequest(key=key_of(0)).SerializeToString())
+        many = self.connections
+        return h2load.run(member, RANGE, body, connections=many, streams=1, requests=many)
+
+
+@dataclass
 class Start(Workload):
     """Seconds from spawning the process to the first healthy answer."""
 
@@ -315,6 +335,8 @@ def workloads(
         return [PutWhileReading()]
     if group == "watch":
         return [Watch(connections) for connections in (1, 10, 100)]
+    if group == "handshakes":
+        return [Handshakes()]
     if group == "start":
         return [Start(), Start(keys=start_keys)]
     if group == "large":
@@ -337,3 +359,4 @@ GROUPS = (
     "large",
     "check-perf",
 )
+ONLY_OVER_TLS = ("handshakes",)

@@ -13,6 +13,7 @@ when one fails, and keeps watches and leases alive over that.
 
 from etcdtw.client.client import Client
 from etcdtw.client.lease import KeptLease
+from etcdtw.client.tls import tls_files
 from etcdtw.client.txn import Txn, created, lease_of, modified, value, version
 from etcdtw.client.watch import Watch, WatchCompacted
 
@@ -25,6 +26,7 @@ __all__ = [
     "created",
     "lease_of",
     "modified",
+    "tls_files",
     "value",
     "version",
 ]

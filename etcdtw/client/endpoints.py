@@ -9,7 +9,10 @@ from typing import Any
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from etcdtw.tls.interfaces import ITLSContextFactory
+
 CONNECT_SECONDS = 5.0
+_SECURE = ("https", "unixs")
 _DEFAULT_PORT = 2379
 
 
@@ -64,10 +67,31 @@ def plain_connector(reactor: Any) -> Connector:
     """Reaches addresses without TLS; ValueError for those that need it."""
 
     def connect(address: Address) -> IStreamClientEndpoint:
-        if address.scheme in ("https", "unixs"):
+        if address.scheme in _SECURE:
             raise ValueError(f"{address.scheme} endpoints need a connector that speaks TLS")
-        if address.path:
-            return UNIXClientEndpoint(reactor, address.path, timeout=int(CONNECT_SECONDS))
-        return HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_SECONDS)
+        return _plain_endpoint(reactor, address)
 
     return connect
+
+
+def tls_connector(reactor: Any, tls: ITLSContextFactory) -> Connector:
+    """Reaches https and unixs addresses over TLS, the others without.
+
+    A member behind a socket is expected to show a certificate for ``localhost``.
+    """
+
+    def connect(address: Address) -> IStreamClientEndpoint:
+        plain = _plain_endpoint(reactor, address)
+        if address.scheme not in _SECURE:
+            return plain
+        from etcdtw.tls.transport import SecureEndpoint  # without TLS it is never loaded
+
+        return SecureEndpoint(tls, address.host or "localhost", plain, reactor)
+
+    return connect
+
+
+def _plain_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
+    if address.path:
+        return UNIXClientEndpoint(reactor, address.path, timeout=int(CONNECT_SECONDS))
+    return HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_SECONDS)

@@ -4,36 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from etcdtw.tls.direct import DirectWriter
+
 from .transport import Transport
-
-
-class DirectWriter:
-    """Writes to a transport, past its queue where that is known to be safe: to plain sockets."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._socket = transport if isinstance(transport, tcp.Connection) else None
-
-    def write(self, data: bytes) -> None:
-        socket = self._socket
-        if (
-            socket is not None
-            and socket.connected
-            and not socket.disconnecting
-            and not socket.dataBuffer
-            and not socket._tempDataBuffer
-        ):
-            sent = socket.writeSomeData(data)
-            if sent == len(data):
-                return
-            # An error comes again, and is handled, when the reactor writes the rest.
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-        self._transport.write(data)
 
 
 @implementer(IPushProducer)

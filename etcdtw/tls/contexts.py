@@ -168,6 +168,8 @@ class FileContexts:
         context = self._context(load_pair(cert, key) if cert else None)
         if not self._unverified:
             self._trust(context)
+        if self._settings.wanted:
+            context.set_alpn_protos(list(self._settings.wanted))
         return context
 
     def _context(self, pair: Pair | None) -> SSL.Context:

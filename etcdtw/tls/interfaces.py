@@ -28,7 +28,8 @@ class TLSSettings:
     """TLS of one side of a member, ``client`` or ``peer``; the fields have the meaning of etcd's
     flags of that name, and are empty where a flag is not given.
 
-    ``offered`` are the protocols that may be agreed on (ALPN) when others call. With
+    ``offered`` are the protocols that may be agreed on (ALPN) when others call, ``wanted`` those
+    that calls ask for. With
     ``unverified`` whoever is called is not checked, as among members that made their certificates
     themselves; ``automatic`` says so too, and that no files are given.
     """
@@ -51,6 +52,7 @@ class TLSSettings:
     automatic: AutomaticSettings | None = None
     unverified: bool = False
     offered: tuple[bytes, ...] = ()
+    wanted: tuple[bytes, ...] = ()
     provider_argument: str = ""
 
     @property

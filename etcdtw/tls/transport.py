@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
+from OpenSSL.SSL import Error, WantReadError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
@@ -22,6 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from etcdtw.tls.direct import DirectWriter
 from etcdtw.tls.interfaces import ITLSContextFactory, TLSRefused
 from etcdtw.tls.turns import HandshakeTurns
 
@@ -30,6 +32,11 @@ HANDSHAKE_SECONDS = 10.0
 
 HANDSHAKES_MAX = 2_000
 """Under way on one port; more callers are turned away until some are done."""
+
+
+RECORD_BYTES = 1 << 14
+OUTPUT_BYTES = 1 << 18
+"""Taken from OpenSSL at once."""
 
 
 class TlsProtocol(TLSMemoryBIOProtocol):
@@ -41,6 +48,10 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         super().__init__(factory, wrapped)  # type: ignore[no-untyped-call]
         self._turns = turns
 
+    def makeConnection(self, transport: Any) -> None:
+        self._write_out = DirectWriter(transport).write
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
     def dataReceived(self, data: bytes) -> None:
         if self._handshakeDone or self._turns is None:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
@@ -50,6 +61,33 @@ class TlsProtocol(TLSMemoryBIOProtocol):
     def _handshake(self, data: bytes) -> None:
         if self.connected and not self._lostTLSConnection and not self._aborted:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def _write(self, data: bytes) -> None:
+        """All records first, then one write: Twisted would make one for each record."""
+        if self._lostTLSConnection:
+            return
+        send = self._tlsConnection.send
+        at = 0
+        try:
+            while at < len(data):
+                at += send(data[at : at + RECORD_BYTES])
+        except WantReadError:
+            self._bufferedWrite(data[at:])  # type: ignore[no-untyped-call]
+        except Error:
+            self._tlsShutdownFinished(Failure())  # type: ignore[no-untyped-call]
+            return
+        self._flushSendBIO()
+
+    def _flushSendBIO(self) -> None:
+        read = self._tlsConnection.bio_read
+        while True:
+            try:
+                data = read(OUTPUT_BYTES)
+            except WantReadError:
+                return
+            self._write_out(data)
+            if len(data) < OUTPUT_BYTES:
+                return
 
 
 @implementer(IHandshakeListener)

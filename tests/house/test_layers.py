@@ -55,6 +55,7 @@ STORAGE_LAYER_TWISTED = (
 TLS_TWISTED = (
     "twisted.internet.error",
     "twisted.internet.protocol",
+    "twisted.internet.tcp",
     "twisted.protocols.tls",
     "twisted.plugin",
 )

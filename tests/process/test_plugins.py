@@ -139,6 +139,7 @@ class TlsProviderTests(PluginCase):
         until(lambda: "the folder's rules: " in member.output(), lambda: member.output())
 
     def test_refusal(self) -> None:
+        """What its provider refuses ends the start."""
         member = Member(server_under_test(), "--tls-provider=folder:/none", client_tls=None)
         self.addCleanup(member.close)
         url = f"https://{member.endpoint}"

@@ -11,64 +11,24 @@ import ssl
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
 
+from etcdtw.client import Client, tls_files
+from etcdtw.errors import EtcdError
 from etcdtw.tls.pki import YEAR, make_self_signed, revoke, write_files
-from tests.process.cluster import Cluster, client_of, until
+from tests.process.cluster import client_of, until
 from tests.process.foreign import ForeignClient
-from tests.process.member import Member, etcdctl, free_ports, real_etcd, server_under_test
+from tests.process.member import Member, free_ports, real_etcd, server_under_test
 from tests.process.secured import HOSTS, Secured
-
-
-class TlsCase(SynchronousTestCase):
-    timeout = 120
-
-    def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="tls-"))
-        self.addCleanup(shutil.rmtree, self.root)
-        self.pki = Secured(self.root / "pki")
-
-    def member(self, *flags: str, authenticated: bool = True) -> Member:
-        """A started member whose client port is one of TLS."""
-        member = Member(
-            server_under_test(), *flags, client_tls=self.pki, authenticated=authenticated
-        )
-        self.addCleanup(member.close)
-        member.start()
-        return member
-
-    def curl(self, member: Member, *words: str, pair: str | None = "client") -> tuple[int, str]:
-        """Exit code and output of a GET of ``/version``, or of what the words say."""
-        argv = [*self.pki.curl(pair), *words]
-        if not any("://" in word for word in words):
-            argv.append(f"https://{member.endpoint}/version")
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
-        return done.returncode, done.stdout
-
-    def etcdctl(self, member: Member, *words: str, pair: str | None = "client") -> str:
-        endpoint = f"--endpoints=https://{member.endpoint}"
-        argv = [etcdctl(), endpoint, *self.pki.etcdctl(pair), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
-        return done.stdout.strip()
-
-    def assert_told(self, member: Member, *words: str) -> None:
-        """One line of the log about a rejected connection has all these words."""
-
-        def told() -> bool:
-            return any(
-                "rejected connection" in line and all(word in line for word in words)
-                for line in member.output(20_000).splitlines()
-            )
-
-        until(told, lambda: f"{words} in a line of\n{member.output(20_000)}", 10)
+from tests.process.tls_case import TlsCase
 
 
 class ClientPortTests(TlsCase):
@@ -283,6 +243,59 @@ class Wiretap:
         self._listener.close()
 
 
+class OwnClientTests(TestCase):
+    """``etcdtw.client`` over TLS."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        root = Path(tempfile.mkdtemp(prefix="tls-"))
+        self.addCleanup(shutil.rmtree, root)
+        self.pki = Secured(root)
+        self.start(server_under_test())
+
+    def start(self, command: list[str]) -> None:
+        self.member = Member(command, client_tls=self.pki)
+        self.addCleanup(self.member.close)
+        self.member.start()
+
+    def client(self, **files: Any) -> Client:
+        files.setdefault("ca", self.pki.path("ca.crt"))
+        endpoint = f"https://{self.member.endpoint}"
+        client = Client(reactor, [endpoint], connector=tls_files(reactor, **files))
+        self.addCleanup(client.close)
+        return client
+
+    async def test_checked(self) -> None:
+        """With a pair of the authority; not without, and not if the member is not whom it seems,
+        which is what the call's error says."""
+        pair = {"cert": self.pki.path("client.crt"), "key": self.pki.path("client.key")}
+        client = self.client(**pair)
+        await client.kv.put("k", "v")
+        self.assertEqual((await client.kv.get("k")).kvs[0].value, b"v")
+        unchecked = self.client(ca="", verify=False, **pair)
+        self.assertEqual((await unchecked.kv.get("k")).kvs[0].value, b"v")
+        for files, words in (
+            ({"ca": self.pki.path("client.crt"), **pair}, "signed by unknown authority"),
+            ({"server_name": "somebody.example", **pair}, "not somebody.example"),
+            ({}, "certificate required"),
+        ):
+            try:
+                await self.client(**files).kv.get("k", timeout=1.0)
+            except EtcdError as error:
+                self.assertIn(words, str(error))
+            else:
+                self.fail(f"answered in spite of {files}")
+
+    async def test_real_etcd(self) -> None:
+        """It asks for HTTP/2, which etcd wants to be asked for."""
+        self.start(real_etcd())
+        files = {"cert": self.pki.path("client.crt"), "key": self.pki.path("client.key")}
+        client = self.client(**files)
+        await client.kv.put("k", "v")
+        self.assertEqual((await client.kv.get("k")).kvs[0].value, b"v")
+
+
 class AutomaticTests(TlsCase):
     """--auto-tls."""
 
@@ -410,244 +423,3 @@ class RefusedStartTests(TlsCase):
             "selfSignedCertValidity is invalid,it should be greater than 0",
             self.refused("--auto-tls", "--self-signed-cert-validity=0"),
         )
-
-
-class UnderLoadTests(TlsCase):
-    def test_swapped(self) -> None:
-        """SE15: certificates, authority and revocations are swapped while clients call: no request
-        fails, and new connections see the new ones, of a pair for addresses only too."""
-        path = self.root / "crl.pem"
-        empty = revoke(self.pki.authority, [], datetime.now(UTC))
-        path.write_bytes(empty.public_bytes(Encoding.PEM))
-        member = self.member(f"--client-crl-file={path}")
-        failures: list[str] = []
-        counts = [0, 0]
-        ended = threading.Event()
-
-        def call(new_connections: bool, place: int) -> None:
-            client = client_of(member)
-            while not ended.is_set():
-                try:
-                    client.call("KV.Put", key=b"k", value=b"v")
-                    counts[place] += 1
-                except grpc.RpcError as error:
-                    failures.append(str(error))
-                if new_connections:
-                    client.close()
-                    client = client_of(member)
-            client.close()
-
-        threads = [threading.Thread(target=call, args=(each, int(each))) for each in (False, True)]
-        for thread in threads:
-            thread.start()
-        try:
-            for number in range(10):
-                hosts = ("127.0.0.1",) if number % 2 else HOSTS
-                made = self.pki.issue("member", "peer", hosts)
-                ca = Path(self.pki.path("ca.crt"))
-                write_files([(str(ca), ca.read_bytes() + b"\n", 0o644)])
-                write_files([(str(path), path.read_bytes(), 0o644)])
-                time.sleep(0.1)
-                pem = self.shown(member)
-                self.assertEqual(pem, made.certificate.public_bytes(Encoding.DER))
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
-        self.assertEqual(failures, [])
-        self.assertGreater(min(counts), 20)
-
-    def shown(self, member: Member) -> bytes:
-        context = self.pki.context()
-        with (
-            socket.create_connection(("127.0.0.1", member.client_port), 5) as plain,
-            context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
-        ):
-            found = secured.getpeercert(binary_form=True)
-        assert found is not None, "the server shows one"
-        return found
-
-    def test_flood(self) -> None:
-        """Handshakes that never go on, that end half-way, and noise, hundreds of them: others are
-        served all the while."""
-        member = self.member()
-        hello = self.client_hello()
-        slow = [socket.create_connection(("127.0.0.1", member.client_port)) for _ in range(300)]
-        for number, each in enumerate(slow):
-            each.sendall((hello, hello[:50], b"\x16\x03\x01", os.urandom(100))[number % 4])
-        longest = 0.0
-        with closing(client_of(member)) as client:
-            client.call("KV.Put", key=b"k", value=b"v")
-            for _ in range(50):
-                begin = time.monotonic()
-                client.call("KV.Put", key=b"k", value=b"v")
-                longest = max(longest, time.monotonic() - begin)
-                with socket.create_connection(("127.0.0.1", member.client_port)) as another:
-                    another.sendall(hello)
-        self.assertLess(longest, 2.0)
-        self.assert_told(member, "the TLS handshake took longer than 10 s")
-        for each in slow:
-            each.close()
-        until(lambda: member.open_files() < 100, "the slow ones are gone")
-        self.assertEqual(self.etcdctl(member, "get", "k"), "k\nv")
-
-    @staticmethod
-    def client_hello() -> bytes:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        secured = ssl.create_default_context().wrap_bio(
-            incoming, outgoing, server_hostname="localhost"
-        )
-        try:
-            secured.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        return outgoing.read()
-
-    def test_tls_on_a_plain_port(self) -> None:
-        """Who speaks TLS where it is not spoken is cut off, and the log says so."""
-        member = Member(server_under_test())
-        self.addCleanup(member.close)
-        member.start()
-        for port in (member.client_port, member.peer_port):
-            argv = ["curl", "-sk", "-m", "5", f"https://127.0.0.1:{port}/version"]
-            self.assertEqual(subprocess.run(argv, check=False).returncode, 35)
-        until(
-            lambda: member.output().count("a TLS handshake on a port without TLS") == 2,
-            lambda: member.output(),
-            5,
-        )
-
-
-class ClusterTests(TlsCase):
-    """Peers over TLS, and real ones among them."""
-
-    def cluster(self, *commands: list[str], flags: tuple[str, ...] = ()) -> Cluster:
-        cluster = Cluster(*commands, flags=flags, client_tls=self.pki, peer_tls=self.pki)
-        self.addCleanup(cluster.close)
-        return cluster
-
-    def write(self, cluster: Cluster, count: int = 20) -> None:
-        for number in range(count):
-            with cluster.client(number % len(cluster.members)) as client:
-                client.call("KV.Put", key=b"%d" % number, value=b"v")
-
-    def test_mixed(self) -> None:
-        """TS1, TS3, TS6, SE15: with a real member, over restarts and a swap of certificates; equal
-        hashes."""
-        cluster = self.cluster(server_under_test(), server_under_test(), real_etcd())
-        cluster.start()
-        self.write(cluster)
-        self.assertEqual(len({each for _, each in cluster.hashes()}), 1)
-        self.pki.issue("member", "peer", HOSTS)
-        cluster.members[1].kill()
-        self.write_through(cluster, 0)
-        cluster.members[1].start()
-        cluster.wait_healthy()
-        self.write(cluster)
-        self.assertEqual(len({each for _, each in cluster.hashes()}), 1)
-
-    def write_through(self, cluster: Cluster, number: int) -> None:
-        def written() -> bool:
-            with cluster.client(number) as client:
-                try:
-                    client.call("KV.Put", key=b"k", value=b"v")
-                except grpc.RpcError:
-                    return False
-            return True
-
-        until(written, "two of three go on")
-
-    def test_joining_and_snapshot(self) -> None:
-        """A member joins over https, is sent a snapshot over https, and another leaves."""
-        cluster = self.cluster(
-            server_under_test(), flags=("--snapshot-count=10",
-                                        "--experimental-snapshot-catchup-entries=5")
-        )  # fmt: skip
-        cluster.start()
-        self.write(cluster, 50)
-        joining = Member(server_under_test(), client_tls=self.pki, peer_tls=self.pki)
-        self.addCleanup(joining.close)
-        with cluster.client(0) as client:
-            client.call("Cluster.MemberAdd", peerURLs=[joining.peer_url])
-        joining.add_flags(
-            "--name=m1",
-            f"--initial-cluster=m0={cluster.members[0].peer_url},m1={joining.peer_url}",
-            "--initial-cluster-state=existing",
-        )
-        joining.start()
-        with closing(client_of(joining)) as client:
-            self.assertEqual(client.call("KV.Range", key=b"49").kvs[0].value, b"v")
-        self.assertIn("received database snapshot", joining.output(20_000))
-
-    def test_rogue(self) -> None:
-        """TS6, SE10, SE14: a member without the right certificate never joins, and both sides say
-        why."""
-        for pair, hosts, flags, words in (
-            ("expired", HOSTS, (), "has expired"),
-            ("elsewhere", ("127.0.0.27",), (), "valid for 127.0.0.27, not 127.0.0.1"),
-            (
-                "nobody",
-                HOSTS,
-                ("--peer-cert-allowed-cn=member",),
-                "CommonName authentication failed",
-            ),
-        ):
-            first = Member(server_under_test(), *flags, client_tls=self.pki, peer_tls=self.pki)
-            self.addCleanup(first.close)
-            begun = 2 * YEAR if pair == "expired" else 0 * YEAR
-            self.pki.issue(pair, "peer", hosts, begun=begun)
-            rogue = Member(server_under_test(), *self.pki.peer_flags(pair))
-            self.addCleanup(rogue.close)
-            url = f"https://127.0.0.1:{rogue.peer_port}"
-            listed = f"--initial-cluster=first={first.peer_url},rogue={url}"
-            first.add_flags("--name=first", listed)
-            rogue.add_flags(
-                "--name=rogue", listed, f"--listen-peer-urls={url}",
-                f"--initial-advertise-peer-urls={url}",
-            )  # fmt: skip
-            first.launch()
-            rogue.launch()
-            self.assert_told(first, words)
-            self.assertFalse(first.healthy())
-            first.kill()
-            rogue.kill()
-
-    def test_skipped_address_check(self) -> None:
-        """SE19: --experimental-peer-skip-client-san-verification lets a caller in whose address is
-        not in his certificate; as a server he still has to be whom he is called."""
-        self.pki.issue("caller", "client", ["127.0.0.27"])
-        cluster = self.cluster(
-            server_under_test(),
-            server_under_test(),
-            flags=(
-                "--experimental-peer-skip-client-san-verification",
-                f"--peer-client-cert-file={self.pki.path('caller.crt')}",
-                f"--peer-client-key-file={self.pki.path('caller.key')}",
-            ),
-        )
-        cluster.start()
-        self.write(cluster, 4)
-
-    def test_made_by_ctl(self) -> None:
-        """TL1: an authority and pairs by ``etcdtw ctl pki`` are all that members, ours and real
-        ones, and clients need."""
-        folder = self.root / "made"
-
-        def ctl(*words: str) -> None:
-            argv = [*server_under_test(), "ctl", "pki", *words, f"--dir={folder}"]
-            done = subprocess.run(argv, capture_output=True, text=True, check=False)
-            self.assertEqual(done.returncode, 0, done.stderr)
-
-        ctl("init")
-        ctl("issue", "member", "--hosts=127.0.0.1,localhost")
-        ctl("issue", "client", "--kind=client")
-        self.pki.directory = folder
-        cluster = self.cluster(server_under_test(), real_etcd(), real_etcd())
-        cluster.start()
-        self.write(cluster, 6)
-        self.assertEqual(self.etcdctl(cluster.members[1], "get", "5"), "5\nv")
-        self.assertEqual(len({each for _, each in cluster.hashes()}), 1)
-        argv = ["openssl", "x509", "-in", str(folder / "member.crt"), "-noout", "-text"]
-        said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        for words in ("ASN1 OID: secp384r1", "TLS Web Server Authentication, TLS Web Client"):
-            self.assertIn(words, said)

@@ -27,6 +27,7 @@ class SuiteTests(SynchronousTestCase):
         self.assertEqual(openssl_suites(SUITES_OF_TLS13), DEFAULT_SUITES)
 
     def test_unknown(self) -> None:
+        """SE7: no suite, one that OpenSSL dropped, and one that never was."""
         for name in ("NOPE", "TLS_RSA_WITH_RC4_128_SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA999"):
             error = self.assertRaises(ValueError, openssl_suites, [name])
             self.assertEqual(str(error), f'unexpected TLS cipher suite "{name}"')
@@ -37,6 +38,7 @@ class VersionTests(SynchronousTestCase):
         return str(self.assertRaises(ValueError, check_versions, oldest, newest, suites))
 
     def test_good(self) -> None:
+        """Versions that go together."""
         for oldest in ("", "TLS1.2", "TLS1.3"):
             check_versions(oldest, "", ())
             check_versions(oldest, "TLS1.3", ())

@@ -90,6 +90,7 @@ class MeetingTests(PkiCase):
         self.assert_rejected("early", *words[:1], "CN=early")
 
     def test_self_signed(self) -> None:
+        """One that nobody vouches for but itself."""
         made = make_self_signed(["localhost"], datetime.now(UTC), YEAR)
         write_files(
             [
@@ -161,6 +162,15 @@ class MeetingTests(PkiCase):
         os.utime(path, ns=(1, 1))
         self.assertEqual(meet(serving, self.calling("revoked")).heard, b"hello")
         self.assertEqual(meet(serving, self.calling("other")).heard, b"")
+
+    def test_called_revoked(self) -> None:
+        """A member that is called with a revoked certificate is refused as well."""
+        path = self.pki.path("crl.pem")
+        made = self.pki.issue("member", "peer", ["localhost"])
+        found = revoke(self.pki.authority, [made.certificate.serial_number], datetime.now(UTC))
+        Path(path).write_bytes(found.public_bytes(Encoding.PEM))
+        met = meet(self.serving(), self.calling(crl_file=path))
+        self.assertIn("revoked", met.refused[0])
 
     def test_versions(self) -> None:
         """SE8: no version in common."""
@@ -296,6 +306,7 @@ class AddressTests(PkiCase):
         self.assertEqual(met.heard, b"hello")
 
     def test_ipv6(self) -> None:
+        """IPv6 addresses are compared as addresses, IPv4 in IPv6's clothes as IPv4."""
         self.pki.issue("caller", "client", ["::1"])
         calling = self.calling("caller")
         self.assertEqual(meet(self.serving(), calling, address="::1").heard, b"hello")

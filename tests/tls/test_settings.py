@@ -34,6 +34,7 @@ class SettingsTests(PkiCase):
         self.assertIn("ClientKeyFile and ClientCertFile must both be present", own.reason)
 
     def test_names(self) -> None:
+        """Two kinds of name that exclude each other."""
         error = self.refusal("peer", allowed_cn="a", allowed_hostname="b")
         self.assertEqual(
             error.reason,
@@ -41,6 +42,7 @@ class SettingsTests(PkiCase):
         )
 
     def test_missing(self) -> None:
+        """A file that is not there, as Go says it."""
         error = self.refusal(cert_file="/nonexistent.crt", key_file="/nonexistent.key")
         self.assertEqual(error.reason, "open /nonexistent.crt: no such file or directory")
 
@@ -64,6 +66,7 @@ class SettingsTests(PkiCase):
         self.assertIn("private key does not match public key", self.refusal(**pair).reason)
 
     def test_garbage(self) -> None:
+        """Files of something else are refused by their name."""
         garbage = self.pki.path("garbage")
         Path(garbage).write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n")
         pair = self.pair()

@@ -15,8 +15,8 @@ from etcdtw.api.http.requests import HttpRequest
 from etcdtw.api.http.site import Site
 from etcdtw.api.http.streams import Http2Request
 from etcdtw.http2.message import Headers
-from etcdtw.rpc.output import DirectWriter
 from etcdtw.rpc.pages import PageStream
+from etcdtw.tls.direct import DirectWriter
 
 IDLE_SECONDS = 60.0
 """How long a connection may keep us waiting for the next bytes of a request."""

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 
-from etcdtw.rpc.output import DirectWriter
 from etcdtw.rpc.port import peer_text
+from etcdtw.tls.direct import DirectWriter
 
 _BEGIN = b"POST /v3/"
 _TLS_HANDSHAKE = b"\x16\x03"
