@@ -166,7 +166,7 @@ class Http2Tests(SynchronousTestCase):
         self.assertEqual(self.echo.seen, [])
 
     def test_later(self) -> None:
-        """An answer in its own time, in pieces; flow control stops who writes, and sets him free."""
+        """An answer in its own time, in pieces, as fast as flow control lets it."""
         wire = self.connect(window=100_000)
         self.ask(wire, 1, "GET", "/later")
         request, producer = self.later.request, Producer()
