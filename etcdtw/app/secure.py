@@ -47,6 +47,7 @@ def client_tls(settings: MemberSettings) -> TLSSettings:
 def peer_tls(settings: MemberSettings) -> TLSSettings:
     """What the flags say about peers."""
     given = bool(settings.peer_cert_file or settings.peer_key_file)
+    authority = settings.peer_trusted_ca_file or settings.peer_ca_file
     automatic = None
     if settings.peer_auto_tls and not given:
         urls = (*settings.listen_peer_urls, *settings.initial_advertise_peer_urls)
@@ -57,11 +58,13 @@ def peer_tls(settings: MemberSettings) -> TLSSettings:
         key_file=settings.peer_key_file,
         client_cert_file=settings.peer_client_cert_file,
         client_key_file=settings.peer_client_key_file,
-        trusted_ca_file=settings.peer_trusted_ca_file or settings.peer_ca_file,
+        trusted_ca_file=authority,
         crl_file=settings.peer_crl_file,
         client_cert_auth=settings.peer_client_cert_auth,
         allowed_cn=settings.peer_cert_allowed_cn,
         allowed_hostname=settings.peer_cert_allowed_hostname,
+        # Whoever is found by DNS alone has to show a certificate for the domain.
+        server_name="" if authority else settings.discovery_srv,
         automatic=automatic,
         offered=PEER_PROTOCOLS,
         **_common(settings),
@@ -74,6 +77,7 @@ def _common(settings: MemberSettings) -> dict[str, Any]:
         "min_version": settings.tls_min_version,
         "max_version": settings.tls_max_version,
         "skip_address_check": settings.experimental_peer_skip_client_san_verification,
+        "dns_servers": settings.dns_server,
         "provider_argument": settings.tls_provider.partition(":")[2],
     }
 

@@ -160,6 +160,7 @@ class MemberSettings:
     adopt: bool
     bootstrap_provider: str
     tls_provider: str
+    dns_server: tuple[str, ...]
     max_cluster_version: str
 
     @property
@@ -183,6 +184,7 @@ class MemberSettings:
             discovery=self.discovery,
             discovery_srv=self.discovery_srv,
             discovery_srv_name=self.discovery_srv_name,
+            has_authority=bool(self.peer_trusted_ca_file or self.peer_ca_file),
             provider=self.bootstrap_provider.partition(":")[0],
             provider_argument=self.bootstrap_provider.partition(":")[2],
         )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IResolver
 from twisted.python.failure import Failure
 
 from etcdtw.app.fatal import Fatal
@@ -20,6 +21,7 @@ from etcdtw.app.secure import asking_tls
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
 from etcdtw.config.problems import ConfigProblems
+from etcdtw.dns.resolvers import make_resolver
 from etcdtw.tls.interfaces import ITLSContextFactory
 
 
@@ -85,7 +87,11 @@ class StartingMember(Service):
         plan = None
         if not has_log(settings):
             peer_tls = cache(lambda: asking_tls(settings, self._reactor))
-            asked = replace(settings.bootstrap(), peer_tls=peer_tls)
+            asked = replace(
+                settings.bootstrap(),
+                peer_tls=peer_tls,
+                resolver=self._make_resolver if settings.dns_server else None,
+            )
             plan = await make_plan(asked, self._factories, self._reactor)
             if plan.new and len(plan.members) > 1:
                 await self._ask_others(plan, peer_tls)
@@ -97,6 +103,9 @@ class StartingMember(Service):
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+
+    def _make_resolver(self) -> IResolver:
+        return make_resolver(self._reactor, self._settings.dns_server)
 
     async def _ask_others(
         self, plan: ClusterPlan, peer_tls: Callable[[], ITLSContextFactory]

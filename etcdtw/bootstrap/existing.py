@@ -65,7 +65,7 @@ class RemoteCluster:
 
 async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> ClusterPlan:
     """The plan of a member that joins. BootstrapError when it may not."""
-    await _a_turn(reactor)  # checks before this need nobody else
+    await a_turn(reactor)  # checks before this need nobody else
     caller = HttpCaller(reactor, ASK_SECONDS, tls=settings.peer_tls)
     try:
         others = [
@@ -90,7 +90,8 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
     )
 
 
-def _a_turn(reactor: ReactorView) -> Deferred[None]:
+def a_turn(reactor: ReactorView) -> Deferred[None]:
+    """Fires when the reactor has gone round, which one before the start never does."""
     waiting: Deferred[None] = Deferred()
     reactor.callLater(0, waiting.callback, None)
     return waiting
@@ -120,7 +121,7 @@ async def decide_state(
 ) -> tuple[str, str]:
     """``new`` or ``existing``, and why, for a member that was told ``auto``; ``plan`` is what it
     would found."""
-    await _a_turn(reactor)
+    await a_turn(reactor)
     caller = HttpCaller(reactor, FOUNDED_SECONDS, tls=settings.peer_tls)
     try:
         return state_by_answers(plan, await ask_members(plan, caller))
@@ -236,7 +237,7 @@ async def match_members(
     listed = dict(settings.initial_cluster)
     if len(listed) != len(cluster.members):
         raise _mismatch(cluster, "member count is unequal", settings)
-    addresses = Addresses(reactor)
+    addresses = Addresses(reactor, settings.resolver)
     ids: dict[str, int] = {}
     left = dict(listed)
     for member in cluster.members:

@@ -60,7 +60,14 @@ STATIC = BootstrapFactory(
     "etcdtw.bootstrap.factories.claims_static",
     "etcdtw.bootstrap.static.StaticProvider",
 )
-BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC,)
+DNS_SRV = BootstrapFactory(
+    "dns-srv",
+    "members are found by the SRV records of --discovery-srv",
+    ("discovery-srv", "discovery-srv-name"),
+    "etcdtw.bootstrap.dns_srv.claims_srv",
+    "etcdtw.bootstrap.dns_srv.SrvProvider",
+)
+BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV)
 """Known without a search: an installation that hides plugin files must still start."""
 
 

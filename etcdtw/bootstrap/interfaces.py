@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IResolver
 from zope.interface import Attribute, Interface
 
 from etcdtw.tls.interfaces import ITLSContextFactory
@@ -18,7 +19,9 @@ class BootstrapSettings:
 
     ``peer_urls`` are this member's own advertised peer URLs. ``initial_cluster`` holds one pair of
     name and sorted peer URLs per member, and is empty when the flag is cleared by another kind of
-    bootstrap. ``peer_tls`` is for calling members over https, None where nobody is called yet.
+    bootstrap. ``peer_tls`` is for calling members over https, None where nobody is called yet;
+    ``has_authority``: their certificates are checked against ``--peer-trusted-ca-file``.
+    ``resolver`` is for DNS; without one, that of the system is used.
     """
 
     name: str
@@ -32,6 +35,8 @@ class BootstrapSettings:
     provider: str = ""
     provider_argument: str = ""
     peer_tls: Callable[[], ITLSContextFactory] | None = None
+    has_authority: bool = False
+    resolver: Callable[[], IResolver] | None = None
 
 
 @dataclass(frozen=True, slots=True)

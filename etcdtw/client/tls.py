@@ -24,9 +24,9 @@ def tls_files(
     ``server_name`` is expected instead of the endpoint's host. Without ``verify`` nothing is
     checked, as members with ``--auto-tls`` need it. ConfigError for files that cannot be used.
     """
+    from etcdtw.dns.resolvers import make_resolver
     from etcdtw.tls.contexts import FileContexts  # without TLS OpenSSL is never loaded
     from etcdtw.tls.interfaces import TLSSettings
-    from etcdtw.tls.providers import make_resolver
 
     def absolute(path: str) -> str:
         return os.path.abspath(path) if path else ""

@@ -54,6 +54,7 @@ class TLSSettings:
     offered: tuple[bytes, ...] = ()
     wanted: tuple[bytes, ...] = ()
     provider_argument: str = ""
+    dns_servers: tuple[str, ...] = ()
 
     @property
     def asks_for_certificates(self) -> bool:

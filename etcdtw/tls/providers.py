@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
-from twisted.internet.interfaces import IResolver
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
+from etcdtw.dns.resolvers import make_resolver
 from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import ITLSContextFactory, ITLSProvider, TLSSettings
 
@@ -29,24 +28,12 @@ class FileProvider:
         automatic = None
         if settings.automatic is not None:
             automatic = Automatic(settings.automatic, reactor, time.time)
-        return FileContexts(settings, automatic, lambda: make_resolver(reactor))
+        return FileContexts(
+            settings, automatic, lambda: make_resolver(reactor, settings.dns_servers)
+        )
 
 
 FILES = FileProvider()
-_NAMES = ("resolve", "hosts", "cache", "client")
-
-
-def make_resolver(reactor: Any) -> IResolver:
-    """Asks this system's table of hosts, then its name servers, as ``resolv.conf`` has them."""
-    names = {each: import_module(f"twisted.names.{each}") for each in _NAMES}
-    resolver: IResolver = names["resolve"].ResolverChain(
-        [
-            names["hosts"].Resolver(),
-            names["cache"].CacheResolver(reactor=reactor),
-            names["client"].Resolver(resolv="/etc/resolv.conf", reactor=reactor),
-        ]
-    )
-    return resolver
 
 
 def tls_providers() -> list[ITLSProvider]:

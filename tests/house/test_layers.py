@@ -12,7 +12,7 @@ from tests.house.source import dotted, imports, is_within, modules, parsed, rela
 LAYERS: list[set[str]] = [
     {"errors", "ids", "counting", "varint", "version", "pb"},
     {"raft", "http2", "mvcc", "v2store", "lease", "auth", "membership", "apply"},
-    {"storage", "tls", "observe"},
+    {"storage", "tls", "dns", "observe"},
     {"rpc", "peer", "replica"},
     {"api", "client", "bootstrap", "proxy", "discovery"},
     {"config", "app", "__main__"},
@@ -22,8 +22,9 @@ LAYER_OF = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Modules that a neighbour of the same layer, or storage from above, may see: the shapes of
 # collaborators and of data, and the bytes of the latter.
 SEAMS = {"interfaces", "messages", "codec"}
-# Rooms whose work is to join other rooms of their own layer; the members live in the v2 tree.
-JOINS = {"apply": LAYERS[1], "membership": {"v2store"}}
+# Rooms whose work is to join other rooms of their own layer; the members live in the v2 tree, and
+# certificates are for names.
+JOINS = {"apply": LAYERS[1], "membership": {"v2store"}, "tls": {"dns"}}
 
 BANNED_IN_PURE_LAYERS = (
     "twisted",
@@ -52,14 +53,17 @@ STORAGE_LAYER_TWISTED = (
     "twisted.logger",
     "twisted.python",
 )
-TLS_TWISTED = (
-    "twisted.internet.error",
-    "twisted.internet.protocol",
-    "twisted.internet.tcp",
-    "twisted.protocols.tls",
-    "twisted.plugin",
-)
-"""TLS is Twisted's and pyOpenSSL's; the room adds to it, and finds plugins."""
+MORE_TWISTED = {
+    "tls": (
+        "twisted.internet.error",
+        "twisted.internet.protocol",
+        "twisted.internet.tcp",
+        "twisted.protocols.tls",
+        "twisted.plugin",
+    ),
+    "dns": ("twisted.names",),
+}
+"""TLS and DNS are Twisted's; these rooms add to them, and find plugins."""
 
 
 def room_of(module: str) -> str:
@@ -134,14 +138,14 @@ class LayerTests(SynchronousTestCase):
 
     def test_storage_layer_uses_little_of_twisted(self) -> None:
         """Layer 2 knows Deferreds, interfaces and the logger of Twisted, nothing that runs; only
-        the TLS room stands on Twisted's TLS."""
+        TLS and DNS stand on Twisted's own."""
         wrong = [
             f"{relative(path)}:{line} imports {name}"
             for path in modules("etcdtw")
             if LAYER_OF.get(room_of(dotted(path))) == 2
             for line, name in imports(path)
             if is_within(name, "twisted") and not is_within(name, *STORAGE_LAYER_TWISTED)
-            if room_of(dotted(path)) != "tls" or not is_within(name, *TLS_TWISTED)
+            if not is_within(name, *MORE_TWISTED.get(room_of(dotted(path)), ()))
         ]
         self.assert_none(wrong)
 

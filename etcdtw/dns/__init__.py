@@ -1,0 +1,1 @@
+"""Names: resolvers behind Twisted's ``IResolver``, SRV records, and a small name server."""

@@ -1,0 +1,80 @@
+"""The small name server, asked by a resolver over UDP and TCP on loopback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from etcdtw.dns.resolvers import make_resolver, server_address
+from etcdtw.dns.server import Host, Zone, make_server
+from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts, lookup_services, service_name
+
+
+class NameTests(SynchronousTestCase):
+    def test_services(self) -> None:
+        """etcd's four names, and its suffix."""
+        self.assertEqual(
+            service_name("etcd-server", True, "", "example.com."),
+            "_etcd-server-ssl._tcp.example.com",
+        )
+        self.assertEqual(
+            service_name("etcd-client", True, "foo", "d"), "_etcd-client-ssl-foo._tcp.d"
+        )
+        self.assertEqual(service_name("etcd-client", False, "", "d"), "_etcd-client._tcp.d")
+
+    def test_servers(self) -> None:
+        """How name servers are written."""
+        self.assertEqual(server_address("127.0.0.1"), ("127.0.0.1", 53))
+        self.assertEqual(server_address("127.0.0.1:5353"), ("127.0.0.1", 5353))
+        self.assertEqual(server_address("::1"), ("::1", 53))
+        self.assertEqual(server_address("[::1]:5353"), ("::1", 5353))
+        for wrong in ("", ":53", "127.0.0.1:x"):
+            self.assertRaises(ValueError, server_address, wrong)
+
+
+class ServerTests(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        any_reactor: Any = reactor
+        self.zone = Zone(
+            "example.com", [Host(f"infra{n}", (f"10.0.1.1{n}", f"fd00::{n}")) for n in range(3)]
+        )
+        factory, datagrams = make_server(self.zone)
+        udp = any_reactor.listenUDP(0, datagrams, interface="127.0.0.1")
+        port = udp.getHost().port
+        self.addCleanup(udp.stopListening)
+        tcp = any_reactor.listenTCP(port, factory, interface="127.0.0.1")
+        self.addCleanup(tcp.stopListening)
+        self.resolver = make_resolver(reactor, [f"127.0.0.1:{port}"])
+
+    async def test_found(self) -> None:
+        """DN21, DN22: services with their ports and TTL, hosts with their addresses."""
+        for service, port in (("etcd-server", 2380), ("etcd-client", 2379)):
+            name = service_name(service, False, "", "example.com")
+            found = await lookup_services(self.resolver, name)
+            expected = [Service(f"infra{n}.example.com", port, 0, 0, 300) for n in range(3)]
+            self.assertEqual(sorted(found, key=lambda each: each.target), expected)
+        self.assertEqual(
+            await lookup_hosts(self.resolver, "infra1.example.com"), ["10.0.1.11", "fd00::1"]
+        )
+        self.assertEqual(await lookup_hosts(self.resolver, "10.9.8.7"), ["10.9.8.7"])
+
+    async def test_absent(self) -> None:
+        """What is not there is decidedly not there."""
+        for name in ("_etcd-server-ssl._tcp.example.com", "_etcd-server._tcp.other.test"):
+            try:
+                await lookup_services(self.resolver, name)
+            except LookupFailed as fault:
+                self.assertTrue(fault.is_final)
+                self.assertEqual(str(fault), f"lookup {name}: no such host")
+            else:
+                self.fail(f"{name} was found")
+
+    async def test_many(self) -> None:
+        """An answer too large for a datagram comes by TCP."""
+        self.zone.hosts = [Host(f"host-{n}-with-a-long-name", (f"10.0.2.{n}",)) for n in range(60)]
+        found = await lookup_services(self.resolver, "_etcd-server._tcp.example.com")
+        self.assertEqual(len(found), 60)
