@@ -101,7 +101,7 @@ async def _ask(lookup: Any, name: str) -> Sequence[Any]:
     try:
         waiting: Deferred[Any] = lookup(name, LOOKUP_SECONDS)
         answers, _, _ = await waiting
-    except (DNSNameError, DomainError) as error:
+    except (AuthoritativeDomainError, DNSNameError, DomainError) as error:
         final = isinstance(error, DNSNameError | AuthoritativeDomainError)
         reason = "no such host" if final else f"server misbehaving ({type(error).__name__})"
         raise LookupFailed.of(name, reason, final) from None
