@@ -12,6 +12,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.logger import Logger, globalLogBeginner
 
 from etcdtw.app.fatal import Fatal
@@ -27,8 +28,12 @@ from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.observe.logging import plain
 
-COMMANDS = {"ctl": "etcdtw.app.ctl.commands", "playground": "etcdtw.app.playground"}
-OTHER_COMMANDS = ("gateway", "grpc-proxy")
+COMMANDS = {
+    "ctl": "etcdtw.app.ctl.commands",
+    "gateway": "etcdtw.app.gateway",
+    "playground": "etcdtw.app.playground",
+}
+OTHER_COMMANDS = ("grpc-proxy",)
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
 
@@ -93,16 +98,16 @@ def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
         _log.info("server has already been initialized", data_dir=settings.data_dir)
 
 
-def _choose_reactor() -> None:
+def choose_reactor(**options: float) -> None:
     """Our own where epoll is, unless somebody has chosen already."""
     if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
         from etcdtw.app import reactor
 
-        reactor.install()
+        reactor.install(**options)
 
 
 def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) -> int:
-    _choose_reactor()
+    choose_reactor()
     from twisted.internet import reactor
 
     fatal = Fatal(reactor)
@@ -110,13 +115,26 @@ def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) ->
     if newcomer:
         on_ready.append(lambda: sys.stderr.write(greeting(settings)))
     member = StartingMember(settings, reactor, bootstrap_factories(), fatal, assemble, on_ready)
+    return serve(member, fatal, lambda: member.refused)
+
+
+def serve(
+    service: Service,
+    fatal: Fatal,
+    refused: Callable[[], ConfigProblems | None] = lambda: None,
+) -> int:
+    """Run a service until it ends, or a signal comes; the exit code, if the signal does not end
+    the process. ``refused`` is what kept it from starting."""
+    from twisted.internet import reactor
+
     stop = _StopBySignal(reactor)
-    reactor.callWhenRunning(stop.install)  # after Twisted's own, before the member is ready
-    member.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", member.stopService)
+    reactor.callWhenRunning(stop.install)  # after Twisted's own, before the service is ready
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-    if member.refused is not None:
-        return refuse(member.refused)
+    problems = refused()
+    if problems is not None:
+        return refuse(problems)
     if fatal.reason is not None:
         return 1
     if stop.signal_number is not None:

@@ -26,6 +26,10 @@ class EagerEPollReactor(EPollReactor):
 
     _eager = False
 
+    def __init__(self, look_seconds: float = LOOK_SECONDS) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._look_seconds = look_seconds
+
     def doPoll(self, timeout: float | None) -> None:
         """Serve what is ready within ``timeout`` seconds (None: whenever that is)."""
         poll = self._poller.poll
@@ -35,11 +39,11 @@ class EagerEPollReactor(EPollReactor):
             if not events and timeout != 0:
                 begin = monotonic()
                 if self._eager:
-                    while not events and monotonic() - begin < LOOK_SECONDS:
+                    while not events and monotonic() - begin < self._look_seconds:
                         events = poll(0, len(selectables))
                 if not events:
                     events = poll(-1 if timeout is None else timeout, len(selectables))
-                self._eager = monotonic() - begin < LOOK_SECONDS
+                self._eager = monotonic() - begin < self._look_seconds
         except OSError as error:
             if error.errno == errno.EINTR:
                 return
@@ -52,6 +56,9 @@ class EagerEPollReactor(EPollReactor):
     doIteration = doPoll
 
 
-def install() -> None:
-    """Make it the process's reactor; before anything imports ``twisted.internet.reactor``."""
-    installReactor(EagerEPollReactor())  # type: ignore[no-untyped-call]
+def install(look_seconds: float = LOOK_SECONDS) -> None:
+    """Make it the process's reactor; before anything imports ``twisted.internet.reactor``.
+
+    A process that only passes bytes on does not look for more: who answers them needs the core.
+    """
+    installReactor(EagerEPollReactor(look_seconds))

@@ -84,13 +84,15 @@ class StartingMember(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        if settings.dns_server:
+            self._reactor.installResolver(self._resolver())
         plan = None
         if not has_log(settings):
             peer_tls = cache(lambda: asking_tls(settings, self._reactor))
             asked = replace(
                 settings.bootstrap(),
                 peer_tls=peer_tls,
-                resolver=self._make_resolver if settings.dns_server else None,
+                resolver=self._resolver if settings.dns_server else None,
             )
             plan = await make_plan(asked, self._factories, self._reactor)
             if plan.new and len(plan.members) > 1:
@@ -104,7 +106,7 @@ class StartingMember(Service):
         self._member = member
         member.startService()
 
-    def _make_resolver(self) -> IResolver:
+    def _resolver(self) -> IResolver:
         return make_resolver(self._reactor, self._settings.dns_server)
 
     async def _ask_others(

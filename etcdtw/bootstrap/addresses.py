@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IResolver
 
 from etcdtw.bootstrap.interfaces import ReactorView
-from etcdtw.dns.srv import LookupFailed, lookup_hosts
 
 RETRY_SECONDS = 1.0
 GIVE_UP_SECONDS = 30.0
@@ -23,12 +21,8 @@ class Addresses:
     Addresses and ``localhost`` stand for themselves, as in etcd.
     """
 
-    def __init__(
-        self, reactor: ReactorView, resolver: Callable[[], IResolver] | None = None
-    ) -> None:
-        """``resolver`` is asked, if there is one, instead of this system."""
+    def __init__(self, reactor: ReactorView) -> None:
         self._reactor = reactor
-        self._resolver = resolver
         self._deadline = reactor.seconds() + GIVE_UP_SECONDS
 
     async def of_url(self, url: str) -> str:
@@ -44,21 +38,13 @@ class Addresses:
     async def _resolve(self, host: str) -> str:
         while True:
             try:
-                return await self._ask(host)
+                return await self._reactor.resolve(host)
             except DNSLookupError:
                 if self._reactor.seconds() + RETRY_SECONDS > self._deadline:
                     raise
                 pause: Deferred[None] = Deferred()
                 self._reactor.callLater(RETRY_SECONDS, pause.callback, None)
                 await pause
-
-    async def _ask(self, host: str) -> str:
-        if self._resolver is None:
-            return await self._reactor.resolve(host)
-        try:
-            return (await lookup_hosts(self._resolver(), host))[0]
-        except LookupFailed as fault:
-            raise DNSLookupError(str(fault)) from None
 
 
 async def compare_by_address(

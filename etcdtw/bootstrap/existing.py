@@ -237,7 +237,7 @@ async def match_members(
     listed = dict(settings.initial_cluster)
     if len(listed) != len(cluster.members):
         raise _mismatch(cluster, "member count is unequal", settings)
-    addresses = Addresses(reactor, settings.resolver)
+    addresses = Addresses(reactor)
     ids: dict[str, int] = {}
     left = dict(listed)
     for member in cluster.members:

@@ -58,7 +58,7 @@ class StaticProvider:
         ours, listed = settings.peer_urls, listed_urls(settings)
         if sorted(ours) == sorted(listed):
             return ""
-        return await compare_by_address(Addresses(self._reactor, settings.resolver), ours, listed)
+        return await compare_by_address(Addresses(self._reactor), ours, listed)
 
 
 def static_plan(settings: BootstrapSettings) -> ClusterPlan:

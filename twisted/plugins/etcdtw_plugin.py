@@ -10,6 +10,13 @@ etcd = ServiceMaker(
     "etcd",
 )
 
+etcd_gateway = ServiceMaker(
+    "etcdtw gateway",
+    "etcdtw.app.taps.etcd_gateway",
+    "etcd gateway: passes TCP connections on to the members of a cluster.",
+    "etcd-gateway",
+)
+
 eager_epoll = Reactor(
     "etcdtw",
     "etcdtw.app.reactor",
