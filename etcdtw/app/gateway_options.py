@@ -172,6 +172,6 @@ def _endpoint(text: str, lenient: bool) -> Service:
         host, number = found.strip("[]"), DEFAULT_PORT
         if not host or (":" in found and not found.startswith("[")):
             raise GatewayError(f'error parsing endpoint "{text}"') from None
-    if not 0 < number < 65536:
+    if not host or not 0 < number < 65536:
         raise GatewayError(f'error parsing endpoint "{text}"')
     return Service(host, number)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -35,7 +36,10 @@ def by_name(reactor: Any) -> Connect:
     """Endpoints by host name or address."""
 
     def connect(service: Service) -> IStreamClientEndpoint:
-        return HostnameEndpoint(reactor, service.target, service.port, timeout=CONNECT_SECONDS)
+        host, port = service.target, service.port
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(reactor, host, port, timeout=int(CONNECT_SECONDS))
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
 
     return connect
 
@@ -182,6 +186,7 @@ class Gateway(Factory):
         self._retry_seconds = retry_seconds
         self._connect = connect
         self._retry: IDelayedCall | None = None
+        self._probes: dict[Deferred[Any], None] = {}
 
     def buildProtocol(self, addr: Any) -> Side:
         return Joined(self).client
@@ -194,6 +199,8 @@ class Gateway(Factory):
         """End everything."""
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
+        for probe in list(self._probes):
+            probe.cancel()
         for each in list(self.joined):
             each.abort()
         if self.splicer is not None:
@@ -225,11 +232,15 @@ class Gateway(Factory):
 
     def _try_again(self, target: Target) -> None:
         def works(probe: Any) -> None:
+            del self._probes[probing]
             probe.transport.loseConnection()
             target.active = True
             log.info("activated", address=target.address)
 
         def does_not(failure: Failure) -> None:
+            del self._probes[probing]
+            if failure.check(CancelledError):
+                return
             log.warn(
                 "failed to activate endpoint (stay inactive for another interval)",
                 address=target.address,
@@ -237,4 +248,6 @@ class Gateway(Factory):
                 error=failure.getErrorMessage(),
             )
 
-        self.connect(target, Protocol()).addCallbacks(works, does_not)
+        probing = self.connect(target, Protocol())
+        self._probes[probing] = None
+        probing.addCallbacks(works, does_not)

@@ -17,6 +17,13 @@ etcd_gateway = ServiceMaker(
     "etcd-gateway",
 )
 
+etcd_dns = ServiceMaker(
+    "etcdtw name server",
+    "etcdtw.app.taps.etcd_dns",
+    "name server for the SRV records of one etcd cluster, for tests and small sites.",
+    "etcd-dns",
+)
+
 eager_epoll = Reactor(
     "etcdtw",
     "etcdtw.app.reactor",
