@@ -23,6 +23,7 @@ class Machines:
         if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare", "nsenter"))):
             raise SkipTest("network namespaces need root, ip, unshare and nsenter")
         self._holders: list[subprocess.Popen[bytes]] = []
+        self.resolv_conf: str | None = None
         try:
             self._switch = self._namespace()
             self._ip(self._switch, "link add br0 type bridge")
@@ -64,9 +65,18 @@ class Machines:
     def plug(self, place: int) -> None:
         self._ip(self._switch, f"link set v{place} up")
 
+    def _at(self, place: int | None) -> list[str]:
+        """Begins a command on a machine, or at the switch; names go by ``resolv_conf``, a file,
+        if it is set."""
+        inside = _inside(self._switch if place is None else self._machines[place])
+        if self.resolv_conf is None:
+            return inside
+        script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        return [*inside, "unshare", "-m", "sh", "-c", script, self.resolv_conf]
+
     def start(
         self,
-        place: int,
+        place: int | None,
         command: Sequence[str],
         directory: str,
         log: str,
@@ -75,7 +85,7 @@ class Machines:
         """A process on a machine, in ``directory``, its output in the file ``log``."""
         with open(log, "ab") as output:
             return subprocess.Popen(
-                [*_inside(self._machines[place]), *command],
+                [*self._at(place), *command],
                 cwd=directory,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -86,9 +96,8 @@ class Machines:
         self, place: int | None, command: Sequence[str], seconds: float = 20
     ) -> subprocess.CompletedProcess[str]:
         """A command on a machine, or at the switch."""
-        pid = self._switch if place is None else self._machines[place]
         return subprocess.run(
-            [*_inside(pid), *command],
+            [*self._at(place), *command],
             check=False,
             capture_output=True,
             text=True,
