@@ -213,9 +213,7 @@ def run(words: Sequence[str]) -> int:
     observers = log_observers(["stderr"], Verbosity("info"), options.log_format)
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
     log.info("Running: ", args=[sys.argv[0], "gateway", *words])
-    choose_reactor(look_seconds=0.0)
-    from twisted.internet import reactor
-
+    reactor = choose_reactor(look_seconds=0.0)
     fatal = Fatal(reactor)
     service = GatewayService(options, reactor, lambda reason: fatal(plain(reason)))
     return serve(service, fatal)

@@ -98,18 +98,19 @@ def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
         _log.info("server has already been initialized", data_dir=settings.data_dir)
 
 
-def choose_reactor(**options: float) -> None:
-    """Our own where epoll is, unless somebody has chosen already."""
+def choose_reactor(**options: float) -> Any:
+    """The reactor: our own where epoll is, unless somebody has chosen already."""
     if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
         from etcdtw.app import reactor
 
         reactor.install(**options)
+    from twisted.internet import reactor as chosen
+
+    return chosen
 
 
 def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) -> int:
-    choose_reactor()
-    from twisted.internet import reactor
-
+    reactor = choose_reactor()
     fatal = Fatal(reactor)
     on_ready: list[Callable[[], object]] = [notify_ready]
     if newcomer:
