@@ -11,6 +11,8 @@ from etcdtw.api.metrics.sources import Sources
 from etcdtw.api.peer.leader import LeaderCaller
 from etcdtw.api.peer.leases import RemoteLeases
 from etcdtw.api.peer.promote import RemotePromoter
+from etcdtw.api.v2.keys import Keys
+from etcdtw.api.v2.syncing import Syncing
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
@@ -87,11 +89,15 @@ class Core:
     sources: Sources
     leases: LeaseService
     cluster: ClusterService
+    v2store: V2Store
+    keys: Keys
+    syncing: Syncing
     on_removed: list[Callable[[], None]]
 
     def start(self) -> None:
         self.replica.start()
         self.expirer.start()
+        self.syncing.start()
         if self.compactor is not None:
             self.compactor.start()
 
@@ -100,6 +106,8 @@ class Core:
         if self.compactor is not None:
             self.compactor.stop()
         self.expirer.stop()
+        self.syncing.stop()
+        self.keys.stop()
         self.watches.stop()
         self.snapshots.stop()
         self.slices.stop()
@@ -330,6 +338,9 @@ def assemble_core(
         compactor=_compactor(settings, clock, store, submitter, replica),
         leases=lease_service,
         cluster=cluster_service,
+        v2store=v2store,
+        keys=Keys(replica, v2store, opened.cluster_id, wall_seconds),
+        syncing=Syncing(replica, v2store, clock, wall_seconds),
         on_removed=on_removed,
         sources=Sources(
             member_id=opened.member_id,

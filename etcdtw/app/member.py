@@ -402,6 +402,8 @@ class Member(Service):
                 waiting.append(closing)
         if self._gateway is not None:
             self._gateway.stop()
+        if self.core is not None:
+            self.core.keys.stop()
         if self._client_factory is not None:
             waiting.append(self._client_factory.stop())
         return DeferredList(waiting).addCallback(self._hand_over).addBoth(self._close)

@@ -21,11 +21,19 @@ from etcdtw.api.peer.leases import LeasesPage
 from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
 from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
+from etcdtw.api.v2.auth import AUTH_PREFIX, AuthPage
+from etcdtw.api.v2.keys import KEYS_PREFIX
+from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
+from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
 from etcdtw.app.log import verbosity
+from etcdtw.config.urls import parse_url_list
 from etcdtw.peer.snapshots import SNAPSHOT_PATH
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory
+
+V2_SERVED = "not-yet"
+"""The phase of ``--v2-deprecation`` that serves the v2 API."""
 
 OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
 """What ``--listen-metrics-urls`` show."""
@@ -50,8 +58,29 @@ def client_sites(
     pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks))
     observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
     trees: dict[bytes, Resource] = {} if gateway is None else {b"/v3/": gateway}
+    if settings.enable_v2 and settings.v2_deprecation == V2_SERVED:
+        for path, page in _v2_pages(core).items():
+            (trees if path.endswith(b"/") else pages)[path] = page
     access = Access(settings.cors, settings.host_whitelist)
     return Site(pages, trees, access), Site(observed)
+
+
+def _v2_pages(core: Core) -> dict[bytes, Resource]:
+    members = MembersPage(
+        core.cluster, core.members, core.cluster_id, lambda: core.replica.leader, parse_url_list
+    )
+    stats = Stats(
+        core.replica, core.members, core.v2store, core.member_id, core.settings.name, time.time
+    )
+    return {
+        KEYS_PREFIX: core.keys,
+        KEYS_PREFIX + b"/": core.keys,
+        MEMBERS_PREFIX: members,
+        MEMBERS_PREFIX + b"/": members,
+        b"/v2/machines": Machines(core.members),
+        STATS_PREFIX: stats,
+        AUTH_PREFIX: AuthPage(core.keys),
+    }
 
 
 def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor: Any) -> Site:

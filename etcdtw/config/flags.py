@@ -154,7 +154,7 @@ SECTIONS = (
         Flag("auto-compaction-mode", TEXT, "periodic",
              "What the retention counts: 'periodic' a duration (a bare number is hours),\n"
              "'revision' a number of revisions."),
-        Flag("enable-v2", SWITCH, "false", "Serve the v2 API to clients.", _LATER),
+        Flag("enable-v2", SWITCH, "true", "Serve the v2 API to clients."),
         Flag("v2-deprecation", _V2_PHASE, "not-yet",
              "How far the v2 store is given up:\n"
              "  'not-yet'               it is kept\n"

@@ -181,7 +181,8 @@ def start_problems(found: Checked) -> Iterator[ConfigError]:
     kind, _, options = found.text("auth-token").partition(",")
     if kind not in ("simple", "jwt") or (kind == "jwt" and "sign-method=" not in options):
         yield found.problem("auth-token", "auth: invalid auth options")
-    if found.number("enable-v2") and found.text("v2-deprecation") != "not-yet":
+    asked_for = found.is_set("enable-v2") and found.number("enable-v2")
+    if asked_for and found.text("v2-deprecation") != "not-yet":
         phase = found.text("v2-deprecation")
         yield found.problem(
             "enable-v2", f"--enable-v2 and --v2-deprecation={phase} are mutually exclusive"

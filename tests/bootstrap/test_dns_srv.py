@@ -21,7 +21,8 @@ HOSTS = [Host(f"infra{n}", (f"10.0.1.1{n}",)) for n in range(3)]
 
 class SrvCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor = NamedHosts()
+        # --dns-server replaces the reactor's own resolver as well.
+        self.reactor = NamedHosts(**{f"infra{n}.example.com": f"10.0.1.1{n}" for n in range(3)})
         self.zone = Zone("example.com", HOSTS)
         self.resolver: Any = make_authority(self.zone)
 
@@ -78,6 +79,7 @@ class FoundTests(SrvCase):
     def test_ports_and_ipv6(self) -> None:
         """DN11, DN13: ports are the records'; IPv6 addresses do."""
         self.zone.hosts = [Host("a", ("::1",), 1234), Host("b", ("::2",), 4321)]
+        self.reactor.hosts |= {"a.example.com": "::1", "b.example.com": "::2"}
         plan = self.plan(self.settings(0, "http://[::1]:1234"))
         urls = sorted(each.peer_urls[0] for each in plan.members)
         self.assertEqual(urls, ["http://a.example.com:1234", "http://b.example.com:4321"])

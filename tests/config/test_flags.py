@@ -43,6 +43,10 @@ def etcd_help() -> dict[str, str]:
     }
 
 
+OTHER_DEFAULTS = {"enable-v2"}
+"""The v2 API is served unless somebody says no: programs that etcd has left behind still use it."""
+
+
 class TableTests(SynchronousTestCase):
     def test_etcd_flags(self) -> None:
         """Every flag that etcd lists is in the table with the same default."""
@@ -50,7 +54,7 @@ class TableTests(SynchronousTestCase):
             self.assertIn(name, FLAGS)
             flag = FLAGS[name]
             shown = flag.default if flag.shown_default is None else flag.shown_default
-            if name not in UNPRINTED:
+            if name not in UNPRINTED and name not in OTHER_DEFAULTS:
                 self.assertEqual(shown, default, name)
 
     def test_same_order(self) -> None:

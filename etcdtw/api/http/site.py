@@ -77,13 +77,15 @@ class Site:
         return page, path
 
     def _clean(self, path: bytes) -> bytes:
-        """The path without empty and dotted parts; a tree's name alone gets its slash."""
+        """The path without empty and dotted parts; a tree's name alone gets its slash, unless it is
+        a page as well."""
         if not path.startswith(b"/"):
             return path
         clean = b"/" + posixpath.normpath(path).lstrip(b"/")
         named = clean + b"/"
         ends_open = path.endswith(b"/") and clean != b"/"
-        return named if ends_open or any(named == prefix for prefix, _ in self._trees) else clean
+        is_tree = clean not in self._pages and any(named == prefix for prefix, _ in self._trees)
+        return named if ends_open or is_tree else clean
 
 
 def _moved(request: HttpRequest, path: bytes) -> bytes:

@@ -127,35 +127,31 @@ class ClusterService:
     def member_add(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberAddRequest, body)
         urls = _checked_urls(request.peerURLs, self._valid_url)
-        if self._strict:
-            _raise(check_add(self._members, request.isLearner, self._active()))
-        member = added_member(urls, int(self._wall_seconds()), request.isLearner)
 
-        def answer() -> bytes:
-            response = MemberAddResponse(member=_shown(member), members=self.shown_members())
-            return response.SerializeToString()
+        def added(member: ClusterMember, error: EtcdError | None) -> None:
+            def answer() -> bytes:
+                response = MemberAddResponse(member=_shown(member), members=self.shown_members())
+                return response.SerializeToString()
 
-        self._propose(add_change(self._next(), member), self._answering(call, answer))
+            self._answering(call, answer)(error)
+
+        self.add(urls, added, request.isLearner)
 
     def member_remove(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberRemoveRequest, body)
-        if self._strict:
-            is_active = self._connections.is_active(request.ID)
-            _raise(check_remove(self._members, request.ID, self._active(), is_active))
 
         def answer() -> bytes:
             return MemberRemoveResponse(members=self.shown_members()).SerializeToString()
 
-        self._propose(remove_change(self._next(), request.ID), self._answering(call, answer))
+        self.remove(request.ID, self._answering(call, answer))
 
     def member_update(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberUpdateRequest, body)
-        member = ClusterMember(request.ID, tuple(request.peerURLs))
 
         def answer() -> bytes:
             return MemberUpdateResponse(members=self.shown_members()).SerializeToString()
 
-        self._propose(update_change(self._next(), member), self._answering(call, answer))
+        self.update(request.ID, tuple(request.peerURLs), self._answering(call, answer))
 
     def member_promote(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberPromoteRequest, body)
@@ -171,6 +167,33 @@ class ClusterService:
                 raise TimedOut from None
             self._elsewhere.promote(request.ID, done)
 
+    # --- the same for other APIs -----------------------------------------------------------------
+
+    def add(
+        self,
+        urls: tuple[str, ...],
+        done: Callable[[ClusterMember, EtcdError | None], None],
+        is_learner: bool = False,
+    ) -> None:
+        """Add a member with these sorted URLs; ``done`` gets it, and a MembershipError or another
+        reason why it was not added. Raises what forbids to try."""
+        if self._strict:
+            _raise(check_add(self._members, is_learner, self._active()))
+        member = added_member(urls, int(self._wall_seconds()), is_learner)
+        self._propose(add_change(self._next(), member), lambda error: done(member, error))
+
+    def remove(self, member_id: int, done: Done) -> None:
+        """Remove a member; raises what forbids to try."""
+        if self._strict:
+            is_active = self._connections.is_active(member_id)
+            _raise(check_remove(self._members, member_id, self._active(), is_active))
+        self._propose(remove_change(self._next(), member_id), done)
+
+    def update(self, member_id: int, urls: tuple[str, ...], done: Done) -> None:
+        """Give a member other peer URLs."""
+        member = ClusterMember(member_id, urls)
+        self._propose(update_change(self._next(), member), done)
+
     def promote(self, member_id: int, done: Done) -> None:
         """Make a learner a voter. NotLeader, LearnerNotReady and others that forbid it."""
         if not self._replica.is_leader:
@@ -182,7 +205,11 @@ class ClusterService:
             raise MemberNotFound
         if self._strict:
             _raise(check_promote(self._members))
-        self._propose(promote_change(self._next(), member_id), done)
+
+        def promoted(error: EtcdError | None) -> None:
+            done(error.for_v3() if isinstance(error, MembershipError) else error)
+
+        self._propose(promote_change(self._next(), member_id), promoted)
 
     def _check_ready(self, member_id: int) -> None:
         progress = self._replica.node.progress()
@@ -201,12 +228,7 @@ class ClusterService:
 
     def _propose(self, change: ConfChange, done: Done) -> None:
         def applied(result: object) -> None:
-            if isinstance(result, MembershipError):
-                done(result.for_v3())
-            elif isinstance(result, EtcdError):
-                done(result)
-            else:
-                done(None)
+            done(result if isinstance(result, EtcdError) else None)
 
         data = encode_conf_change(change)
         self._replica.propose(ConfChangeProposal(data, "conf_change", change, applied))
@@ -215,6 +237,8 @@ class ClusterService:
         def done(error: EtcdError | None) -> None:
             if error is None:
                 call.reply(self._header.encode(0) + answer())
+            elif isinstance(error, MembershipError):
+                call.fail(error.for_v3())
             else:
                 call.fail(error)
 
