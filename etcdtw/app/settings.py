@@ -182,6 +182,8 @@ class MemberSettings:
             initial_cluster_state=self.initial_cluster_state,
             initial_cluster_token=self.initial_cluster_token,
             discovery=self.discovery,
+            discovery_proxy=self.discovery_proxy,
+            discovery_fallback=self.discovery_fallback,
             discovery_srv=self.discovery_srv,
             discovery_srv_name=self.discovery_srv_name,
             has_authority=bool(self.peer_trusted_ca_file or self.peer_ca_file),

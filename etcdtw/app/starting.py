@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IResolver
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from etcdtw.app.fatal import Fatal
@@ -41,6 +42,8 @@ class RunnableMember(Protocol):
 
 
 REMOVED_SECONDS = 1.0
+
+log = Logger(namespace="etcdtw.member")
 
 # Settings, reactor, and the cluster to found or join: None where a log says already which it is.
 Assemble = Callable[[MemberSettings, Any, ClusterPlan | None], RunnableMember]
@@ -87,6 +90,12 @@ class StartingMember(Service):
         if settings.dns_server:
             self._reactor.installResolver(self._resolver())
         plan = None
+        if has_log(settings) and settings.discovery:
+            log.warn(
+                "discovery token ignored since a cluster has already been initialized. "
+                "Valid log found at {path}",
+                path=settings.wal_path,
+            )
         if not has_log(settings):
             peer_tls = cache(lambda: asking_tls(settings, self._reactor))
             asked = replace(

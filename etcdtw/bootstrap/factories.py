@@ -67,7 +67,14 @@ DNS_SRV = BootstrapFactory(
     "etcdtw.bootstrap.dns_srv.claims_srv",
     "etcdtw.bootstrap.dns_srv.SrvProvider",
 )
-BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV)
+DISCOVERY = BootstrapFactory(
+    "discovery",
+    "members register at the URL of --discovery",
+    ("discovery", "discovery-proxy", "discovery-fallback"),
+    "etcdtw.bootstrap.discovery_v2.claims_discovery",
+    "etcdtw.bootstrap.discovery_v2.DiscoveryProvider",
+)
+BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV, DISCOVERY)
 """Known without a search: an installation that hides plugin files must still start."""
 
 

@@ -30,6 +30,8 @@ class BootstrapSettings:
     initial_cluster_state: str = "new"
     initial_cluster_token: str = "etcd-cluster"
     discovery: str = ""
+    discovery_proxy: str = ""
+    discovery_fallback: str = "exit"
     discovery_srv: str = ""
     discovery_srv_name: str = ""
     provider: str = ""

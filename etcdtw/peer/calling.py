@@ -49,12 +49,15 @@ class HttpCaller:
         timeout_seconds: float,
         make_endpoint: EndpointMaker | None = None,
         tls: Callable[[], ITLSContextFactory] | None = None,
+        proxy: str = "",
     ) -> None:
-        """``timeout_seconds`` is for connecting; ``tls`` is asked when a URL wants it."""
+        """``timeout_seconds`` is for connecting; ``tls`` is asked when a URL wants it; ``proxy`` is
+        the URL or ``host:port`` of an HTTP proxy that calls go through."""
         self.reactor = reactor
         self._timeout = timeout_seconds
         self._make_endpoint = make_endpoint or self._endpoint
         self._tls = tls
+        self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         self._agents: dict[bool, Any] = {}
 
     def stop(self) -> None:
@@ -138,8 +141,17 @@ class HttpCaller:
                     return make(uri.scheme.decode(), uri.host.decode(), uri.port)
 
             agent = Agent.usingEndpointFactory(self.reactor, Endpoints(), pool)
+            if self._proxy is not None:
+                agent = self._proxied(pool)
             self._agents[persistent] = agent
         return agent
+
+    def _proxied(self, pool: Any) -> Any:
+        from twisted.web.client import ProxyAgent
+
+        assert self._proxy is not None, "there is a proxy"
+        host, port = self._proxy.hostname or "", self._proxy.port or 80
+        return ProxyAgent(self._endpoint("http", host, port), self.reactor, pool)
 
     def _endpoint(self, scheme: str, host: str, port: int) -> IStreamClientEndpoint:
         from twisted.internet.endpoints import HostnameEndpoint

@@ -252,6 +252,11 @@ class HttpTests(PagesTestCase):
             self.assertEqual(answer.status, "HTTP/1.1 301 Moved Permanently", target)
             self.assertEqual(answer.headers["location"], location)
 
+    def test_absolute_form(self) -> None:
+        """The form for proxies means the same."""
+        self.send("POST http://here:1/tree/x?a=b HTTP/1.1", "content-length: 1", body=b"y")
+        self.assertEqual(self.said().body, b"/tree/x y")
+
     def test_body_bound(self) -> None:
         """A body over the bound is refused as soon as that shows, and the connection closed."""
         self.send("POST /tree/ HTTP/1.1", "content-length: 100", body=b"x" * 100)

@@ -79,6 +79,10 @@ class RoutedRequest(Request):
             yield name.lower(), values[0]
 
     def process(self) -> None:
+        if self.uri.startswith((b"http://", b"https://")):
+            # The form for proxies, which servers must understand too (RFC 9112 section 3.2.2).
+            self.uri = b"/" + [*self.uri.split(b"/", 3), b""][3]
+            self.path = self.uri.partition(b"?")[0]
         factory: HttpFactory = self.channel.factory
         factory.site.serve(self)
 

@@ -1,0 +1,245 @@
+"""Clusters that assemble at a discovery URL: of ours, of real etcd, and of both."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.process.cluster import client_of, until
+from tests.process.member import Member, old_etcd, real_etcd, server_under_test
+from tests.process.v2_replay import ask
+
+TOKEN = "6c007a14875d53d9bf0ef5a6fc0257c817f0fb83"
+
+
+class DiscoveryCase(SynchronousTestCase):
+    timeout = 150
+
+    def service(self, command: Sequence[str] | None = None) -> Member:
+        """A member that others meet at."""
+        member = Member(command or server_under_test(), "--enable-v2")
+        self.addCleanup(member.close)
+        member.start()
+        return member
+
+    def url(self, service: Member, token: str = TOKEN) -> str:
+        return f"http://{service.endpoint}/v2/keys/discovery/{token}"
+
+    def make_token(self, service: Member, size: str, token: str = TOKEN) -> str:
+        answer = ask(service, "PUT", f"/v2/keys/discovery/{token}/_config/size", f"value={size}")
+        self.assertEqual(answer.status, 201)
+        self.assertIn(f'"key":"/discovery/{token}/_config/size","value":"{size}"', answer.body)
+        return self.url(service, token)
+
+    def newcomer(
+        self, name: str, url: str, *flags: str, command: Sequence[str] | None = None
+    ) -> Member:
+        member = Member(
+            command or server_under_test(), f"--name={name}", "--initial-cluster=", *flags
+        )
+        self.addCleanup(member.close)
+        # Without a list of members, as the guide has it.
+        member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
+        member.add_flags(f"--discovery={url}")
+        return member
+
+    def assemble(self, url: str, *commands: Sequence[str]) -> list[Member]:
+        members = [self.newcomer(f"infra{n}", url, command=each) for n, each in enumerate(commands)]
+        for each in members:
+            each.launch()
+        for each in members:
+            until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
+        return members
+
+    def assert_one_cluster(self, members: Sequence[Member]) -> None:
+        """All are members of one cluster of their number, and agree on what is written."""
+        for n, each in enumerate(members):
+            client = client_of(each)
+            self.addCleanup(client.close)
+            client.call("KV.Put", key=b"%d" % n, value=b"v")
+            names = [m.name for m in client.call("Cluster.MemberList", linearizable=True).members]
+            self.assertEqual(sorted(names), [f"infra{n}" for n in range(len(members))])
+
+    def refusal(self, member: Member) -> str:
+        member.launch()
+        until(lambda: not member.running, lambda: member.output(), 30)
+        self.assertEqual(member.process.returncode, 1)
+        return member.output()
+
+
+class AssemblingTests(DiscoveryCase):
+    def test_by_ours(self) -> None:
+        """OV1, OV4, DI1, DI2, DI3, DI4, DI5, DI6, DI10, DI11, DI12, DP1, DP2, DP3, DP4: three
+        members meet at one of ours, wait for each other, and are a cluster; a fourth is refused;
+        the service may go, and a restart needs it no more (DI21, DI22)."""
+        service = self.service()
+        url = self.make_token(service, "3")
+        first = [self.newcomer(f"infra{n}", url) for n in range(2)]
+        for each in first:
+            each.launch()
+        until(lambda: "waiting for 1 more" in first[0].output(), lambda: first[0].output(), 20)
+        self.assertFalse(first[0].healthy())
+        third = self.newcomer("infra2", url)
+        third.start()
+        members = [*first, third]
+        for each in members:
+            until(each.healthy, lambda each=each: each.output(), 30)  # type: ignore[misc]
+        self.assert_one_cluster(members)
+        listed = ask(service, "GET", f"/v2/keys/discovery/{TOKEN}").body
+        for n, each in enumerate(members):
+            self.assertIn(f'"value":"infra{n}={each.peer_url}"', listed)
+        said = self.refusal(self.newcomer("infra3", url, "--discovery-fallback=exit"))
+        self.assertIn("discovery: cluster is full", said)
+        self.assertNotIn("infra3", ask(service, "GET", f"/v2/keys/discovery/{TOKEN}").body)
+        service.stop()
+        third.kill()
+        third.start()
+        self.assertIn(
+            "discovery token ignored since a cluster has already been initialized. "
+            f"Valid log found at {third.data_dir}/member/wal",
+            third.output(20_000),
+        )
+
+    def test_by_old_etcd(self) -> None:
+        """DI1: ours and real ones of both kinds meet at real etcd 3.4."""
+        url = self.make_token(self.service(old_etcd()), "3")
+        self.assert_one_cluster(self.assemble(url, server_under_test(), old_etcd(), real_etcd()))
+
+    def test_real_by_ours(self) -> None:
+        """DI1: real members meet at one of ours."""
+        url = self.make_token(self.service(), "3")
+        self.assert_one_cluster(self.assemble(url, real_etcd(), old_etcd(), real_etcd()))
+
+    def test_alone(self) -> None:
+        """DI12, DI15: a cluster of one; the URL by the environment."""
+        url = self.make_token(self.service(), "1")
+        member = self.newcomer("infra0", url)
+        member._argv = [each for each in member._argv if not each.startswith("--discovery")]
+        member._argv = ["/usr/bin/env", f"ETCD_DISCOVERY={url}", *member._argv]
+        member.start()
+        self.assert_one_cluster([member])
+
+
+class RefusedTests(DiscoveryCase):
+    def test_tokens(self) -> None:
+        """DI19, DI20: no size, and sizes that are none; the guide's sentence comes last."""
+        service = self.service()
+        said = self.refusal(self.newcomer("infra0", self.url(service)))
+        self.assertEqual(
+            said.splitlines()[-1],
+            "etcd: error: the cluster doesn\u2019t have a size configuration value in "
+            f"{self.url(service)}/_config",
+        )
+        for size in ("abc", "0"):
+            url = self.make_token(service, size, f"token-{size}")
+            self.assertIn("discovery: size key is bad", self.refusal(self.newcomer("a", url)))
+        member = self.newcomer("a", f"http://{service.endpoint}/version")
+        self.assertIn("discovery: bad discovery endpoint", self.refusal(member))
+
+    def test_names(self) -> None:
+        """DI8: two members of one name."""
+        url = self.make_token(self.service(), "2")
+        members = [self.newcomer("same", url) for _ in range(2)]
+        members[0].launch()
+        said = self.refusal(members[1])
+        self.assertIn("discovery: found duplicate name", said)
+        self.assertIn("generate a new one", said)
+        until(lambda: not members[0].running, "the other is refused as well")
+
+    def test_registered_before(self) -> None:
+        """DI23, DP8: a member that lost its data has registered already."""
+        url = self.make_token(self.service(), "2")
+        member = self.newcomer("d0", url)
+        member.launch()
+        until(lambda: "waiting for 1 more" in member.output(), lambda: member.output(), 20)
+        member.kill()
+        said = self.refusal(member)
+        self.assertIn(
+            f'member "d0" has previously registered with discovery service token ({url})', said
+        )
+
+
+class LateServiceTests(DiscoveryCase):
+    def test_not_there_yet(self) -> None:
+        """DI24: a service that is down at the start is asked again, more and more seldom."""
+        service = self.service()
+        url = self.make_token(service, "1")
+        service.stop()
+        member = self.newcomer("infra0", url)
+        member.launch()
+        until(lambda: 'backoff":"2s' in member.output(), lambda: member.output(), 20)
+        self.assertTrue(member.running)
+        service.start()
+        until(member.healthy, lambda: member.output(), 40)
+
+    def test_dies_while_waiting(self) -> None:
+        """DI25: one that dies and comes back finds everybody still waiting."""
+        service = self.service()
+        url = self.make_token(service, "2")
+        members = [self.newcomer(f"infra{n}", url) for n in range(2)]
+        members[0].launch()
+        until(lambda: "waiting for 1 more" in members[0].output(), lambda: members[0].output(), 20)
+        service.kill()
+        until(lambda: "backoff" in members[0].output(), lambda: members[0].output(), 20)
+        service.start()
+        members[1].launch()
+        for each in members:
+            until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
+        self.assert_one_cluster(members)
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    """Notes the first line of what it is asked, and passes it on."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.lines: list[str] = []
+        self.target = target
+        super().__init__(("127.0.0.1", 0), _ProxyHandler)
+
+
+class _ProxyHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        proxy = self.server
+        assert isinstance(proxy, _Proxy), "it is this server's"
+        with socket.create_connection(proxy.target) as there:
+            answers = threading.Thread(target=self.answer, args=(there,), daemon=True)
+            answers.start()
+            while data := self.request.recv(65536):
+                proxy.lines.append(data.split(b"\r\n")[0].decode())
+                # Absolute form is what servers understand as well.
+                there.sendall(data)
+
+    def answer(self, there: socket.socket) -> None:
+        try:
+            while data := there.recv(65536):
+                self.request.sendall(data)
+        except OSError:
+            pass
+
+
+class ProxyTests(DiscoveryCase):
+    def test_asked_by(self) -> None:
+        """DI17, DI18: discovery goes through the proxy, with or without a scheme in its address;
+        nothing else does."""
+        service = self.service()
+        for n, form in enumerate(("127.0.0.1:{}", "http://127.0.0.1:{}")):
+            with _Proxy(("127.0.0.1", service.client_port)) as proxy:
+                threading.Thread(target=proxy.serve_forever, daemon=True).start()
+                url = self.make_token(service, "1", f"t{n}")
+                port = proxy.server_address[1]
+                member = self.newcomer("infra0", url, f"--discovery-proxy={form.format(port)}")
+                member.start(60)
+                asked = list(proxy.lines)
+                time.sleep(0.5)
+                self.assertEqual(proxy.lines, asked)
+                self.assertTrue(asked and all(f" {url}" in line for line in asked), asked)
+                proxy.shutdown()
+                member.close()
