@@ -44,9 +44,18 @@ class FactoryTests(SynchronousTestCase):
     def test_none(self) -> None:
         """If nobody claims the settings, all candidates are listed."""
         settings = replace(SETTINGS, discovery="http://a:1/token")
-        error = self.assertRaises(BootstrapError, choose_factory, settings, BUILT_IN)
+        error = self.assertRaises(BootstrapError, choose_factory, settings, [STATIC])
         self.assertIn("no way", error.reason)
         self.assertIn("static (--initial-cluster", error.reason)
+
+    def test_built_in(self) -> None:
+        """OV1: a list, a discovery URL or a domain choose the provider."""
+        for settings, name in (
+            (SETTINGS, "static"),
+            (replace(SETTINGS, discovery="http://a:1/token"), "discovery"),
+            (replace(SETTINGS, discovery_srv="example.com"), "dns-srv"),
+        ):
+            self.assertEqual(choose_factory(settings, BUILT_IN).name, name)
 
     def test_several(self) -> None:
         """If two claim the settings, both are listed."""

@@ -24,6 +24,13 @@ etcd_dns = ServiceMaker(
     "etcd-dns",
 )
 
+etcd_discovery = ServiceMaker(
+    "etcdtw discovery service",
+    "etcdtw.app.taps.etcd_discovery",
+    "discovery service: where members of new etcd clusters meet.",
+    "etcd-discovery",
+)
+
 eager_epoll = Reactor(
     "etcdtw",
     "etcdtw.app.reactor",

@@ -107,8 +107,12 @@ class Keys:
             request.write(body)
             request.finish()
 
+        self.write(asked, applied)
+
+    def write(self, asked: KeyRequest, done: Callable[[object], None]) -> None:
+        """Put a request into the log; ``done`` gets the Event, or a V2Error or EtcdError."""
         entry = self._entry(asked)
-        self._replica.propose(Proposal(entry.SerializeToString(), V2, entry, applied))
+        self._replica.propose(Proposal(entry.SerializeToString(), V2, entry, done))
 
     def _entry(self, asked: KeyRequest) -> Request:
         entry = Request(

@@ -1,0 +1,1 @@
+"""The discovery service: where members of new clusters meet."""

@@ -1,0 +1,97 @@
+"""``twistd etcd-discovery``: tokens, and clusters that meet there."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.process.cluster import until
+from tests.process.member import free_ports, old_etcd, real_etcd, server_under_test
+from tests.process.test_discovery import DiscoveryCase
+
+
+class ServiceTests(DiscoveryCase):
+    def setUp(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="discovery-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.port, client, peer = free_ports(3)
+        twistd = str(Path(sys.executable).parent / "twistd")
+        self.argv = [
+            twistd, "-n", "--pidfile=", "etcd-discovery", f"--listen=127.0.0.1:{self.port}",
+            f"--client-url=http://127.0.0.1:{client}", f"--peer-url=http://127.0.0.1:{peer}",
+        ]  # fmt: skip
+        self.begin()
+
+    def begin(self) -> None:
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, cwd=self.root, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.addCleanup(self.end)
+        until(lambda: self.ask("GET", "/health") == (200, "OK"), self.log, 20)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def log(self) -> str:
+        return (self.root / "log").read_text()
+
+    def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+        try:
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+    def test_tokens(self) -> None:
+        """DI13, DI14, DP1, DP6: new URLs, with the size that is asked for or 3; what is there; what
+        is no token; over a restart."""
+        status, url = self.ask("GET", "/new?size=5")
+        self.assertEqual(status, 200)
+        self.assertRegex(url, rf"^http://127\.0\.0\.1:{self.port}/[0-9a-f]{{32}}$")
+        token = url.rpartition("/")[2]
+        self.assertIn('"value":"5"', self.ask("GET", f"/{token}/_config/size")[1])
+        default = self.ask("PUT", "/new")[1].rpartition("/")[2]
+        self.assertIn('"value":"3"', self.ask("GET", f"/{default}/_config/size")[1])
+        for wrong in ("abc", "0", "-1", ""):
+            self.assertEqual(self.ask("GET", f"/new?size={wrong}")[0], 400 if wrong else 200)
+        self.assertEqual(self.ask("GET", "/robots.txt")[0], 200)
+        self.assertIn("/new?size=3", self.ask("GET", "/")[1])
+        for path in ("/nothing", "/v2/keys/", f"/{token}x", "/../v2/keys"):
+            self.assertIn(self.ask("GET", path)[0], (301, 404), path)
+        self.assertNotIn("_config", self.ask("GET", f"/{token}")[1])
+        self.assertIn('"expiration"', self.ask("GET", f"/{token}")[1])
+        written = self.ask("PUT", f"/{token}/abc?prevExist=false", "value=a=http://127.0.0.1:1")
+        self.assertEqual(written[0], 201)
+        self.assertEqual(self.ask("PUT", f"/{token}/abc?prevExist=false", "value=x")[0], 412)
+        self.process.terminate()
+        self.process.wait()
+        self.begin()
+        self.assertIn('"value":"a=http://127.0.0.1:1"', self.ask("GET", f"/{token}")[1])
+        self.assertEqual(self.ask("DELETE", f"/{token}/abc")[0], 200)
+
+    def test_clusters(self) -> None:
+        """DI1, DI16: members of both kinds, in one cluster, meet at a short URL."""
+        for commands in (
+            [server_under_test()] * 3,
+            [real_etcd(), old_etcd(), server_under_test()],
+        ):
+            url = self.ask("GET", "/new?size=3")[1]
+            members = self.assemble(url, *commands)
+            self.assert_one_cluster(members)
+            registered = re.findall(r"infra\d=http", self.ask("GET", f"/{url[-32:]}")[1])
+            self.assertEqual(len(registered), 3)
+            for each in members:
+                each.close()
