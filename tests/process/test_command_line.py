@@ -166,8 +166,8 @@ class RefusalTests(ProcessTestCase):
     def test_other_commands(self) -> None:
         """Commands that do not exist yet say so."""
         self.assertEqual(
-            self.refused(ETCDTW, "gateway", "start"),
-            (1, "etcdtw gateway is not available in this build yet"),
+            self.refused(ETCDTW, "grpc-proxy", "start"),
+            (1, "etcdtw grpc-proxy is not available in this build yet"),
         )
 
 

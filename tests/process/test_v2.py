@@ -59,7 +59,7 @@ class RecordedTests(MemberCase):
             self.assertEqual(got.get(name.lower()), recorded, f"{where}: {name}")
 
     def test_one_server(self) -> None:
-        """V2-1 and others: keys, directories, conditions, TTLs, queues, watches, history, members:
+        """V2-1, V2-2, V2-3: keys, directories, conditions, TTLs, queues, watches, history, members:
         the same status, headers and body, request after request."""
         member = self.member()
         for number in range(NO_QUORUM.start):
@@ -180,7 +180,7 @@ class ClusterTests(SynchronousTestCase):
         return sorted(statuses) == [200, 403, 403]
 
     def test_members(self) -> None:
-        """A member is added and removed by this API."""
+        """RC19: a member is added, changed and removed by this API."""
         cluster = self.start(*[server_under_test()] * 3, flags=("--strict-reconfig-check=false",))
         as_json = {"Content-Type": "application/json"}
         body = json.dumps({"peerURLs": ["http://127.0.0.1:1"]})
