@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
+from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.secure import tls_problems
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.factories import BUILT_IN, choose_factory
@@ -32,7 +33,7 @@ def preflight(loaded: Loaded, factories: Sequence[IBootstrapFactory]) -> None:
     """
     settings = loaded.settings
     problems = [*data_dir_problems(settings)]
-    if not has_log(settings):
+    if not has_log(settings) and not is_proxy(settings):
         problems += loaded.bootstrap_problems or _plan_problems(settings, factories)
     problems += loaded.start_problems or tls_problems(settings, _Offline())
     if problems:
@@ -52,6 +53,9 @@ def data_dir_problems(settings: MemberSettings) -> list[ConfigError]:
     path = settings.data_dir
     if os.path.exists(path) and not os.path.isdir(path):
         reason = f"failed to list data directory: readdirent {path}: not a directory"
+        return [ConfigError("data-dir", "file system", reason)]
+    if all(os.path.isdir(os.path.join(path, each)) for each in ("member", "proxy")):
+        reason = "invalid datadir. Both member and proxy directories exist."
         return [ConfigError("data-dir", "file system", reason)]
     return []
 

@@ -17,10 +17,12 @@ from twisted.python.failure import Failure
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.preflight import has_log, make_plan
+from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
 from etcdtw.app.secure import asking_tls
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
+from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import make_resolver
 from etcdtw.tls.interfaces import ITLSContextFactory
@@ -89,6 +91,9 @@ class StartingMember(Service):
         settings = self._settings
         if settings.dns_server:
             self._reactor.installResolver(self._resolver())
+        if is_proxy(settings):
+            self._run(self._proxy())
+            return
         plan = None
         if has_log(settings) and settings.discovery:
             log.warn(
@@ -103,17 +108,31 @@ class StartingMember(Service):
                 peer_tls=peer_tls,
                 resolver=self._resolver if settings.dns_server else None,
             )
-            plan = await make_plan(asked, self._factories, self._reactor)
+            try:
+                plan = await make_plan(asked, self._factories, self._reactor)
+            except BootstrapError as error:
+                if error.code != CLUSTER_IS_FULL or settings.discovery_fallback != "proxy":
+                    raise
+                log.warn("discovery cluster is full, falling back to proxy")
+                self._run(self._proxy())
+                return
             if plan.new and len(plan.members) > 1:
                 await self._ask_others(plan, peer_tls)
         if not self.running:
             return
-        member = self._assemble(settings, self._reactor, plan)
+        self._run(self._assemble(settings, self._reactor, plan))
+
+    def _run(self, member: RunnableMember) -> None:
         member.on_ready.extend(self._on_ready)
         member.on_removed.append(self._removed)
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+
+    def _proxy(self) -> RunnableMember:
+        from etcdtw.app.v2proxy import V2Proxy  # members need none of it
+
+        return V2Proxy(self._settings, self._reactor)
 
     def _resolver(self) -> IResolver:
         return make_resolver(self._reactor, self._settings.dns_server)

@@ -23,7 +23,7 @@ from etcdtw.bootstrap.interfaces import (
     IBootstrapProvider,
     ReactorView,
 )
-from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
@@ -79,6 +79,15 @@ async def discover(settings: BootstrapSettings, caller: Calls, reactor: ReactorV
     check_listed(listed)
     check_unique(listed)
     return static_plan(listed)
+
+
+async def discovered_urls(
+    settings: BootstrapSettings, caller: Calls, reactor: ReactorView
+) -> tuple[str, ...]:
+    """The peer URLs of the cluster at the settings' discovery URL, for one who does not belong to
+    it: waits until it is complete."""
+    service = _Service(settings, caller, reactor, "")
+    return await service.look()
 
 
 def _check_settings(settings: BootstrapSettings) -> None:
@@ -143,17 +152,26 @@ class _Service:
             if found is not None:
                 return self._members(found, status.size)
 
+    async def look(self) -> tuple[str, ...]:
+        """All members' URLs, without being one."""
+        while True:
+            status = await self._status("cluster status check", full_is_fine=True)
+            found = await self._wait(status)
+            if found is not None:
+                members = self._members(found, status.size)
+                return tuple(sorted(url for _, urls in members for url in urls))
+
     # --- steps -----------------------------------------------------------------------------------
 
-    async def _status(self, step: str) -> _Status:
+    async def _status(self, step: str, full_is_fine: bool = False) -> _Status:
         """Who has registered, however long it takes to be told."""
         while True:
             try:
-                return await self._status_now()
+                return await self._status_now(full_is_fine)
             except _Unreachable as reason:
                 await self._back_off(step, reason)
 
-    async def _status_now(self) -> _Status:
+    async def _status_now(self, full_is_fine: bool) -> _Status:
         try:
             size_node, _ = await self._get("/_config/size", ANSWER_SECONDS)
             listing, index = await self._get("", ANSWER_SECONDS)
@@ -173,9 +191,8 @@ class _Service:
             ),
             key=lambda each: each.created,
         )
-        if self._identity not in [each.name for each in registered[:size]] and (
-            len(registered) >= size
-        ):
+        is_ours = self._identity in [each.name for each in registered[:size]]
+        if not is_ours and len(registered) >= size and not full_is_fine:
             raise self._full()
         return _Status(tuple(registered[:size]), size, index)
 
@@ -332,14 +349,12 @@ class _Service:
         )
 
     def _full(self) -> BootstrapError:
-        hint = "do not reuse discovery token; generate a new one to bootstrap a cluster"
-        if self._settings.discovery_fallback == "proxy":
-            hint += "; --discovery-fallback=proxy: the v2 proxy is not in this build yet"
         return BootstrapError(
             "discovery",
             "failed to join discovery cluster (discovery: cluster is full)",
-            code="ETW-BOOT-FULL",
-            hint=hint,
+            code=CLUSTER_IS_FULL,
+            sentence="etcd: discovery: cluster is full",
+            hint="do not reuse discovery token; generate a new one to bootstrap a cluster",
         )
 
     def _registered_before(self) -> BootstrapError:

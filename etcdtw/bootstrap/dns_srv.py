@@ -49,6 +49,11 @@ class Found:
     addresses: frozenset[tuple[str, int]]
 
 
+async def srv_urls(settings: BootstrapSettings, resolver: IResolver) -> tuple[str, ...]:
+    """The peer URLs of the domain's members, for one who is none of them. LookupFailed."""
+    return tuple(sorted({each.url for each in await _records(settings, resolver)}))
+
+
 @implementer(IBootstrapProvider)
 class SrvProvider:
     """Finds the members by DNS, then does what a list of them would have done."""
@@ -91,23 +96,29 @@ class SrvProvider:
         own = {
             address: url for url in settings.peer_urls for address in await _of_url(resolver, url)
         }
-        found: list[Found] = []
-        faults: list[LookupFailed] = []
-        for secure in (True, False):
-            name = service_name(
-                "etcd-server", secure, settings.discovery_srv_name, settings.discovery_srv
-            )
-            try:
-                services = await lookup_services(resolver, name)
-            except LookupFailed as fault:
-                # Most domains have one of the two: that the other is absent is nothing to tell.
-                (log.debug if fault.is_final else log.warn)("no SRV records: {error}", error=fault)
-                faults.append(fault)
-                continue
-            found += await _resolved(resolver, name, "https" if secure else "http", services)
-        if not found:
-            raise _both_failed(faults)
+        found = await _records(settings, resolver)
         return _named(settings, own, found)
+
+
+async def _records(settings: BootstrapSettings, resolver: IResolver) -> list[Found]:
+    """What both services lead to. LookupFailed if that is nothing."""
+    found: list[Found] = []
+    faults: list[LookupFailed] = []
+    for secure in (True, False):
+        name = service_name(
+            "etcd-server", secure, settings.discovery_srv_name, settings.discovery_srv
+        )
+        try:
+            services = await lookup_services(resolver, name)
+        except LookupFailed as fault:
+            # Most domains have one of the two: that the other is absent is nothing to tell.
+            (log.debug if fault.is_final else log.warn)("no SRV records: {error}", error=fault)
+            faults.append(fault)
+            continue
+        found += await _resolved(resolver, name, "https" if secure else "http", services)
+    if not found:
+        raise _both_failed(faults)
+    return found
 
 
 async def _resolved(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from etcdtw.errors import ConfigError
 
+CLUSTER_IS_FULL = "ETW-BOOT-FULL"
+"""Code of the refusal that ``--discovery-fallback=proxy`` makes a proxy of."""
+
 
 class BootstrapError(ConfigError):
     """A refusal of a bootstrap provider.

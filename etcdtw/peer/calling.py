@@ -87,7 +87,7 @@ class HttpCaller:
         seconds: float = 5.0,
     ) -> Deferred[Answered]:
         """A whole answer within so long."""
-        producer = self._producer(BytesIO(body)) if body else None
+        producer = self.producer(BytesIO(body)) if body else None
         request: Deferred[Any] = self._agent(persistent=True).request(
             method, url.encode(), _agent_headers(headers), producer
         )
@@ -98,11 +98,27 @@ class HttpCaller:
     ) -> Deferred[Answered]:
         """POST what ``file`` (``read`` and ``close``) has, however much that is."""
         request: Deferred[Any] = self._agent(persistent=False).request(
-            b"POST", url.encode(), _agent_headers(headers), self._producer(file)
+            b"POST", url.encode(), _agent_headers(headers), self.producer(file)
         )
         return self._whole(request, seconds)
 
-    def _producer(self, file: Any) -> Any:
+    def send(
+        self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], producer: Any
+    ) -> Deferred[Any]:
+        """Fires with the response of Twisted's agent when its headers are there; its body is the
+        caller's to take."""
+        from twisted.web.http_headers import Headers
+
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            found.setdefault(name, []).append(value)
+        asked: Deferred[Any] = self._agent(persistent=True).request(
+            method, url, Headers(found), producer
+        )
+        return asked
+
+    def producer(self, file: Any) -> Any:
+        """A body of what a file has."""
         from twisted.internet.task import Cooperator
         from twisted.web.client import FileBodyProducer
 

@@ -190,7 +190,7 @@ class RefusalTests(SynchronousTestCase):
             if flag.feature is not Feature.REFUSED:
                 continue
             self.assertEqual(loaded(f"--{name}={flag.default}").start_problems, (), name)
-        for word in ("--auth-token-ttl=9", "--bcrypt-cost=11", "--proxy=on"):
+        for word in ("--auth-token-ttl=9", "--bcrypt-cost=11"):
             reasons = [problem.reason for problem in loaded(word).start_problems]
             name = word.partition("=")[0]
             self.assertEqual(reasons, [f"{name} is not available in this build yet"])

@@ -1,0 +1,171 @@
+"""The v2 proxy (``--proxy``): a process without Raft that passes requests on to the members."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from etcdtw.api.http.access import Access
+from etcdtw.api.http.factory import HttpFactory
+from etcdtw.api.http.site import Site
+from etcdtw.app.listening import Gate, listen_all
+from etcdtw.app.proxy_mode import proxy_dir
+from etcdtw.app.secure import Security
+from etcdtw.app.settings import MemberSettings
+from etcdtw.bootstrap.discovery_v2 import discovered_urls
+from etcdtw.bootstrap.dns_srv import srv_urls
+from etcdtw.bootstrap.existing import fetch_cluster
+from etcdtw.dns.resolvers import make_resolver
+from etcdtw.peer.calling import HttpCaller
+from etcdtw.proxy.director import Director
+from etcdtw.proxy.reverse import ReverseProxy
+
+BODY_BYTES_MAX = 64 << 20
+NAME_BYTES = 4
+CLUSTER_FILE = "cluster"
+
+log = Logger(namespace="etcdtw.proxy")
+
+
+class V2Proxy(Service):
+    """Runs like a member (``RunnableMember``), and is none."""
+
+    def __init__(self, settings: MemberSettings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._security = Security(settings, reactor)
+        self._gate = Gate()
+        self._ports: list[Any] = []
+        self._finding: Deferred[None] | None = None
+        self._director: Director | None = None
+        self._caller = HttpCaller(
+            reactor, settings.proxy_dial_timeout / 1000, tls=self._security.peers
+        )
+        self._peer_urls: tuple[str, ...] = ()
+        self.on_ready: list[Callable[[], object]] = []
+        self.on_removed: list[Callable[[], object]] = []
+        self.on_fatal: list[Callable[[BaseException], object]] = []
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        settings = self._settings
+        port = self._security.client_port
+        self._ports = listen_all(
+            self._reactor,
+            [("listen-client-urls", settings.listen_client_urls, self._gate, port)],
+        )
+        log.info("v2 API proxy starting; proxy: this proxy supports v2 API only!")
+        self._finding = Deferred.fromCoroutine(self._begin())
+        self._finding.addErrback(self._failed)
+
+    def stopService(self) -> Any:
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._finding is not None:
+            self._finding.cancel()
+        if self._director is not None:
+            self._director.stop()
+        self._caller.stop()
+        self._security.stop()
+        for port in self._ports:
+            port.stopListening()
+        return None
+
+    def _failed(self, failure: Any) -> None:
+        if self.running:
+            for each in self.on_fatal:
+                each(failure.value)
+
+    async def _begin(self) -> None:
+        settings = self._settings
+        self._peer_urls = self._known_urls() or await self._first_urls()
+        director = self._director = Director(
+            self._reactor,
+            self._client_urls,
+            settings.proxy_failure_wait / 1000,
+            settings.proxy_refresh_interval / 1000,
+        )
+        director.start()
+        proxy = ReverseProxy(
+            director,
+            self._send,
+            self._body,
+            f"etcdtw-{random.SystemRandom().randbytes(NAME_BYTES).hex()}",
+            settings.proxy == "readonly",
+        )
+        access = Access(settings.cors, settings.host_whitelist)
+        self._gate.open(HttpFactory(Site({}, {b"/": proxy}, access), self._reactor, BODY_BYTES_MAX))
+        for url in settings.listen_client_urls:
+            log.info("v2 proxy started listening on client requests", host=url)
+        for each in self.on_ready:
+            each()
+
+    # --- the cluster -----------------------------------------------------------------------------
+
+    def _known_urls(self) -> tuple[str, ...]:
+        """Those of an earlier run."""
+        path = os.path.join(proxy_dir(self._settings), CLUSTER_FILE)
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)["PeerURLs"]
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warn("the cluster file cannot be used: {error}", error=str(error), path=path)
+            return ()
+        for flag, given in (
+            ("discovery", self._settings.discovery),
+            ("DNS SRV", self._settings.discovery_srv),
+        ):
+            if given:
+                log.warn(f"ignored {flag} settings. Valid cluster file found", path=path)
+        return tuple(str(each) for each in found)
+
+    async def _first_urls(self) -> tuple[str, ...]:
+        settings = self._settings.bootstrap()
+        if settings.discovery:
+            asking = HttpCaller(self._reactor, 30.0, proxy=settings.discovery_proxy)
+            try:
+                return await discovered_urls(settings, asking, self._reactor)
+            finally:
+                asking.stop()
+        if settings.discovery_srv:
+            resolver = make_resolver(self._reactor, self._settings.dns_server)
+            return await srv_urls(settings, resolver)
+        return tuple(sorted(url for _, urls in settings.initial_cluster for url in urls))
+
+    def _client_urls(self) -> Deferred[Sequence[str]]:
+        return Deferred.fromCoroutine(self._ask_cluster())
+
+    async def _ask_cluster(self) -> Sequence[str]:
+        cluster = await fetch_cluster(self._caller, self._peer_urls)
+        peer_urls = tuple(sorted(url for each in cluster.members for url in each.peer_urls))
+        if peer_urls:
+            self._keep(peer_urls)
+        return sorted({url for each in cluster.members for url in each.client_urls})
+
+    def _keep(self, peer_urls: tuple[str, ...]) -> None:
+        """For the next start, which may have nobody to ask."""
+        self._peer_urls = peer_urls
+        directory = proxy_dir(self._settings)
+        os.makedirs(directory, 0o700, exist_ok=True)
+        path = os.path.join(directory, CLUSTER_FILE)
+        with open(f"{path}.bak", "w", encoding="utf-8") as file:
+            json.dump({"PeerURLs": list(peer_urls)}, file, separators=(",", ":"))
+        os.replace(f"{path}.bak", path)
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def _send(
+        self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], body: Any
+    ) -> Deferred[Any]:
+        return self._caller.send(method, url, headers, body)
+
+    def _body(self, file: IO[bytes]) -> Any:
+        return self._caller.producer(file)
