@@ -23,7 +23,7 @@ from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
 from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, check_version, consensus
-from etcdtw.app.passwords import hash_password
+from etcdtw.app.passwords import WorkedPasswords, hash_password
 from etcdtw.app.settings import MemberSettings
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.applier import Applier
@@ -339,7 +339,7 @@ def assemble_core(
         leases=lease_service,
         cluster=cluster_service,
         v2store=v2store,
-        keys=Keys(replica, v2store, opened.cluster_id, wall_seconds),
+        keys=Keys(replica, v2store, opened.cluster_id, wall_seconds, WorkedPasswords(background)),
         syncing=Syncing(replica, v2store, clock, wall_seconds),
         on_removed=on_removed,
         sources=Sources(

@@ -67,7 +67,12 @@ def client_sites(
 
 def _v2_pages(core: Core) -> dict[bytes, Resource]:
     members = MembersPage(
-        core.cluster, core.members, core.cluster_id, lambda: core.replica.leader, parse_url_list
+        core.cluster,
+        core.members,
+        core.cluster_id,
+        lambda: core.replica.leader,
+        parse_url_list,
+        core.keys.users,
     )
     stats = Stats(
         core.replica, core.members, core.v2store, core.member_id, core.settings.name, time.time
@@ -79,7 +84,7 @@ def _v2_pages(core: Core) -> dict[bytes, Resource]:
         MEMBERS_PREFIX + b"/": members,
         b"/v2/machines": Machines(core.members),
         STATS_PREFIX: stats,
-        AUTH_PREFIX: AuthPage(core.keys),
+        AUTH_PREFIX: AuthPage(core.keys.users, core.cluster_id),
     }
 
 

@@ -278,17 +278,11 @@ async def what_we_lack(caller: Calls, cluster: RemoteCluster) -> list[str]:
     """What the cluster uses, as far as its members tell their clients, that a member of this build
     replicates but does not serve."""
     auth = await _first_json(caller, cluster, b"POST", "/v3/auth/status", b"{}")
-    users = await _first_json(caller, cluster, b"GET", "/v2/auth/enable", b"")
     warnings = []
     if auth.get("enabled") is True:
         warnings.append(
             "the cluster has auth enabled, which this build cannot check yet: this member will "
             "keep what the others write, and refuse clients"
-        )
-    if users.get("enabled") is True:
-        warnings.append(
-            "the cluster has auth of the v2 API enabled, which this build cannot check yet: this "
-            "member will keep v2 keys, and not serve them"
         )
     return warnings
 

@@ -225,21 +225,20 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(state((CLUSTER, 5), (CLUSTER, 6)), "existing")
 
     def test_what_we_lack(self) -> None:
-        """Auth that is on, of v3 and of v2, is told before a join; silence, refusals and answers of
-        other kinds are nothing to tell."""
+        """Auth that is on is told before a join; silence, refusals and answers of other kinds are
+        nothing to tell."""
         members = (
             RemoteMember(3, "a", ("http://a:1",), ("http://a:2",), False),
             RemoteMember(4, "b", ("http://b:1",), ("http://b:2",), False),
         )
-        for auth, old_auth, count in (
-            ({"enabled": True}, {"enabled": True}, 2),
-            ({}, {"enabled": False}, 0),
-            ({"error": "x"}, {"errorCode": 100}, 0),
-            (["enabled"], "404 page not found", 0),
-            (None, None, 0),
+        for auth, count in (
+            ({"enabled": True}, 1),
+            ({}, 0),
+            ({"error": "x"}, 0),
+            (["enabled"], 0),
+            (None, 0),
         ):
-            answers = {"http://b:2/v3/auth/status": auth, "http://b:2/v2/auth/enable": old_auth}
-            caller = FakeCaller({url: each for url, each in answers.items() if each is not None})
+            caller = FakeCaller({} if auth is None else {"http://b:2/v3/auth/status": auth})
             cluster = RemoteCluster(CLUSTER, members)
             found = self.result(what_we_lack(caller, cluster))
             self.assertEqual(len(found), count, found)

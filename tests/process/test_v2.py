@@ -6,6 +6,7 @@ import http.client
 import json
 import subprocess
 import time
+from base64 import b64encode
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,8 +30,11 @@ NO_QUORUM = range(109, 120)
 """After a second member was added that never starts."""
 ELSEWHERE = {115, 116, 122, 123}
 """Version, health, log level and variables: not of this API, and tested with their own."""
-V2_AUTH = range(133, len(CASES))
-"""Users and roles of the v2 API, which this build has not."""
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of HTTP's basic authentication."""
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
 class MemberCase(SynchronousTestCase):
@@ -74,7 +78,7 @@ class RecordedTests(MemberCase):
                 self.assert_same(member, number)
 
     def test_another_server(self) -> None:
-        """Membership changes that are refused."""
+        """V2-4: membership changes that are refused; users, roles, and what they may."""
         member = self.member()
         url = f"http://127.0.0.1:{member.peer_port}"
         taken = ask(
@@ -82,7 +86,7 @@ class RecordedTests(MemberCase):
             {"Content-Type": "application/json"},
         )  # fmt: skip
         self.assertEqual((taken.status, taken.body), (409, CASES[SECOND_SERVER]["response_body"]))
-        for number in range(SECOND_SERVER + 1, V2_AUTH.start + 1):
+        for number in range(SECOND_SERVER + 1, len(CASES)):
             self.assert_same(member, number)
 
     def test_off(self) -> None:
@@ -174,6 +178,65 @@ class ClusterTests(SynchronousTestCase):
         for member in (ours, theirs):
             wait_expired(member, "/v2/keys/short")
         until(lambda: self.leader_answers(cluster), "one of them leads", 10)
+
+    def test_users(self) -> None:
+        """V2-4, SE2: users and roles that were made here count at real etcd, and the other way
+        round; a member is only added by root."""
+        cluster = self.start(
+            server_under_test(), server_under_test(), old_etcd(),
+            flags=("--enable-v2", "--strict-reconfig-check=false"),
+        )  # fmt: skip
+        ours, theirs = cluster.members[0], cluster.members[2]
+        as_json = {"Content-Type": "application/json"}
+
+        def auth(member: Member, method: str, path: str, body: object, *user: str) -> int:
+            headers = {**as_json, **(basic(*user) if user else {})}
+            text = "" if body is None else json.dumps(body)
+            return ask(member, method, f"/v2/auth/{path}", text, headers).status
+
+        root = {"user": "root", "password": "pw"}
+        self.assertEqual(auth(ours, "PUT", "enable", None), 409)
+        self.assertEqual(auth(ours, "PUT", "users/root", root), 201)
+        role = {"role": "r", "permissions": {"kv": {"read": ["/a/*"], "write": []}}}
+        self.assertEqual(auth(theirs, "PUT", "roles/r", role), 201)
+        bob = {"user": "bob", "password": "b", "roles": ["r"]}
+        self.assertEqual(auth(theirs, "PUT", "users/bob", bob), 200)
+        ask(ours, "PUT", "/v2/keys/a/k", "value=v")
+        self.assertEqual(auth(ours, "PUT", "enable", None), 200)
+        for member in (ours, theirs):
+            until(
+                lambda member=member: (
+                    '"enabled":true'  # type: ignore[misc]
+                    in ask(member, "GET", "/v2/auth/enable").body
+                ),
+                "it is on",
+            )
+            for path, user, method, status in (
+                ("/v2/keys/a/k", ("bob", "b"), "GET", 200),
+                ("/v2/keys/a/k", ("bob", "b"), "PUT", 401),
+                ("/v2/keys/b", ("bob", "b"), "GET", 401),
+                ("/v2/keys/a?recursive=true", ("bob", "b"), "GET", 401),
+                ("/v2/keys/a/k", ("bob", "wrong"), "GET", 401),
+                ("/v2/keys/a/k", ("nobody", "b"), "GET", 401),
+                ("/v2/keys/a/k", ("root", "pw"), "PUT", 200),
+                ("/v2/auth/users", ("bob", "b"), "GET", 401),
+                ("/v2/auth/users", ("root", "pw"), "GET", 200),
+                ("/v2/members/1", ("bob", "b"), "DELETE", 401),
+            ):
+                body = "value=w" if method == "PUT" else ""
+                answer = ask(member, method, path, body, basic(*user))
+                self.assertEqual(answer.status, status, (path, user, method, answer.body))
+        grant = {"role": "guest", "revoke": {"kv": {"read": ["/*"], "write": ["/*"]}}}
+        self.assertEqual(auth(ours, "PUT", "roles/guest", grant, "root", "pw"), 200)
+        self.assertEqual(ask(ours, "GET", "/v2/keys/a/k").status, 401)
+        grant = {"role": "r", "grant": {"kv": {"read": [], "write": ["/a/k"]}}}
+        self.assertEqual(auth(ours, "PUT", "roles/r", grant, "root", "pw"), 200)
+        written = ask(ours, "PUT", "/v2/keys/a/k", "value=x", basic("bob", "b"))
+        self.assertEqual(written.status, 200)
+        self.assertEqual(auth(ours, "DELETE", "users/root", None, "root", "pw"), 403)
+        self.assertEqual(auth(ours, "DELETE", "users/bob", None, "root", "pw"), 200)
+        self.assertEqual(auth(ours, "DELETE", "enable", None, "root", "pw"), 200)
+        self.assertEqual(ask(ours, "GET", "/v2/keys/b").status, 404)
 
     def leader_answers(self, cluster: Cluster) -> bool:
         statuses = [ask(each, "GET", "/v2/stats/leader").status for each in cluster.members]

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, form_of, parse_keys
+from etcdtw.api.v2.running import JSON, NO_ACCESS, run
+from etcdtw.api.v2.users import Passwords, Users
 from etcdtw.apply.requests import V2
-from etcdtw.errors import EtcdError, Unimplemented
+from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
 from etcdtw.membership import fill_request
 from etcdtw.pb.etcdserver_pb2 import Request
@@ -18,15 +20,9 @@ from etcdtw.v2store import Event, V2Code, V2Error, V2Store
 
 KEYS_PREFIX = b"/v2/keys"
 METHODS = (b"HEAD", b"GET", b"PUT", b"POST", b"DELETE")
-JSON = b"application/json"
 STREAM_EVENTS_MAX = 100
 """That wait for a client who does not read; etcd's bound as well."""
 _WITHOUT_VALUE = frozenset(("set", "compareAndSwap", "create", "update"))
-_AUTH_SWITCH = "/2/enabled"
-
-AUTH_IS_ON = Unimplemented(
-    "auth of the v2 API is enabled in this data, and this build cannot check v2 users yet"
-)
 
 
 class Keys:
@@ -38,8 +34,10 @@ class Keys:
         store: V2Store,
         cluster_id: int,
         wall_seconds: Callable[[], float],
+        passwords: Passwords,
     ) -> None:
         self._replica = replica
+        self.users = Users(store, self.write, passwords)
         self._store = store
         self._cluster_id = format_id(cluster_id).encode()
         self._wall_seconds = wall_seconds
@@ -56,9 +54,29 @@ class Keys:
             request.setHeader(b"allow", b",".join(METHODS))
             return plain_error(request, 405, "Method Not Allowed")
         try:
-            if self.auth_is_on():
-                raise AUTH_IS_ON
             asked = self._parsed(request, path)
+        except V2Error as error:
+            return self._failed(request, error)
+        if self.users.enabled:
+            run(request, self._serve_if_allowed(request, asked))
+            return None
+        return self._serve(request, asked)
+
+    async def _serve_if_allowed(self, request: HttpRequest, asked: KeyRequest) -> None:
+        authorization = request.getHeader(b"authorization") or b""
+        writing = asked.method not in ("GET", "HEAD")
+        key = asked.path.removeprefix(KEYS_ROOT) or "/"
+        if await self.users.may(authorization, key, writing, asked.recursive):
+            body = self._serve(request, asked)
+        else:
+            body = self._failed(request, V2Error(V2Code.UNAUTHORIZED, NO_ACCESS))
+        if body is not None:
+            request.write(body)
+            request.finish()
+
+    def _serve(self, request: HttpRequest, asked: KeyRequest) -> bytes | None:
+        """The body, or None if the request is finished later."""
+        try:
             if asked.method in ("PUT", "POST", "DELETE") or (
                 asked.method == "GET" and asked.quorum
             ):
@@ -68,16 +86,9 @@ class Keys:
                 self._watch(request, asked)
                 return None
             event = self._store.get(asked.path, asked.recursive, asked.sorted)
-        except (V2Error, EtcdError) as error:
+        except V2Error as error:
             return self._failed(request, error)
         return self._done(request, asked, event)
-
-    def auth_is_on(self) -> bool:
-        """Whether users of the v2 API have to be checked."""
-        try:
-            return self._store.get(_AUTH_SWITCH).node.value == "true"
-        except V2Error:
-            return False
 
     def _parsed(self, request: HttpRequest, path: bytes) -> KeyRequest:
         assert request.content is not None, "a request has a body, if an empty one"

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.v2.running import JSON, NO_ACCESS, run
+from etcdtw.api.v2.users import Users
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
@@ -14,7 +16,6 @@ from etcdtw.membership.errors import IDExists, IDNotFound, IDRemoved, PeerURLTak
 from etcdtw.membership.member import Member
 
 MEMBERS_PREFIX = b"/v2/members"
-JSON = b"application/json"
 
 ParseUrls = Callable[[list[str]], tuple[str, ...]]
 
@@ -54,6 +55,7 @@ class MembersPage:
         cluster_id: int,
         leader: Callable[[], int],
         parse_urls: ParseUrls,
+        users: Users,
     ) -> None:
         """``parse_urls`` raises ValueError, in etcd's words, for what is no list of peer URLs."""
         self._cluster = cluster
@@ -61,6 +63,7 @@ class MembersPage:
         self._cluster_id = format_id(cluster_id).encode()
         self._leader = leader
         self._parse_urls = parse_urls
+        self._users = users
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         request.setHeader(b"x-etcd-cluster-id", self._cluster_id)
@@ -74,7 +77,24 @@ class MembersPage:
         if handler is None:
             request.setHeader(b"allow", b"GET,POST,PUT,DELETE")
             return plain_error(request, 405, "Method Not Allowed")
+        if request.method != b"GET" and self._users.enabled:
+            run(request, self._change_if_root(request, rest, handler))
+            return None
         return handler(request, rest)
+
+    async def _change_if_root(
+        self,
+        request: HttpRequest,
+        rest: str,
+        handler: Callable[[HttpRequest, str], bytes | None],
+    ) -> None:
+        if await self._users.is_root(request.getHeader(b"authorization") or b""):
+            body = handler(request, rest)
+        else:
+            body = _refuse(request, 401, NO_ACCESS)
+        if body is not None:
+            request.write(body)
+            request.finish()
 
     def _get(self, request: HttpRequest, rest: str) -> bytes:
         if not rest:
