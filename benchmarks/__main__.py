@@ -18,7 +18,14 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.samples import Comparison
-from benchmarks.workloads import GROUPS, ONLY_OVER_TLS, PRELOADED_KEYS, Workload, workloads
+from benchmarks.workloads import (
+    GROUPS,
+    ONLY_FOR_OLD,
+    ONLY_OVER_TLS,
+    PRELOADED_KEYS,
+    Workload,
+    workloads,
+)
 from tests.process.member import Member, real_etcd, server_under_test
 from tests.process.secured import Secured
 
@@ -49,9 +56,8 @@ def compare(
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "groups", nargs="*", metavar="group", help=", ".join((*GROUPS, *ONLY_OVER_TLS))
-    )
+    known = ", ".join((*GROUPS, *ONLY_OVER_TLS, *ONLY_FOR_OLD))
+    parser.add_argument("groups", nargs="*", metavar="group", help=known)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
     parser.add_argument("--server", type=shlex.split, help="command of the server under test")
@@ -62,7 +68,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tls", action="store_true", help="clients call over TLS")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args(arguments)
-    unknown = set(options.groups) - {*GROUPS, *ONLY_OVER_TLS}
+    unknown = set(options.groups) - {*GROUPS, *ONLY_OVER_TLS, *ONLY_FOR_OLD}
     if unknown:
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
     if shutil.which("h2load") is None:

@@ -65,7 +65,7 @@ def run(
         )
         cpu_seconds = member.cpu_seconds() - cpu_before
         rows = [line.split("\t") for line in log_file.read_text().splitlines()]
-    succeeded = sum(status == "200" for _, status, _ in rows)
+    succeeded = sum(status in ("200", "201") for _, status, _ in rows)
     if done.returncode or succeeded != requests:
         raise LoadFailed(f"{succeeded} of {requests} succeeded\n{done.stdout}{done.stderr}")
     answer_bytes = _answer_bytes(done.stdout)
@@ -104,15 +104,26 @@ def _command(
     member: Loaded, path: str, body_file: Path, connections: int, streams: int
 ) -> list[str]:
     scheme = "https" if member.client_tls else "http"
-    protocol = ["--h1", "--header=content-type: application/json"]
-    if not path.startswith("/v3/"):
+    data = [f"--data={body_file}"]
+    if path.startswith("/v3/"):
+        protocol = ["--h1", "--header=content-type: application/json"]
+    elif path.startswith("/v2/"):
+        protocol = ["--h1"]
+        if body_file.stat().st_size:
+            protocol += [
+                "--header=content-type: application/x-www-form-urlencoded",
+                "--header=:method: PUT",
+            ]
+        else:
+            data = []
+    else:
         protocol = ["--header=content-type: application/grpc", "--header=te: trailers"]
     return [
         "h2load",
         f"--clients={connections}",
         f"--max-concurrent-streams={streams}",
         *protocol,
-        f"--data={body_file}",
+        *data,
         f"{scheme}://{member.endpoint}{path}",
     ]
 

@@ -30,6 +30,8 @@ PRELOADED_KEYS = 1000
 LARGE_KEYS = 1_000_000
 KEYS_PER_TXN = 100
 CALIBRATION_REQUESTS = 400
+V2_KEY = "/v2/keys/bench/key"
+V2_BODY = b"value=" + b"x" * VALUE_BYTES
 REQUESTS_MAX = 400_000
 
 
@@ -210,6 +212,29 @@ class Watch(Workload):
 
 
 @dataclass
+class OldApi(Workload):
+    """A closed loop of the v2 API, one request in flight per connection."""
+
+    method: str
+    connections: int
+    group: str = "v2"
+
+    def __post_init__(self) -> None:
+        self.name = f"v2 {self.method}, {self.connections} connections"
+
+    def prepare(self, member: Loaded) -> None:
+        h2load.run(member, V2_KEY, V2_BODY, connections=1, streams=1, requests=1)
+
+    def measure(self, member: Loaded, seconds: float) -> Sample:
+        body = V2_BODY if self.method == "put" else b""
+        shape = {"connections": self.connections, "streams": 1}
+        rate = h2load.run(member, V2_KEY, body, requests=CALIBRATION_REQUESTS, **shape).value
+        lanes = self.connections
+        requests = max(lanes, min(int(rate * seconds), REQUESTS_MAX) // lanes * lanes)
+        return h2load.run(member, V2_KEY, body, requests=requests, **shape)
+
+
+@dataclass
 class Handshakes(Workload):
     """New connections over TLS, each for one small read."""
 
@@ -335,6 +360,8 @@ def workloads(
         return [PutWhileReading()]
     if group == "watch":
         return [Watch(connections) for connections in (1, 10, 100)]
+    if group == "v2":
+        return [OldApi(each, many) for each in ("put", "get") for many in (1, 10, 100)]
     if group == "handshakes":
         return [Handshakes()]
     if group == "start":
@@ -360,3 +387,5 @@ GROUPS = (
     "check-perf",
 )
 ONLY_OVER_TLS = ("handshakes",)
+ONLY_FOR_OLD = ("v2",)
+"""With ``--baseline "etcd --enable-v2"`` of 3.4, and no other of etcd."""

@@ -26,6 +26,7 @@ from etcdtw.dns.resolvers import make_resolver
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.proxy.director import Director
 from etcdtw.proxy.reverse import ReverseProxy
+from etcdtw.rpc import ClientPortFactory, Router, ServerSettings
 
 BODY_BYTES_MAX = 64 << 20
 NAME_BYTES = 4
@@ -100,7 +101,9 @@ class V2Proxy(Service):
             settings.proxy == "readonly",
         )
         access = Access(settings.cors, settings.host_whitelist)
-        self._gate.open(HttpFactory(Site({}, {b"/": proxy}, access), self._reactor, BODY_BYTES_MAX))
+        pages = HttpFactory(Site({}, {b"/": proxy}, access), self._reactor, BODY_BYTES_MAX)
+        # HTTP/2 over TLS gets the same; there is no gRPC behind it.
+        self._gate.open(ClientPortFactory(Router(), pages, ServerSettings(), self._reactor))
         for url in settings.listen_client_urls:
             log.info("v2 proxy started listening on client requests", host=url)
         for each in self.on_ready:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import socketserver
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.process.cluster import client_of, until
 from tests.process.member import Member, old_etcd, real_etcd, server_under_test
+from tests.process.secured import Secured
 from tests.process.v2_replay import ask
 
 TOKEN = "6c007a14875d53d9bf0ef5a6fc0257c817f0fb83"
@@ -37,10 +42,15 @@ class DiscoveryCase(SynchronousTestCase):
         return self.url(service, token)
 
     def newcomer(
-        self, name: str, url: str, *flags: str, command: Sequence[str] | None = None
+        self,
+        name: str,
+        url: str,
+        *flags: str,
+        command: Sequence[str] | None = None,
+        **tls: Secured | None,
     ) -> Member:
         member = Member(
-            command or server_under_test(), f"--name={name}", "--initial-cluster=", *flags
+            command or server_under_test(), f"--name={name}", "--initial-cluster=", *flags, **tls
         )
         self.addCleanup(member.close)
         # Without a list of members, as the guide has it.
@@ -123,6 +133,52 @@ class AssemblingTests(DiscoveryCase):
         member._argv = ["/usr/bin/env", f"ETCD_DISCOVERY={url}", *member._argv]
         member.start()
         self.assert_one_cluster([member])
+
+
+class SecureTests(DiscoveryCase):
+    """TLS among members that meet at a URL."""
+
+    def test_certificates(self) -> None:
+        """SE3: with certificates for peers and clients, and a real member among them."""
+        root = Path(tempfile.mkdtemp(prefix="tls-"))
+        self.addCleanup(shutil.rmtree, root)
+        pki = Secured(root)
+        url = self.make_token(self.service(), "3")
+        commands = [server_under_test(), server_under_test(), real_etcd()]
+        members = [
+            self.newcomer(f"infra{n}", url, command=each, client_tls=pki, peer_tls=pki)
+            for n, each in enumerate(commands)
+        ]
+        for each in members:
+            each.launch()
+        for each in members:
+            until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
+        self.assert_one_cluster(members)
+
+    def test_automatic(self) -> None:
+        """SE4: with certificates of their own making: curl takes them only unchecked."""
+        url = self.make_token(self.service(), "2")
+        members = []
+        for n in range(2):
+            member = self.newcomer(f"infra{n}", url, "--auto-tls", "--peer-auto-tls")
+            client = f"https://{member.endpoint}"
+            peer = f"https://127.0.0.1:{member.peer_port}"
+            member.add_flags(
+                f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
+            )  # fmt: skip
+            member.launch()
+            members.append(member)
+        for member in members:
+            curl = ["curl", "-s", "-m", "5", f"https://{member.endpoint}/health"]
+
+            def healthy(curl: list[str] = curl) -> bool:
+                return (
+                    subprocess.run([*curl, "-kf"], capture_output=True, check=False).returncode == 0
+                )
+
+            until(healthy, lambda member=member: member.output(), 60)  # type: ignore[misc]
+            self.assertEqual(subprocess.run(curl, capture_output=True, check=False).returncode, 60)
 
 
 class RefusedTests(DiscoveryCase):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from tests.process.cluster import Cluster, client_of, until
 from tests.process.member import Member, old_etcd, server_under_test
+from tests.process.secured import Secured
 from tests.process.test_discovery import DiscoveryCase
 from tests.process.v2_replay import Answer, ask
 
@@ -218,3 +223,35 @@ class FallbackTests(ProxyCase):
         self.assertIn("ignored discovery settings. Valid cluster file found", late.output())
         said = self.refusal(self.newcomer("later", url, "--discovery-fallback=exit"))
         self.assertEqual(said.splitlines()[-1], "etcd: discovery: cluster is full")
+
+
+class SecureTests(ProxyCase):
+    def test_both_sides(self) -> None:
+        """SE20, TL2: members that ask for certificates are shown that for peers; the proxy itself
+        is called over TLS."""
+        root = Path(tempfile.mkdtemp(prefix="tls-"))
+        self.addCleanup(shutil.rmtree, root)
+        pki = Secured(root)
+        cluster = Cluster(*[server_under_test()] * 3, client_tls=pki, peer_tls=pki)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        listed = ",".join(f"m{n}={each.peer_url}" for n, each in enumerate(cluster.members))
+        proxy = Member(
+            server_under_test(), "--proxy=on", f"--initial-cluster={listed}",
+            client_tls=pki, peer_tls=pki,
+        )  # fmt: skip
+        self.addCleanup(proxy.close)
+        proxy.launch()
+        base = f"https://{proxy.endpoint}/v2/keys/k"
+
+        def put() -> str:
+            argv = [*pki.curl(), "-X", "PUT", "-d", "value=v", base]
+            return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+        until(lambda: '"action":"set"' in put(), lambda: proxy.output(), 30)
+        for version in ("--http1.1", "--http2"):
+            argv = [*pki.curl(), version, base]
+            said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+            self.assertIn('"value":"v"', said)
+        refused = subprocess.run([*pki.curl(None), base], capture_output=True, check=False)
+        self.assertNotEqual(refused.returncode, 0)
