@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from etcdtw.v2store.gojson import quote
@@ -42,12 +42,13 @@ class Event:
         """Whether the node did not exist before (HTTP answers 201)."""
         return self.action == CREATE or (self.action == SET and self.previous is None)
 
-    def without_prefix(self, length: int) -> Event:
-        """A copy for clients: the first ``length`` characters of every key are cut off, and
-        ``refresh``, which clients never see, is dropped."""
-        previous = self.previous and self.previous.without_prefix(length)
-        node = self.node.without_prefix(length)
-        return replace(self, node=node, previous=previous, refresh=False)
+    def client_json(self, cut: int) -> str:
+        """The same for clients, without a newline: the first ``cut`` characters of every key are
+        cut off, and ``refresh``, which clients never see, is dropped."""
+        text = f'{{"action":{quote(self.action)},"node":{self.node.json(cut)}'
+        if self.previous is not None:
+            text += f',"prevNode":{self.previous.json(cut)}'
+        return text + "}"
 
     def json(self) -> str:
         """One JSON object, without a newline."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from etcdtw.v2store.gojson import quote
 from etcdtw.v2store.times import PERMANENT, format_time, seconds_left
@@ -107,16 +107,13 @@ class NodeView:
         self.expiration = expiration
         self.ttl = 0 if expiration == PERMANENT else seconds_left(expiration, now)
 
-    def without_prefix(self, length: int) -> NodeView:
-        """A copy with the first ``length`` characters of every key cut off."""
-        nodes = self.nodes and [each.without_prefix(length) for each in self.nodes]
-        return replace(self, key=self.key[length:], nodes=nodes)
-
-    def json(self) -> str:
-        """One JSON object; empty and zero fields are left out."""
+    def json(self, cut: int = 0) -> str:
+        """One JSON object; empty and zero fields are left out. The first ``cut`` characters of
+        every key are."""
         parts = []
-        if self.key:
-            parts.append(f'"key":{quote(self.key)}')
+        key = self.key[cut:]
+        if key:
+            parts.append(f'"key":{quote(key)}')
         if self.value is not None:
             parts.append(f'"value":{quote(self.value)}')
         if self.is_dir:
@@ -126,7 +123,7 @@ class NodeView:
         if self.ttl:
             parts.append(f'"ttl":{self.ttl}')
         if self.nodes:
-            parts.append(f'"nodes":[{",".join([each.json() for each in self.nodes])}]')
+            parts.append(f'"nodes":[{",".join([each.json(cut) for each in self.nodes])}]')
         if self.modified:
             parts.append(f'"modifiedIndex":{self.modified}')
         if self.created:

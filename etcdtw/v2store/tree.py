@@ -62,11 +62,22 @@ class V2Store:
 
     def get(self, path: str, recursive: bool = False, is_sorted: bool = False) -> Event:
         """A file, or a directory with its children (all levels if ``recursive``)."""
-        with self._counted("gets"):
+        try:
             node = self._find(path)
+        except V2Error:
+            self.stats.gets_fail += 1
+            raise
+        self.stats.gets_success += 1
         view = NodeView(path, modified=node.modified, created=node.created)
         self._fill(view, node, recursive, is_sorted)
         return Event(actions.GET, view, store_index=self.index)
+
+    def peek(self, path: str) -> str | None:
+        """A file's value, None if there is none; nobody has asked for it, so it is not counted."""
+        node: Node | None = self.root
+        for name in path.split("/")[1:]:
+            node = node.children.get(name) if node is not None and node.children else None
+        return None if node is None else node.value
 
     def watch(
         self,

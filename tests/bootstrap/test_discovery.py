@@ -68,7 +68,7 @@ class Service:
         return succeed(self._answered(event))
 
     def _answered(self, event: Any) -> Answered:
-        body = event.without_prefix(2).json().encode()
+        body = event.client_json(2).encode()
         return Answered(200, {b"x-etcd-index": b"%d" % self.store.index}, body)
 
 

@@ -33,7 +33,7 @@ class RecordedAnswersTests(SynchronousTestCase):
             trimmed = error.cause.removeprefix("/1") if error.cause.startswith("/1/") else None
             return V2Error(error.code, trimmed or error.cause, error.index).json() + "\n"
         assert event is not None
-        return event.without_prefix(len("/1")).json() + "\n"
+        return event.client_json(len("/1")) + "\n"
 
     def replay(self, case: dict[str, Any]) -> None:
         body = case["response_body"]

@@ -1,8 +1,8 @@
-"""The short way of HTTP/1.1: a request that arrives in one piece, as nearly all of the JSON
-gateway's do.
+"""The short way of HTTP/1.1: a request that arrives in one piece, as nearly all for the JSON
+gateway and for v2 keys do.
 
 ``twisted.web`` takes 60 microseconds for a request, twice what the gateway itself needs
-(docs/design/0006-gateway.md). So a whole POST with nothing unusual about it is read here, and
+(docs/design/0006-gateway.md). So a whole request with nothing unusual about it is read here, and
 everything else, and whatever follows on a connection that began otherwise, goes to its channel.
 """
 
@@ -21,9 +21,13 @@ from twisted.web.http import RESPONSES, HTTPChannel
 from etcdtw.rpc.port import peer_text
 from etcdtw.tls.direct import DirectWriter
 
-_BEGIN = b"POST /v3/"
+_BEGIN = (
+    b"POST /v3/",
+    *(method + b" /v2/keys" for method in (b"GET", b"PUT", b"POST", b"DELETE")),
+)
 _TLS_HANDSHAKE = b"\x16\x03"
 _END = b"\r\n\r\n"
+_WITHOUT_BODY = (b"GET", b"DELETE")
 _HEADS_MAX = 256
 _HEAD_BYTES_MAX = 4096
 _PENDING_BYTES_MAX = 1 << 20
@@ -36,9 +40,12 @@ log = Logger(namespace="etcdtw.http")
 class Head:
     """Request line and headers of requests that begin with the same bytes."""
 
-    __slots__ = ("body_bytes", "headers", "path", "uri")
+    __slots__ = ("body_bytes", "headers", "method", "path", "uri")
 
-    def __init__(self, uri: bytes, headers: dict[bytes, bytes], body_bytes: int) -> None:
+    def __init__(
+        self, method: bytes, uri: bytes, headers: dict[bytes, bytes], body_bytes: int
+    ) -> None:
+        self.method = method
         self.uri = uri
         self.path = uri.partition(b"?")[0]
         self.headers = headers
@@ -58,16 +65,14 @@ def parse_head(data: bytes) -> Head | None:
         if not colon or name in headers or name in _UNUSUAL or name.strip() != name:
             return None
         headers[name] = value.strip(b" \t")
-    length = headers.get(b"content-length", b"")
+    length = headers.get(b"content-length", b"0" if words[0] in _WITHOUT_BODY else b"")
     if not length.isdigit() or b"host" not in headers or len(length) > 9:
         return None
-    return Head(words[1], headers, int(length))
+    return Head(words[0], words[1], headers, int(length))
 
 
 class QuickRequest:
     """A request and its answer, as far as resources look at them (``HttpRequest``)."""
-
-    method = b"POST"
 
     def __init__(self, connection: QuickChannel, head: Head, body: bytes) -> None:
         self._connection = connection
@@ -77,6 +82,7 @@ class QuickRequest:
         self._begun = False
         self._chunked = False
         self._waiting: list[Deferred[None]] = []
+        self.method = head.method
         self.uri = head.uri
         self.path = head.path
         self.content = BytesIO(body)

@@ -12,7 +12,6 @@ from etcdtw.api.v2.users import Passwords, Users
 from etcdtw.apply.requests import V2
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
-from etcdtw.membership import fill_request
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.replica.proposal import Proposal
 from etcdtw.replica.replica import Replica
@@ -20,6 +19,7 @@ from etcdtw.v2store import Event, V2Code, V2Error, V2Store
 
 KEYS_PREFIX = b"/v2/keys"
 METHODS = (b"HEAD", b"GET", b"PUT", b"POST", b"DELETE")
+PARSED_MAX = 1000
 STREAM_EVENTS_MAX = 100
 """That wait for a client who does not read; etcd's bound as well."""
 _WITHOUT_VALUE = frozenset(("set", "compareAndSwap", "create", "update"))
@@ -42,6 +42,7 @@ class Keys:
         self._cluster_id = format_id(cluster_id).encode()
         self._wall_seconds = wall_seconds
         self._watching: dict[_Watching, None] = {}
+        self._parsed_gets: dict[bytes, KeyRequest] = {}
 
     def stop(self) -> None:
         """End all watches: this life of the member is over."""
@@ -91,6 +92,11 @@ class Keys:
         return self._done(request, asked, event)
 
     def _parsed(self, request: HttpRequest, path: bytes) -> KeyRequest:
+        if request.method == b"GET":
+            # Whoever polls asks the same again and again.
+            known = self._parsed_gets.get(request.uri)
+            if known is not None:
+                return known
         assert request.content is not None, "a request has a body, if an empty one"
         form = form_of(
             request.method,
@@ -99,7 +105,12 @@ class Keys:
             request.content.read(),
         )
         key = path[len(KEYS_PREFIX) :].decode("utf-8", "replace")
-        return parse_keys(request.method.decode(), key, form)
+        asked = parse_keys(request.method.decode(), key, form)
+        if request.method == b"GET":
+            if len(self._parsed_gets) >= PARSED_MAX:
+                self._parsed_gets.clear()
+            self._parsed_gets[request.uri] = asked
+        return asked
 
     # --- through the log -------------------------------------------------------------------------
 
@@ -126,6 +137,12 @@ class Keys:
         self._replica.propose(Proposal(entry.SerializeToString(), V2, entry, done))
 
     def _entry(self, asked: KeyRequest) -> Request:
+        """Every field that etcd always writes, so that the bytes are the same."""
+        expiration = 0
+        if asked.ttl_seconds is not None:
+            # Of any size, as the log has it: etcd's int64 wraps around.
+            nanoseconds = int((self._wall_seconds() + asked.ttl_seconds) * 1e9)
+            expiration = (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
         entry = Request(
             ID=self._replica.ids.next(),
             Method="QGET" if asked.method == "GET" else asked.method,
@@ -134,22 +151,20 @@ class Keys:
             Dir=asked.is_dir,
             PrevValue=asked.prev_value,
             PrevIndex=asked.prev_index,
+            Expiration=expiration,
             Wait=asked.wait,
             Since=asked.since,
             Recursive=asked.recursive,
             Sorted=asked.sorted,
             Quorum=asked.quorum,
+            Time=0,
             Stream=asked.stream,
         )
         if asked.prev_exist is not None:
             entry.PrevExist = asked.prev_exist
         if asked.refresh is not None:
             entry.Refresh = asked.refresh
-        if asked.ttl_seconds is not None:
-            # Of any size, as the log has it: etcd's int64 wraps around.
-            nanoseconds = int((self._wall_seconds() + asked.ttl_seconds) * 1e9)
-            entry.Expiration = (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
-        return fill_request(entry)
+        return entry
 
     # --- answers ---------------------------------------------------------------------------------
 
@@ -158,7 +173,7 @@ class Keys:
         if asked.no_value and event.action in _WITHOUT_VALUE:
             body = f'{{"action":"{event.action}"}}\n'
         else:
-            body = event.without_prefix(len(KEYS_ROOT)).json() + "\n"
+            body = event.client_json(len(KEYS_ROOT)) + "\n"
         return answer(request, 201 if event.created else 200, body.encode(), JSON)
 
     def _index_headers(self, request: HttpRequest, index: int) -> None:
@@ -226,8 +241,8 @@ class _Watching:
 
     def _flush(self) -> None:
         while self._early and not self._paused and not self._over:
-            event = self._early.popleft().without_prefix(len(KEYS_ROOT))
-            self._request.write(event.json().encode() + b"\n")
+            event = self._early.popleft()
+            self._request.write(event.client_json(len(KEYS_ROOT)).encode() + b"\n")
             if not self._stream:
                 self.end()
         if len(self._early) > STREAM_EVENTS_MAX:

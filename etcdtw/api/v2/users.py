@@ -17,6 +17,7 @@ from etcdtw.v2store import Event, V2Code, V2Error, V2Store
 ROOT = "/2"
 ROOT_ROLE, GUEST_ROLE = "root", "guest"
 KNOWN_PASSWORDS_MAX = 1000
+_SWITCH = f"{ROOT}/enabled"
 
 Write = Callable[[KeyRequest, Callable[[object], None]], None]
 
@@ -111,10 +112,7 @@ class Users:
     @property
     def enabled(self) -> bool:
         """Whether callers have to be somebody."""
-        try:
-            return self._store.get(f"{ROOT}/enabled").node.value == "true"
-        except V2Error:
-            return False
+        return self._store.peek(_SWITCH) == "true"
 
     async def caller(self, authorization: bytes) -> User | None:
         """Who shows this header, if his password is right."""
