@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
 
 from tests.process.member import etcdctl, free_ports, real_etcd
+from tests.process.secured import Secured
 from tests.process.test_command_line import (
     ETCDTW,
     READY,
@@ -190,3 +192,26 @@ class DaemonTests(EntryPointTestCase):
             self.assert_closed(self.client_port, self.peer_port)
         self.assertTrue(Path(self.directory, "d/member/wal").is_dir())
         self.assertEqual(os.listdir(os.path.join(self.directory, "run")), [])
+
+    def test_relative_certificates(self) -> None:
+        """TS9: paths of certificates are relative to where the daemon was started, though it goes
+        elsewhere; also when they are loaded again."""
+        os.mkdir(os.path.join(self.directory, "run"))
+        pki = Secured(Path(self.directory))
+        pid_file = Path(self.directory, "twistd.pid")
+        self.addCleanup(end_daemon, pid_file)
+        client = f"https://127.0.0.1:{self.client_port}"
+        secure = [
+            "--cert-file=member.crt", "--key-file=member.key", "--trusted-ca-file=ca.crt",
+            "--peer-cert-file=member.crt", "--peer-key-file=member.key",
+            "--peer-trusted-ca-file=ca.crt",
+            f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+        ]  # fmt: skip
+        ended = self.run_it([*TWISTD, "--rundir=run"], "etcd", *self.flags, *secure)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        for _ in range(2):
+            asked = self.run_it(pki.curl(), f"{client}/health")
+            self.assertIn('"health":"true"', asked.stdout, asked.stderr)
+            made = pki.issue("member", "peer", ["127.0.0.1"])
+        shown = ssl.get_server_certificate(("127.0.0.1", self.client_port))
+        self.assertEqual(shown.encode(), made.certificate_pem())
