@@ -6,6 +6,7 @@ members' peer URLs. A member finds itself by the address in its own advertised U
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -164,6 +165,10 @@ def _named(
                     f"expected peer {ours}",
                 )
         members.setdefault(name, []).append(each.url)
+    twice = Counter(address for each in found for address in each.addresses)
+    for address, count in twice.items():
+        if count > 1:
+            log.warn("SRV records lead to the same member more than once", address=_ends([address]))
     if settings.name not in members:
         raise BootstrapError(
             "discovery-srv",

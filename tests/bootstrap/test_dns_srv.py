@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
+from twisted.logger import globalLogPublisher
 from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -83,6 +84,42 @@ class FoundTests(SrvCase):
         plan = self.plan(self.settings(0, "http://[::1]:1234"))
         urls = sorted(each.peer_urls[0] for each in plan.members)
         self.assertEqual(urls, ["http://a.example.com:1234", "http://b.example.com:4321"])
+
+    def test_both(self) -> None:
+        """DN5: records of TLS and plain ones add up; one member in both is told."""
+        secure = Zone("example.com", HOSTS[:1], secure=True)
+        plain = Zone("example.com", [*HOSTS[1:], Host("again", ("10.0.1.11",))])
+        authorities = make_authority(secure), make_authority(plain)
+
+        class Both:
+            def lookupService(self, name: str, timeout: object = None) -> Deferred[Any]:
+                found: Deferred[Any] = authorities["-ssl" not in name].lookupService(name, timeout)
+                return found
+
+            def lookupAddress(self, name: str, timeout: object = None) -> Deferred[Any]:
+                known = name.startswith("infra0")
+                found: Deferred[Any] = authorities[not known].lookupAddress(name, timeout)
+                return found
+
+            lookupIPV6Address = lookupAddress
+
+        self.resolver = Both()
+        observed: list[Any] = []
+        globalLogPublisher.addObserver(observed.append)
+        self.addCleanup(globalLogPublisher.removeObserver, observed.append)
+        plan = self.plan(self.settings(0, "https://infra0.example.com:2380"))
+        urls = sorted(url for each in plan.members for url in each.peer_urls)
+        self.assertEqual(
+            urls,
+            [
+                "http://again.example.com:2380",
+                "http://infra1.example.com:2380",
+                "http://infra2.example.com:2380",
+                "https://infra0.example.com:2380",
+            ],
+        )
+        told = [each["address"] for each in observed if "more than once" in each["log_format"]]
+        self.assertEqual(told, ["10.0.1.11:2380"])
 
     def test_suffix(self) -> None:
         """--discovery-srv-name goes into the names of the services."""

@@ -131,7 +131,7 @@ class JoinTests(SynchronousTestCase):
         self.assertIn("etcdctl member add new", error.hint)
 
     def test_other_url(self) -> None:
-        """RC10: a member that was added with another URL is named, with what was compared."""
+        """RC10, RE2: a member that was added with another URL is named, with what was compared."""
         cluster = RemoteCluster(CLUSTER, (member(3, "http://a:1"), member(5, "http://10.0.0.8:7")))
         settings = self.settings(a="http://a:1", new="http://10.0.0.8:1")
         error = self.refusal(match_members(settings, cluster, Names()))

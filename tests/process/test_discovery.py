@@ -126,8 +126,16 @@ class AssemblingTests(DiscoveryCase):
         self.assert_one_cluster(self.assemble(url, real_etcd(), old_etcd(), real_etcd()))
 
     def test_alone(self) -> None:
-        """DI12, DI15: a cluster of one; the URL by the environment."""
-        url = self.make_token(self.service(), "1")
+        """DI9, DI12, DI15: a cluster of one, called like a host; the URL by the environment."""
+        service = self.service()
+        url = self.make_token(service, "1", "host")
+        named = self.newcomer("host-1.example.com", url)
+        named.start()
+        client = client_of(named)
+        self.addCleanup(client.close)
+        names = [each.name for each in client.call("Cluster.MemberList").members]
+        self.assertEqual(names, ["host-1.example.com"])
+        url = self.make_token(service, "1")
         member = self.newcomer("infra0", url)
         member._argv = [each for each in member._argv if not each.startswith("--discovery")]
         member._argv = ["/usr/bin/env", f"ETCD_DISCOVERY={url}", *member._argv]
@@ -154,6 +162,26 @@ class SecureTests(DiscoveryCase):
         for each in members:
             until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
         self.assert_one_cluster(members)
+
+    def test_https(self) -> None:
+        """DI7: discovery over https, by an authority that OpenSSL's variable adds to this system's;
+        without it the service is nobody."""
+        root = Path(tempfile.mkdtemp(prefix="tls-"))
+        self.addCleanup(shutil.rmtree, root)
+        pki = Secured(root)
+        service = Member(server_under_test(), client_tls=pki, authenticated=False)
+        self.addCleanup(service.close)
+        service.start()
+        url = f"https://{service.endpoint}/v2/keys/discovery/{TOKEN}"
+        put = [*pki.curl(None), "-X", "PUT", "-d", "value=1", f"{url}/_config/size"]
+        subprocess.run(put, capture_output=True, check=True)
+        member = self.newcomer("infra0", url)
+        member.launch()
+        until(lambda: "signed by unknown authority" in member.output(), lambda: member.output(), 20)
+        member.kill()
+        member._argv = ["/usr/bin/env", f"SSL_CERT_FILE={pki.path('ca.crt')}", *member._argv]
+        member.start()
+        self.assert_one_cluster([member])
 
     def test_automatic(self) -> None:
         """SE4: with certificates of their own making: curl takes them only unchecked."""

@@ -141,8 +141,9 @@ class StaticTests(GuideCase):
     """The commands under "Static"."""
 
     def test_letter_for_letter(self) -> None:
-        """ST1, ST14, ST17, ST22, ST29, ST30, OV3: the three commands give the guide's cluster, with
-        etcd's ids; every member shows what all advertise, and answers on both its client URLs."""
+        """ST1, ST14, ST17, ST21, ST22, ST29, ST30, OV3: the three commands give the guide's
+        cluster, with etcd's ids; every member shows what all advertise, which is of use from
+        elsewhere, and answers on both its client URLs."""
         for n in range(3):
             self.paste(n, INFRA.format(n=n))
         self.founded()
@@ -160,6 +161,12 @@ class StaticTests(GuideCase):
             self.assertEqual(self.etcdctl("put", f"k{n}", "v", at=n).strip(), "OK")
         for n in range(3):
             self.assertIn("k2", self.etcdctl("get", "k", "--prefix", at=n))
+        # From another machine, by what the members say of themselves.
+        asked = self.etcdctl("endpoint", "status", "--cluster")
+        self.assertEqual(
+            sorted(line.split(",")[0] for line in asked.splitlines()),
+            [f"http://10.0.1.1{n}:2379" for n in range(3)],
+        )
 
     def test_by_environment_in_any_order(self) -> None:
         """ST2, ST3, ST4, ST10, ST11, ST23: the same by variables, with one dash, with ``=``, begun

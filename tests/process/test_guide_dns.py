@@ -234,6 +234,19 @@ class GatewayTests(DnsCase):
         until(lambda: "endpoints changed" in self.log(3), lambda: self.log(3), 20)
         self.assertEqual(len({self.ask() for _ in range(4)}), 1)
 
+    def test_other_ways(self) -> None:
+        """CL23-4, CL23-5: the v2 proxy and etcdctl find the cluster by the same records."""
+        argv = [*server_under_test(), "--proxy=on", "--discovery-srv=example.com",
+                "--listen-client-urls=http://127.0.0.1:8080",
+                "--advertise-client-urls=http://127.0.0.1:8080"]  # fmt: skip
+        log = str(self.directory(3) / "log")
+        self.processes[3] = self.machines.start(3, argv, str(self.directory(3)), log)
+        put = ["curl", "-s", "-m", "5", "-X", "PUT", "-d", "value=v",
+               "http://127.0.0.1:8080/v2/keys/k"]  # fmt: skip
+        until(lambda: '"action":"set"' in self.machines.run(3, put).stdout, lambda: self.log(3), 20)
+        ctl = [self.ctl, "--discovery-srv=example.com", "--insecure-discovery", "put", "k", "v"]
+        self.assertEqual(self.machines.run(3, ctl).stdout.strip(), "OK")
+
     def test_refused(self) -> None:
         """GW30, GW31, X10: no records, or itself as an endpoint: a reason and exit code 1, and
         never another endpoint instead."""

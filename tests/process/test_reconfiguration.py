@@ -119,7 +119,8 @@ class ReconfigurationTests(SynchronousTestCase):
         self.assertIn("has already been bootstrapped", lost.output())
 
     def test_grows_to_five(self) -> None:
-        """RC18: one, three, five members and back, under writes at each size; nothing is lost."""
+        """OV5, ST27, RC18: one, three, five members and back, under writes at each size; nothing is
+        lost."""
         cluster = self.founded(server_under_test())
         ids = []
         written = 0
