@@ -46,7 +46,8 @@ class QuickTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.echo = Echo()
-        site = Site({}, {b"/v3/": self.echo}, Access(["*"], ["*"]))
+        trees = {b"/v3/": self.echo, b"/v2/keys/": self.echo}
+        site = Site({b"/v2/keys": self.echo}, trees, Access(["*"], ["*"]))
         self.factory = HttpFactory(site, self.clock, body_bytes_max=1000)
         self.connect()
 
@@ -92,6 +93,18 @@ class QuickTests(SynchronousTestCase):
             (b"Host: a\r\n", b"Host: a\r\nX-Y:  z \r\n"),
         ):
             self.both(PLAIN.replace(old, new))
+
+    def test_v2_keys(self) -> None:
+        """Every method for v2 keys, with a body or without; what only begins like that path."""
+        bare = b"Content-Type: application/json\r\nContent-Length: 5\r\n\r\nhello"
+        for line in (
+            b"PUT /v2/keys/a", b"POST /v2/keys/a", b"DELETE /v2/keys/a", b"GET /v2/keys/a?wait=no",
+            b"GET /v2/keys", b"GET /v2/keysandmore", b"HEAD /v2/keys/a", b"PUT /v2/keys/a/../b",
+        ):  # fmt: skip
+            request = PLAIN.replace(b"POST /v3/echo", line)
+            if not line.startswith(b"HEAD"):
+                self.both(request)
+            self.both(request.replace(bare, b"\r\n"))
 
     def test_unusual(self) -> None:
         """Whatever is unusual takes the long way, and is answered as well."""
