@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.logger import globalLogPublisher
-from twisted.python import usage
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.log import observers_for
@@ -17,20 +15,12 @@ from etcdtw.app.main import read_text, refuse, say_notices, text_of
 from etcdtw.app.preflight import bootstrap_factories, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
 from etcdtw.app.starting import StartingMember, find_assemble
+from etcdtw.app.taps.words import Words
 from etcdtw.config.load import Loaded, Wanted, load
 
 
-class Options(usage.Options):
-    """Keeps the words for our own parser: etcd's forms are not those of ``usage.Options``."""
-
+class Options(Words):
     synopsis = "[etcd's flags]"
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.words: tuple[str, ...] = ()
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        self.words = tuple(options or ())
 
 
 def makeService(options: Options) -> IService:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from twisted.application.service import IService
 from twisted.logger import globalLogPublisher
-from twisted.python import usage
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.gateway import GatewayService, checked
+from etcdtw.app.taps.words import Words
 from etcdtw.observe.levels import Verbosity
 from etcdtw.observe.logging import log_observers
 
 
-class Options(usage.Options):
-    """Keeps the words for our own parser, as etcd has its forms."""
-
+class Options(Words):
     synopsis = "[start] [etcd gateway's flags]"
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.words: tuple[str, ...] = ()
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        self.words = tuple(options or ())
 
 
 def makeService(options: Options) -> IService:
