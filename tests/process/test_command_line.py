@@ -14,6 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.app.bootstrap_vectors import FILES, cases
+from tests.process.cluster import until
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
@@ -279,6 +280,8 @@ class TwistdTests(ProcessTestCase):
         pid = int(pid_file.read_text(encoding="utf-8"))
         self.addCleanup(end_daemon, pid_file)
         self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), os.path.join(self.directory, "run"))
+        # Before it runs, signals do to it what they do to any process.
+        until(lambda: READY in log.read_text(encoding="utf-8"), "the daemon runs")
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + SECONDS_MAX
         while pid_file.exists() and time.monotonic() < deadline:
