@@ -171,15 +171,17 @@ def tls_problems(settings: MemberSettings, reactor: Any) -> list[ConfigError]:
                     "selfSignedCertValidity is invalid,it should be greater than 0",
                 )
             )
-
-        def without_files(settings: MemberSettings) -> TLSSettings:
-            return replace(side(settings), automatic=None)  # noqa: B023  # called at once
-
         try:
-            make_tls(settings, without_files, reactor)
+            make_tls(settings, _without_automatic(side), reactor)
         except ConfigError as problem:
             problems.append(problem)
     return problems
+
+
+def _without_automatic(
+    of_settings: Callable[[MemberSettings], TLSSettings],
+) -> Callable[[MemberSettings], TLSSettings]:
+    return lambda settings: replace(of_settings(settings), automatic=None)
 
 
 def log_rejected(connection: Any, reason: str) -> None:

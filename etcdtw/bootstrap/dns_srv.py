@@ -7,7 +7,7 @@ members' peer URLs. A member finds itself by the address in its own advertised U
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -199,9 +199,10 @@ def _check_domain(settings: BootstrapSettings, found: Sequence[Found]) -> None:
             )
 
 
-def _ends(addresses: object) -> str:
-    shown = [f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in addresses]  # type: ignore[attr-defined]
-    return ", ".join(sorted(shown))
+def _ends(addresses: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(
+        sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses)
+    )
 
 
 def _both_failed(faults: Sequence[LookupFailed]) -> LookupFailed:

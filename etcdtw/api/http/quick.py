@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 
+from etcdtw.api.http.requests import tell_finished
 from etcdtw.rpc.port import peer_text
 from etcdtw.tls.direct import DirectWriter
 
@@ -136,12 +137,12 @@ class QuickRequest:
         if not self._begun or self._chunked:
             head = b"" if self._begun else self._begin()
             self._connection.write(head + (b"0\r\n\r\n" if self._chunked else b""))
-        self._tell(None)
+        tell_finished(self._waiting, None)
         self._connection.finished()
 
     def lost(self, reason: Failure) -> None:
         """For the connection: it is gone."""
-        self._tell(reason)
+        tell_finished(self._waiting, reason)
 
     def _begin(self) -> bytes:
         self._begun = True
@@ -154,14 +155,6 @@ class QuickRequest:
             self._chunked = True
             lines.append(b"Transfer-Encoding: chunked")
         return b"\r\n".join((*lines, b"", b""))
-
-    def _tell(self, reason: Failure | None) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if reason is None:
-                each.callback(None)
-            else:
-                each.errback(reason)
 
 
 _names: dict[bytes, bytes] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import IO, Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 
 class HttpRequest(Protocol):
@@ -58,6 +59,17 @@ class Resource(Protocol):
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         """The body, with status and headers set; None if the request is finished later."""
+
+
+def tell_finished(waiting: list[Deferred[None]], reason: Failure | None) -> None:
+    """Fire and forget what ``notifyFinish`` gave out; ``reason``: the answer did not arrive."""
+    told = waiting[:]
+    waiting.clear()
+    for each in told:
+        if reason is None:
+            each.callback(None)
+        else:
+            each.errback(reason)
 
 
 # Those of net/http that Twisted has not, or words otherwise.

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
+from etcdtw.api.http.requests import tell_finished
 from etcdtw.http2.message import Headers
 from etcdtw.rpc.pages import PageStream
 
@@ -73,7 +74,7 @@ class Http2Request:
     def lost(self) -> None:
         if self._producer is not None:
             self._producer.stopProducing()
-        self._tell(Failure(ConnectionDone("the stream is gone")))
+        tell_finished(self._waiting, Failure(ConnectionDone("the stream is gone")))
 
     def room(self) -> None:
         if self._producer is not None:
@@ -129,7 +130,7 @@ class Http2Request:
             self._begin(end=True)
         else:
             self._stream.send_data(b"", end=True)
-        self._tell(None)
+        tell_finished(self._waiting, None)
 
     def _begin(self, end: bool) -> None:
         self._begun = True
@@ -140,11 +141,3 @@ class Http2Request:
             if name == b"content-length" and self.method != b"HEAD":
                 self._left = int(value)
         self._stream.send_headers(tuple(fields), end=end)
-
-    def _tell(self, reason: Failure | None) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if reason is None:
-                each.callback(None)
-            else:
-                each.errback(reason)
