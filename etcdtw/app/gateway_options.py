@@ -74,14 +74,16 @@ class GatewayOptions:
 
 def parse_gateway(words: Sequence[str]) -> GatewayOptions | str:
     """The options, or the help text if that is asked for. GatewayError."""
-    if words and words[0] == "start":
-        words = words[1:]
     values: dict[str, list[str]] = {}
     left = list(words)
+    is_start = False
     while left:
         word = left.pop(0)
         if word in ("-h", "--help"):
             return HELP
+        if word == "start" and not is_start:
+            is_start = True  # flags may stand before it
+            continue
         if not word.startswith("--"):
             raise GatewayError(f'Error: unknown command "{word}" for "etcd gateway start"')
         name, has_value, value = word[2:].partition("=")

@@ -313,7 +313,13 @@ class Member(Service):
         flusher = Flusher(self._reactor)
         message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
         if settings.enable_grpc_gateway:
-            self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
+            self._gateway = Gateway(
+                core.router,
+                flusher,
+                self._reactor,
+                message_bytes_max,
+                settings.max_concurrent_streams,
+            )
         # Base64 takes four bytes for three.
         self._client_http.body_bytes_max = 2 * message_bytes_max + HTTP_MARGIN_BYTES
         return ClientPortFactory(

@@ -54,6 +54,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         self._held = b""
 
     def makeConnection(self, transport: Any) -> None:
+        self._socket = transport
         self._write_out = DirectWriter(transport).write
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
@@ -61,7 +62,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         if self._held:
             self._held += data
             if len(self._held) > HELD_BYTES:
-                self.transport.pauseProducing()
+                self._socket.pauseProducing()
         elif self._handshakeDone or self._turns is None:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
         else:
@@ -70,7 +71,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
 
     def _handshake(self) -> None:
         data, self._held = self._held, b""
-        self.transport.resumeProducing()
+        self._socket.resumeProducing()
         if self.connected and not self._lostTLSConnection and not self._aborted:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 
