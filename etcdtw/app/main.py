@@ -19,10 +19,11 @@ from etcdtw.app.fatal import Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.log import observers_for
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import bootstrap_factories, has_log, preflight
+from etcdtw.app.preflight import has_log, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, tell
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.existing import a_turn
+from etcdtw.bootstrap.from_http import MOVED, REDIRECTS_MAX, system_tls
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
@@ -25,6 +25,7 @@ from etcdtw.bootstrap.interfaces import (
 )
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
+from etcdtw.bootstrap.waiting import a_turn, after
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
 
@@ -34,8 +35,6 @@ WAIT_SECONDS = 3600.0
 """Of one question for the next registration; it is asked again."""
 BACKOFF_DOUBLINGS_MAX = 8
 """Pauses of 2, 4, … 256 s while the service does not answer."""
-REDIRECTS_MAX = 5
-_MOVED = (301, 302, 303, 307, 308)
 _FORM = {b"content-type": b"application/x-www-form-urlencoded"}
 _KEY_NOT_FOUND, _KEY_EXISTS, _HISTORY_CLEARED = 100, 105, 401
 
@@ -61,7 +60,7 @@ class DiscoveryProvider:
         _check_settings(settings)
         await a_turn(self._reactor)  # what needs no answer was checked before
         caller = HttpCaller(
-            self._reactor, CONNECT_SECONDS, tls=_system_tls, proxy=settings.discovery_proxy
+            self._reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy
         )
         try:
             return await discover(settings, caller, self._reactor)
@@ -305,7 +304,7 @@ class _Service:
             except Exception as error:  # whatever keeps it from answering may pass
                 raise _Unreachable(str(error) or type(error).__name__) from None
             self._retries = 0
-            if answered.status not in _MOVED:
+            if answered.status not in MOVED:
                 if answered.status >= 500:
                     raise _Unreachable(f"{url} answered {answered.status}")
                 return answered
@@ -322,9 +321,7 @@ class _Service:
             reason=step,
             backoff=f"{seconds:g}s",
         )
-        pause: Deferred[None] = Deferred()
-        self._reactor.callLater(seconds, pause.callback, None)
-        await pause
+        await after(self._reactor, seconds)
 
     # --- refusals --------------------------------------------------------------------------------
 
@@ -396,13 +393,3 @@ def _event(answered: Answered) -> dict[str, Any]:
 
 def _base(node: dict[str, Any]) -> str:
     return str(node.get("key", "")).rpartition("/")[2]
-
-
-def _system_tls() -> Any:
-    from etcdtw.tls.contexts import FileContexts
-    from etcdtw.tls.interfaces import TLSSettings
-
-    def no_lookups() -> Any:
-        raise AssertionError("only callers' addresses are looked up")
-
-    return FileContexts(TLSSettings(side="client"), None, no_lookups)

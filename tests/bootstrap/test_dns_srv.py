@@ -10,9 +10,10 @@ from twisted.logger import globalLogPublisher
 from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.bootstrap.dns_srv import GIVE_UP_SECONDS, RETRY_SECONDS, SrvProvider
+from etcdtw.bootstrap.dns_srv import SrvProvider
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan
 from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.waiting import GIVE_UP_SECONDS, PAUSE_SECONDS
 from etcdtw.dns.server import Host, Zone, make_authority
 from etcdtw.ids import format_id
 from tests.bootstrap.test_static import NamedHosts
@@ -214,7 +215,7 @@ class RefusedTests(SrvCase):
 
         self.resolver = Broken()
         begun = self.begin(self.settings())
-        self.reactor.clock.pump([RETRY_SECONDS] * int(GIVE_UP_SECONDS + 2))
+        self.reactor.clock.pump([PAUSE_SECONDS] * int(GIVE_UP_SECONDS + 2))
         refused = self.failureResultOf(begun, BootstrapError).value
         self.assertIn("not a name server at all", str(refused))
 
@@ -243,7 +244,7 @@ class LateTests(SrvCase):
         begun = self.begin(self.settings())
         for _ in range(3):
             self.assertNoResult(begun)
-            self.reactor.clock.advance(RETRY_SECONDS)
+            self.reactor.clock.advance(PAUSE_SECONDS)
         self.assertEqual(len(self.successResultOf(begun).members), 3)
 
     def test_for_ever(self) -> None:
@@ -257,7 +258,7 @@ class LateTests(SrvCase):
 
         self.resolver = Dead()
         begun = self.begin(self.settings(0, "http://10.0.1.10:2380"))
-        self.reactor.clock.pump([RETRY_SECONDS] * int(GIVE_UP_SECONDS + 2))
+        self.reactor.clock.pump([PAUSE_SECONDS] * int(GIVE_UP_SECONDS + 2))
         refused = self.failureResultOf(begun, BootstrapError).value
         self.assertIn("server misbehaving", str(refused))
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])

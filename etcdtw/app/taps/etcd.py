@@ -12,10 +12,11 @@ from twisted.logger import globalLogPublisher
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.log import observers_for
 from etcdtw.app.main import read_text, refuse, say_notices, text_of
-from etcdtw.app.preflight import bootstrap_factories, preflight
+from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
 from etcdtw.app.starting import StartingMember, find_assemble
 from etcdtw.app.taps.words import Words
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.load import Loaded, Wanted, load
 
 
