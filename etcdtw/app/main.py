@@ -56,6 +56,8 @@ def run(
         if isinstance(loaded, Wanted):
             sys.stdout.write(text_of(loaded))
             return 0
+        if loaded.check:
+            return dry_run(loaded, choose_reactor())
         _start_logging(loaded, words)
         preflight(loaded, bootstrap_factories())
         newcomer = not words and (sys.stderr.isatty() or "MAKELEVEL" in variables)
@@ -81,6 +83,13 @@ def refuse(refused: ConfigProblems) -> int:
     tell(refused, stream.write, time.time())
     stream.flush()
     return refused.exit_code
+
+
+def dry_run(loaded: Loaded, reactor: Any) -> int:
+    """Show on stdout what a start would do; the exit code."""
+    from etcdtw.app.check import check
+
+    return check(loaded, bootstrap_factories(), reactor, sys.stdout.write, refuse)
 
 
 def say_notices(loaded: Loaded) -> None:

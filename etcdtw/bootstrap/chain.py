@@ -27,6 +27,7 @@ from etcdtw.bootstrap.interfaces import (
 from etcdtw.bootstrap.lists import FLAG, bad_list
 from etcdtw.bootstrap.naming import CHAIN, links
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
+from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.ids import format_id
 
 log = Logger(namespace="etcdtw.bootstrap")
@@ -65,6 +66,7 @@ class ChainProvider:
             try:
                 found: Finding = await ask(factory.provider(self._reactor), link)
             except BootstrapUnavailable as error:
+                await a_turn(self._reactor)  # checks before the start tell nobody
                 log.warn(
                     "{provider} does not know the cluster: {reason}",
                     provider=factory.name,

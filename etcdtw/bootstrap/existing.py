@@ -82,15 +82,15 @@ async def plan_of(
     cluster: RemoteCluster, settings: BootstrapSettings, caller: Calls, reactor: ReactorView
 ) -> ClusterPlan:
     """The plan of a member that joins this cluster. BootstrapError when it may not."""
-    ids = await match_members(settings, cluster, reactor)
+    own = (await match_members(settings, cluster, reactor))[settings.name]
     await check_versions(caller, settings, cluster)
     for warning in await what_we_lack(caller, cluster):
         log.warn("{warning}", warning=warning)
     return ClusterPlan(
         cluster_id=cluster.cluster_id,
-        member_id=ids[settings.name],
+        member_id=own,
         members=tuple(
-            PlannedMember(each.id, each.name, each.peer_urls)
+            PlannedMember(each.id, settings.name if each.id == own else each.name, each.peer_urls)
             for each in sorted(cluster.members, key=lambda each: each.id)
         ),
         token=settings.initial_cluster_token,

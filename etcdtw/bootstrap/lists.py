@@ -24,7 +24,7 @@ from etcdtw.bootstrap.interfaces import (
 )
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
 from etcdtw.bootstrap.static import StaticProvider, check_listed, check_size, members_text
-from etcdtw.bootstrap.waiting import Patience
+from etcdtw.bootstrap.waiting import Patience, a_turn
 
 FLAG = "bootstrap-provider"
 LIST_BYTES_MAX = 1 << 20
@@ -72,15 +72,17 @@ class ListProvider:
             listed = await self._listed(settings, source)
         finally:
             source.close()
+        try:
+            plan = await StaticProvider(self._reactor).plan(listed)
+        except BootstrapError as error:
+            raise _found_in(source, error) from None
+        await a_turn(self._reactor)  # checks before the start tell nobody
         log.info(
             "got the initial cluster from {source}",
             source=source.name,
             initial_cluster=members_text(listed.initial_cluster),
         )
-        try:
-            return await StaticProvider(self._reactor).plan(listed)
-        except BootstrapError as error:
-            raise _found_in(source, error) from None
+        return plan
 
     async def _listed(self, settings: BootstrapSettings, source: Source) -> BootstrapSettings:
         patience = Patience(self._reactor, settings, source.pause_seconds_max)
