@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -196,6 +195,8 @@ def _owner(settings: BootstrapSettings) -> str:
 
 def nearest(texts: Iterable[str], others: Sequence[str]) -> str:
     """The one of the others that looks most like one of the texts; empty if none does."""
+    from difflib import get_close_matches  # only refusals need it
+
     found = [near for text in texts for near in get_close_matches(text, others, n=1)]
     return found[0] if found else ""
 
