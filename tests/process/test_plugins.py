@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,39 +24,38 @@ from tests.tls import sample as tls_sample
 
 class PluginCase(SynchronousTestCase):
     timeout = 180
-    directory: Path
 
     @classmethod
-    def build(cls) -> Path:
-        """The wheel or package with the plugin."""
+    def build(cls, directory: Path) -> Path:
+        """Make the wheel or package with the plugin in a directory; its path."""
         raise NotImplementedError
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        """It is installed, once, where only these processes look."""
-        cls.directory = Path(tempfile.mkdtemp(prefix="plugin-"))
-        built, installed = cls.build(), cls.directory / "installed"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-        pip += ["--no-build-isolation", "--no-compile"]
-        subprocess.run([*pip, "--target", str(installed), str(built)], check=True, timeout=100)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        shutil.rmtree(cls.directory)
-
     def setUp(self) -> None:
+        """It is installed where only these processes look."""
+        self.directory = installed(type(self))
         before = os.environ.get("PYTHONPATH", "")
         path = f"{self.directory / 'installed'}:{before}".rstrip(":")
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": path})
+
+
+@cache
+def installed(case: type[PluginCase]) -> Path:
+    """A directory with what the case has built, and with ``installed``; for all of its tests."""
+    directory = Path(tempfile.mkdtemp(prefix="plugin-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    pip += ["--no-build-isolation", "--no-compile", "--target", str(directory / "installed")]
+    subprocess.run([*pip, str(case.build(directory))], check=True, timeout=100)
+    return directory
 
 
 class ProviderTests(PluginCase):
     """The package of the guide to bootstrap providers."""
 
     @classmethod
-    def build(cls) -> Path:
-        write_package(cls.directory / "package")
-        return cls.directory / "package"
+    def build(cls, directory: Path) -> Path:
+        write_package(directory / "package")
+        return directory / "package"
 
     def test_its_tests(self) -> None:
         """It passes its own tests and those for all providers, as they stand in the guide."""
@@ -121,8 +122,8 @@ class TlsProviderTests(PluginCase):
     """TLS by somebody else's context factory."""
 
     @classmethod
-    def build(cls) -> Path:
-        return tls_sample.build_wheel(cls.directory)
+    def build(cls, directory: Path) -> Path:
+        return tls_sample.build_wheel(directory)
 
     def test_serves(self) -> None:
         """Both ports take their TLS from it; its refusals are told in its words."""
