@@ -1,8 +1,8 @@
 """``--bootstrap-provider chain:ONE,TWO,…``: providers that are asked one after the other.
 
 The next one is asked when nothing could be found out (``BootstrapUnavailable``). What contradicts
-the configuration ends the chain, and no later provider founds a cluster beside one that an earlier
-one knows of.
+the configuration ends the chain, and no later provider founds a cluster when an earlier one knows
+that this member was in one.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class ChainProvider:
                 continue
             if isinstance(found, str):
                 return f"{factory.name}: {found}"
-            if known is not None and found.new and found.cluster_id != known:
-                raise _second_cluster(known, found, factory.name)
+            if known is not None and found.new:
+                raise _founded_before(known, found, factory.name)
             log.info("the cluster is known by {provider}", provider=factory.name)
             return replace(found, found_by=factory.name)
         last = BootstrapUnavailable(
@@ -106,14 +106,16 @@ def look(provider: IBootstrapProvider, settings: BootstrapSettings) -> Deferred[
     return cast(Deferred[Finding], provider.plan(settings))
 
 
-def _second_cluster(known: int, found: ClusterPlan, name: str) -> BootstrapError:
+def _founded_before(known: int, found: ClusterPlan, name: str) -> BootstrapError:
+    """Whoever had data and lost it may vote twice if it founds its own cluster again, and splits
+    it if it founds another one."""
     return BootstrapError(
         FLAG,
         f"{name} would found cluster {format_id(found.cluster_id)}, but this member was in "
-        f"cluster {format_id(known)}",
-        code="ETW-BOOT-CLUSTER",
+        f"cluster {format_id(known)} before",
+        code="ETW-BOOT-AGAIN",
         hint=(
-            "nobody of that cluster answers; to join it, wait until somebody does; to found "
-            "another one, remove the file of last-known-good"
+            "nobody of that cluster answers; to join it, wait until somebody does; to found one, "
+            "since it is gone for good, remove the file of last-known-good"
         ),
     )

@@ -110,7 +110,7 @@ def check_size(settings: BootstrapSettings) -> None:
     raise BootstrapError(
         "bootstrap-expect",
         f"{size} of {expected} expected members are listed",
-        code="ETW-BOOT-SIZE",
+        code="ETW-BOOT-EXPECT",
         hint=f"listed: {members_text(settings.initial_cluster) or 'nobody'}",
     )
 

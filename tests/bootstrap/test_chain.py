@@ -141,17 +141,17 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(error.known_cluster, 7)
 
     def test_second_cluster(self) -> None:
-        """P31: a member of a cluster that does not answer founds no other one, but may found the
-        same again, or join whatever is there."""
-        known = Link("known", silent_about(0xDEF))
-        error = self.refusal(known, Link("last", PLAN))
-        self.assertNotIsInstance(error, BootstrapUnavailable)
-        self.assertEqual(
-            error.reason, "last would found cluster abc, but this member was in cluster def"
-        )
-        self.assertEqual(self.successResultOf(self.begin(known, Link("last", JOIN))), JOIN)
-        same = Link("same", silent_about(0xABC))
-        self.assertEqual(self.successResultOf(self.begin(same, Link("last", PLAN))), PLAN)
+        """P31: a member that was in a cluster founds none, neither another one nor the same again,
+        though nobody answers; it may join."""
+        for known, shown in ((0xDEF, "def"), (0xABC, "abc")):
+            first = Link("first", silent_about(known))
+            error = self.refusal(first, Link("last", PLAN))
+            self.assertNotIsInstance(error, BootstrapUnavailable)
+            self.assertEqual(
+                error.reason,
+                f"last would found cluster abc, but this member was in cluster {shown} before",
+            )
+            self.assertEqual(self.successResultOf(self.begin(first, Link("last", JOIN))), JOIN)
 
     def test_names(self) -> None:
         """Every name is looked at before anybody is asked."""
