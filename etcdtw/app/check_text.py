@@ -55,7 +55,8 @@ def proxy_lines(settings: MemberSettings) -> Iterator[str]:
     way = way_to_members(settings)
     given = settings.discovery or settings.discovery_srv or members_text(settings.initial_cluster)
     source = known if os.path.exists(known) else f"--{way} {given}"
-    yield f"runs as: v2 proxy, {settings.proxy}; the members are those of {source}"
+    mode = "readonly" if settings.proxy == "readonly" else "on"
+    yield f"runs as: v2 proxy, {mode}; the members are those of {source}"
 
 
 def listening_lines(settings: MemberSettings) -> Iterator[str]:
@@ -129,7 +130,7 @@ def plan_warnings(plan: ClusterPlan) -> Iterator[str]:
     """What would be taken, and would not work."""
     local = {each.id for each in plan.members if _is_local(each)}
     if plan.member_id in local and len(local) < len(plan.members):
-        yield "warning: the other members cannot reach a peer URL of this machine alone"
+        yield "warning: the other members cannot reach this one: its peer URLs are local"
 
 
 def _is_local(member: PlannedMember) -> bool:

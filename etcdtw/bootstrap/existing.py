@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from etcdtw.bootstrap.addresses import Addresses, compare_by_address
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember, ReactorView
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
-from etcdtw.bootstrap.waiting import a_turn
+from etcdtw.bootstrap.waiting import Patience, a_turn
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import Calls, HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
@@ -72,7 +72,7 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
         others = [
             url for name, urls in settings.initial_cluster if name != settings.name for url in urls
         ]
-        cluster = await fetch_cluster(caller, sorted(others))
+        cluster = await ask_for_cluster(settings, sorted(others), caller, reactor)
         return await plan_of(cluster, settings, caller, reactor)
     finally:
         caller.stop()
@@ -96,6 +96,20 @@ async def plan_of(
         token=settings.initial_cluster_token,
         new=False,
     )
+
+
+async def ask_for_cluster(
+    settings: BootstrapSettings, urls: Sequence[str], caller: Calls, reactor: ReactorView
+) -> RemoteCluster:
+    """What the first of these URLs that answers says. Without a deadline of the operator's own
+    each is asked once, as etcd does."""
+    patience = Patience(reactor, settings)
+    while True:
+        try:
+            return await fetch_cluster(caller, urls)
+        except BootstrapUnavailable as error:
+            if not settings.timeout_seconds or not await patience.pause(error.reason):
+                raise
 
 
 async def fetch_cluster(caller: Calls, urls: Sequence[str]) -> RemoteCluster:

@@ -19,8 +19,8 @@ from etcdtw.bootstrap.existing import (
     ASK_SECONDS,
     RemoteCluster,
     RemoteMember,
+    ask_for_cluster,
     bootstrapped,
-    fetch_cluster,
     plan_of,
 )
 from etcdtw.bootstrap.interfaces import (
@@ -31,7 +31,7 @@ from etcdtw.bootstrap.interfaces import (
 )
 from etcdtw.bootstrap.lists import FLAG, bad_list, no_list
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
-from etcdtw.bootstrap.waiting import Patience, a_turn
+from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import Calls, HttpCaller
 
@@ -110,8 +110,12 @@ async def join_known(
     known: KnownCluster, settings: BootstrapSettings, caller: Calls, reactor: ReactorView
 ) -> ClusterPlan:
     """The plan of a member that joins the cluster that it knows. BootstrapError."""
-    cluster = await _asked(known, settings, caller, reactor)
-    path = known_path(settings)
+    path, urls = known_path(settings), known.urls_but(settings.peer_urls)
+    try:
+        cluster = await ask_for_cluster(settings, urls, caller, reactor)
+    except BootstrapUnavailable as error:
+        error.known_cluster = known.cluster_id
+        raise
     if cluster.cluster_id != known.cluster_id:
         raise BootstrapError(
             FLAG,
@@ -138,21 +142,6 @@ async def join_known(
     listed.append((settings.name, own.peer_urls))
     asked = replace(settings, initial_cluster=tuple(listed))
     return await plan_of(cluster, asked, caller, reactor)
-
-
-async def _asked(
-    known: KnownCluster, settings: BootstrapSettings, caller: Calls, reactor: ReactorView
-) -> RemoteCluster:
-    """What the first member says that answers."""
-    urls = known.urls_but(settings.peer_urls)
-    patience = Patience(reactor, settings)
-    while True:
-        try:
-            return await fetch_cluster(caller, urls)
-        except BootstrapUnavailable as error:
-            if not settings.timeout_seconds or not await patience.pause(error.reason):
-                error.known_cluster = known.cluster_id
-                raise
 
 
 async def _own(

@@ -139,7 +139,7 @@ result: it would start
             "  1 - http://a.test:2380 (10.0.0.1)",
             "  2 b http://127.0.0.1:2380 (this member)",
             "  3 c http://nowhere.test:2380 (no address is known) http://10.0.0.3:2380",
-            "warning: the other members cannot reach a peer URL of this machine alone",
+            "warning: the other members cannot reach this one: its peer URLs are local",
         ):
             self.assertIn(line, said.splitlines())
 
