@@ -93,6 +93,7 @@ class Core:
     keys: Keys
     syncing: Syncing
     on_removed: list[Callable[[], None]]
+    on_members: list[Callable[[], None]]
 
     def start(self) -> None:
         self.replica.start()
@@ -178,15 +179,19 @@ def assemble_core(
             if change.node_id == opened.member_id:
                 for each in on_removed:
                     each()
-            return
-        member = members.get(change.node_id)
-        assert member is not None, "a member was changed that is not there"
-        if change.type == ConfChangeType.UPDATE_NODE:
-            transport.update_peer(member.id, member.peer_urls)
+                return
         else:
-            transport.add_peer(member.id, member.peer_urls)
+            member = members.get(change.node_id)
+            assert member is not None, "a member was changed that is not there"
+            if change.type == ConfChangeType.UPDATE_NODE:
+                transport.update_peer(member.id, member.peer_urls)
+            else:
+                transport.add_peer(member.id, member.peer_urls)
+        for told in on_members:
+            told()
 
     on_removed: list[Callable[[], None]] = []
+    on_members: list[Callable[[], None]] = []
     applier.on_membership.append(membership_changed)
     for known in members.all():
         transport.add_peer(known.id, known.peer_urls)
@@ -342,6 +347,7 @@ def assemble_core(
         keys=Keys(replica, v2store, opened.cluster_id, wall_seconds, WorkedPasswords(background)),
         syncing=Syncing(replica, v2store, clock, wall_seconds),
         on_removed=on_removed,
+        on_members=on_members,
         sources=Sources(
             member_id=opened.member_id,
             quota_bytes=settings.quota_backend_bytes,

@@ -101,7 +101,7 @@ def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
     host, port = split_host_port(url.host)
     try:
         bound: IListeningPort = reactor.listenTCP(
-            int(port), factory, backlog=_BACKLOG, interface=_address(flag, host)
+            int(port), factory, backlog=_BACKLOG, interface=address_of(flag, host)
         )
     except CannotListenError as error:
         raise ConfigError(flag, text, f"listen tcp {url.host}: bind: {_reason(error)}") from error
@@ -132,7 +132,7 @@ def _remove_left_behind(path: str) -> None:
         pass  # it is not there, or binding tells what is wrong
 
 
-def _address(flag: str, host: str) -> str:
+def address_of(flag: str, host: str) -> str:
     """The address to bind for a host: names are resolved, as the clustering guide's commands
     expect, IPv4 first as Go does."""
     host = host.strip("[]")

@@ -23,6 +23,7 @@ from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor, tell_versions
 from etcdtw.app.corruption import CorruptionMonitor, check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.app.known_members import KnownMembers, kept_for
 from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
@@ -53,8 +54,8 @@ from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
 PURGE_SECONDS = 30.0
-COMMITS = 2
-"""The place of the keyspace's worker among the others."""
+BACKGROUND, COMMITS = 1, 2
+"""The places of two workers among the others: for what may take longer, and the keyspace's."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -170,7 +171,7 @@ class Member(Service):
             transport,
             self._reactor,
             workers[0],
-            workers[1],
+            workers[BACKGROUND],
             random.SystemRandom(),
             time.time,
             transport.caller,
@@ -364,6 +365,12 @@ class Member(Service):
         assert self._client_factory is not None, "published before the client port was made"
         self._client_gate.open(self._client_factory)
         log.info("ready to serve client requests")
+        wanted = kept_for(self.settings)
+        if wanted is not None:
+            background = self._workers[BACKGROUND]
+            known = KnownMembers(wanted, core.cluster_id, core.members, self._fs, background)
+            core.on_members.append(known.keep)
+            known.keep()
         for each in self.on_ready:
             each()
 

@@ -7,24 +7,27 @@ The conversation is etcd's discovery protocol, over the v2 API. The URL is the c
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.existing import a_turn
+from etcdtw.bootstrap.from_http import MOVED, REDIRECTS_MAX, system_tls
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
     IBootstrapProvider,
+    IDryRun,
     ReactorView,
 )
-from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
+from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError, BootstrapUnavailable
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
+from etcdtw.bootstrap.waiting import a_turn, after
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
 
@@ -34,10 +37,11 @@ WAIT_SECONDS = 3600.0
 """Of one question for the next registration; it is asked again."""
 BACKOFF_DOUBLINGS_MAX = 8
 """Pauses of 2, 4, … 256 s while the service does not answer."""
-REDIRECTS_MAX = 5
-_MOVED = (301, 302, 303, 307, 308)
 _FORM = {b"content-type": b"application/x-www-form-urlencoded"}
 _KEY_NOT_FOUND, _KEY_EXISTS, _HISTORY_CLEARED = 100, 105, 401
+
+T = TypeVar("T")
+_Ask = Callable[[BootstrapSettings, Calls, ReactorView], Coroutine[Any, Any, T]]
 
 log = Logger(namespace="etcdtw.discovery")
 
@@ -47,7 +51,7 @@ def claims_discovery(settings: BootstrapSettings) -> bool:
     return bool(settings.discovery)
 
 
-@implementer(IBootstrapProvider)
+@implementer(IBootstrapProvider, IDryRun)
 class DiscoveryProvider:
     """Registers the member and waits for the others."""
 
@@ -57,14 +61,20 @@ class DiscoveryProvider:
     def plan(self, settings: BootstrapSettings) -> Deferred[ClusterPlan]:
         return Deferred.fromCoroutine(self._plan(settings))
 
+    def look(self, settings: BootstrapSettings) -> Deferred[ClusterPlan | str]:
+        return Deferred.fromCoroutine(self._with_caller(settings, token_state))
+
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        return await self._with_caller(settings, discover)
+
+    async def _with_caller(self, settings: BootstrapSettings, ask: _Ask[T]) -> T:
         _check_settings(settings)
         await a_turn(self._reactor)  # what needs no answer was checked before
         caller = HttpCaller(
-            self._reactor, CONNECT_SECONDS, tls=_system_tls, proxy=settings.discovery_proxy
+            self._reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy
         )
         try:
-            return await discover(settings, caller, self._reactor)
+            return await ask(settings, caller, self._reactor)
         finally:
             caller.stop()
 
@@ -79,6 +89,14 @@ async def discover(settings: BootstrapSettings, caller: Calls, reactor: ReactorV
     check_listed(listed)
     check_unique(listed)
     return static_plan(listed)
+
+
+async def token_state(
+    settings: BootstrapSettings, caller: Calls, reactor: ReactorView
+) -> ClusterPlan | str:
+    """Who has registered, for one who could but does not. BootstrapError if he could not."""
+    own = format_id(member_id(settings.peer_urls, settings.discovery))
+    return await _Service(settings, caller, reactor, own).state()
 
 
 async def discovered_urls(
@@ -141,6 +159,8 @@ class _Service:
         self._url = settings.discovery.rstrip("/")
         self._retries = 0
         self._known: set[str] = set()
+        self._may_be_registered = False
+        self._deadline = reactor.seconds() + (settings.timeout_seconds or math.inf)
 
     async def join(self, value: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Register, and wait until all are there: the members by name."""
@@ -160,6 +180,18 @@ class _Service:
             if found is not None:
                 members = self._members(found, status.size)
                 return tuple(sorted(url for _, urls in members for url in urls))
+
+    async def state(self) -> str:
+        """What one would find who registers now."""
+        try:
+            status = await self._status_now(full_is_fine=False)
+        except _Unreachable as reason:
+            raise self._unavailable(str(reason)) from None
+        if any(each.name == self._identity for each in status.registered):
+            raise self._registered_before()
+        there = [each.value for each in status.registered]
+        lines = [f"{len(there)} of {status.size} members have registered at {self._url}", *there]
+        return "\n".join([*lines, f"this one would register as {self._identity}"])
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -201,6 +233,7 @@ class _Service:
         url = f"{self._url}/{self._identity}?prevExist=false"
         while True:
             try:
+                self._may_be_registered = True
                 answered = await self._call(b"PUT", url, _FORM, body, ANSWER_SECONDS)
                 _event(answered)
                 return
@@ -236,7 +269,8 @@ class _Service:
             )
             query = f"?wait=true&recursive=true&waitIndex={index + 1}"
             try:
-                node, _ = await self._get(query, WAIT_SECONDS)
+                seconds = min(WAIT_SECONDS, self._deadline - self._reactor.seconds())
+                node, _ = await self._get(query, max(seconds, ANSWER_SECONDS))
             except _Unreachable as reason:
                 await self._back_off("waiting for other nodes", reason)
                 return None
@@ -305,7 +339,7 @@ class _Service:
             except Exception as error:  # whatever keeps it from answering may pass
                 raise _Unreachable(str(error) or type(error).__name__) from None
             self._retries = 0
-            if answered.status not in _MOVED:
+            if answered.status not in MOVED:
                 if answered.status >= 500:
                     raise _Unreachable(f"{url} answered {answered.status}")
                 return answered
@@ -315,6 +349,10 @@ class _Service:
     async def _back_off(self, step: str, reason: Exception) -> None:
         self._retries += 1
         seconds = 2.0 ** min(self._retries, BACKOFF_DOUBLINGS_MAX)
+        if self._reactor.seconds() + seconds > self._deadline:
+            if self._may_be_registered:  # the others may count on this member now
+                raise self._failed(f"discovery: timed out {step}", f"{reason}, {self._url}")
+            raise self._unavailable(f"timed out with {step}: {reason}")
         log.warn(
             "retry connecting to discovery service: {error}",
             error=str(reason),
@@ -322,9 +360,7 @@ class _Service:
             reason=step,
             backoff=f"{seconds:g}s",
         )
-        pause: Deferred[None] = Deferred()
-        self._reactor.callLater(seconds, pause.callback, None)
-        await pause
+        await after(self._reactor, seconds)
 
     # --- refusals --------------------------------------------------------------------------------
 
@@ -334,6 +370,14 @@ class _Service:
             f"failed to join discovery cluster ({reason})",
             code="ETW-BOOT-DISCOVERY",
             hint=hint or f"the discovery URL is {self._url}",
+        )
+
+    def _unavailable(self, reason: str) -> BootstrapUnavailable:
+        return BootstrapUnavailable(
+            "discovery",
+            f"failed to join discovery cluster (discovery: {reason})",
+            code="ETW-BOOT-DISCOVERY",
+            hint=f"the discovery URL is {self._url}",
         )
 
     def _no_size(self) -> BootstrapError:
@@ -396,13 +440,3 @@ def _event(answered: Answered) -> dict[str, Any]:
 
 def _base(node: dict[str, Any]) -> str:
     return str(node.get("key", "")).rpartition("/")[2]
-
-
-def _system_tls() -> Any:
-    from etcdtw.tls.contexts import FileContexts
-    from etcdtw.tls.interfaces import TLSSettings
-
-    def no_lookups() -> Any:
-        raise AssertionError("only callers' addresses are looked up")
-
-    return FileContexts(TLSSettings(side="client"), None, no_lookups)

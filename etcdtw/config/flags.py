@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from etcdtw.config.kinds import (
+    CHECKS,
     DURATION,
     HOST_NAMES,
     INITIAL_CLUSTER,
     INT,
     INT64,
+    IP_PORT,
     LOG_OUTPUTS,
     ORIGINS,
     PATH,
@@ -27,6 +29,7 @@ from etcdtw.config.kinds import (
     WORDS,
     Kind,
     one_of,
+    refused,
 )
 
 DEFAULT_NAME = "default"
@@ -313,7 +316,14 @@ SECTIONS = (
         Flag("adopt", SWITCH, "false",
              "Take over etcd's database in the data directory though a keyspace is there already."),
         Flag("bootstrap-provider", TEXT, "",
-             "Find the cluster by an installed provider of that name: 'name' or 'name:argument'."),
+             "Find the cluster by a provider of that name: 'name' or 'name:argument', such as\n"
+             "'file:PATH', 'https://…', 'exec:COMMAND', 'last-known-good', 'chain:ONE,TWO', or an\n"
+             "installed one."),
+        Flag("bootstrap-timeout", DURATION, "0s",
+             "How long to ask again for a cluster that is not known yet (0: 30s; for ever with\n"
+             "--discovery)."),
+        Flag("bootstrap-expect", UINT, "0",
+             "Number of members that a list of them must have to be complete (0: any)."),
         Flag("tls-provider", TEXT, "files",
              "Take certificates from an installed provider of that name: 'name' or "
              "'name:argument'."),
@@ -329,9 +339,32 @@ FLAGS: dict[str, Flag] = {flag.name: flag for section in SECTIONS for flag in se
 
 CONFIG_FILE = Flag("config-file", PATH, "", "A file to take all settings from.", key=None)
 VERSION = Flag("version", SWITCH, "false", "Show versions and exit.", key=None)
+CHECK = Flag("check", CHECKS, "false", "Show what a start would do, and exit.", key=None)
 
 OLD_NAMES = {"log-output": "log-outputs"}
 """Flags of etcd 3.3 and 3.4 that were renamed."""
+
+OLD_ADDRESSES = {
+    "addr": "advertise-client-urls",
+    "bind-addr": "listen-client-urls",
+    "peer-addr": "initial-advertise-peer-urls",
+    "peer-bind-addr": "listen-peer-urls",
+}
+"""Flags of etcd 0.4 that take ``IP:port``, and the flags of URLs that took their places."""
+
+GONE = ("peers", "peers-file")
+"""Flags of etcd 0.4 that are refused, with a pointer to ``--initial-cluster``."""
+
+OLD_FLAGS: dict[str, Flag] = {
+    **{
+        name: Flag(name, IP_PORT, "", f"Former form of --{new}.", key=None)
+        for name, new in OLD_ADDRESSES.items()
+    },
+    **{
+        name: Flag(name, refused(name, "initial-cluster"), "", "Is refused.", key=None)
+        for name in GONE
+    },
+}
 
 IGNORED_SWITCHES = frozenset(
     {

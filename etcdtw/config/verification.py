@@ -141,7 +141,8 @@ def _bootstrap_problems(found: Checked) -> Iterator[ConfigError]:
         for name in ("initial-cluster", "discovery", "discovery-srv")
         if found.text(name) and found.is_set(name)
     ]
-    if len(ways) > 1:
+    chained = found.text("bootstrap-provider").startswith("chain:")
+    if len(ways) > 1 and not chained:
         yield found.problem(
             ways[1],
             "multiple discovery or bootstrap flags are set. "
@@ -172,6 +173,12 @@ def _timing_problems(found: Checked) -> Iterator[ConfigError]:
 def start_problems(found: Checked) -> Iterator[ConfigError]:
     """What etcd refuses while it starts, and what this build cannot do yet."""
     yield from _tls_problems(found)
+    if found.text("bootstrap-provider") and found.text("proxy") != "off":
+        yield found.problem(
+            "bootstrap-provider",
+            "a proxy is no member: it finds the cluster by --discovery, --discovery-srv or "
+            "--initial-cluster",
+        )
     try:
         compaction_retention(
             found.text("auto-compaction-mode"), found.text("auto-compaction-retention")

@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.app.fatal import STOP_SECONDS, Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import bootstrap_factories, has_log
+from etcdtw.app.preflight import has_log
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import StartingMember
-from etcdtw.bootstrap.factories import BUILT_IN
+from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.load import member_settings

@@ -11,11 +11,19 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.log import observers_for
-from etcdtw.app.main import read_text, refuse, say_notices, text_of
-from etcdtw.app.preflight import bootstrap_factories, preflight
+from etcdtw.app.main import (
+    choose_reactor,
+    dry_run,
+    read_text,
+    refuse,
+    say_notices,
+    text_of,
+)
+from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
 from etcdtw.app.starting import StartingMember, find_assemble
 from etcdtw.app.taps.words import Words
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.load import Loaded, Wanted, load
 
 
@@ -31,6 +39,8 @@ def makeService(options: Options) -> IService:
         if isinstance(loaded, Wanted):
             sys.stdout.write(text_of(loaded))
             raise SystemExit(0)
+        if loaded.check:
+            raise SystemExit(dry_run(loaded, choose_reactor()))
         preflight(loaded, bootstrap_factories())
     except START_ERRORS as error:
         raise SystemExit(refuse(problems_of(error))) from None
