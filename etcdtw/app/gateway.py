@@ -16,8 +16,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
+from etcdtw.app.command_flags import CommandError
 from etcdtw.app.fatal import Fatal
-from etcdtw.app.gateway_options import GatewayError, GatewayOptions, parse_gateway
+from etcdtw.app.gateway_options import GatewayOptions, parse_gateway
 from etcdtw.app.notify import notify_ready
 from etcdtw.dns.resolvers import make_resolver, server_address
 from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts
@@ -88,7 +89,7 @@ class GatewayService(TwistedService):
             )
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
-            raise GatewayError(
+            raise CommandError(
                 f"listen tcp {options.listen_addr}: bind: {reason[:1].lower()}{reason[1:]}"
             ) from None
         gateway.start()
@@ -145,7 +146,7 @@ class GatewayService(TwistedService):
         try:
             ours = set(await lookup_hosts(self._resolver, options.listen_host or "0.0.0.0"))
         except LookupFailed:
-            raise GatewayError(f"failed to resolve listen host: {options.listen_host}") from None
+            raise CommandError(f"failed to resolve listen host: {options.listen_host}") from None
         for each in services:
             if each.port != options.listen_port:
                 continue
@@ -156,7 +157,7 @@ class GatewayService(TwistedService):
             for address in addresses:
                 if address in ours:
                     found = f"{each.host_port}->{Service(address, each.port).host_port}"
-                    raise GatewayError(
+                    raise CommandError(
                         f"SRV or endpoint ({found}) should not resolve to the gateway listen addr "
                         f"({options.listen_addr})"
                     )
@@ -197,7 +198,7 @@ def checked(words: Sequence[str]) -> GatewayOptions | int:
             return 0
         for each in found.dns_servers:
             server_address(each)
-    except (GatewayError, ValueError) as error:
+    except (CommandError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return getattr(error, "exit_code", 1)
     return found

@@ -1,0 +1,346 @@
+"""``etcdserverpb.Watch`` of the proxy: clients' streams, each with many watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from twisted.internet.defer import Deferred
+
+from etcdtw.errors import Code, EtcdError, StatusError
+from etcdtw.pb.rpc_pb2 import (
+    RangeRequest,
+    RangeResponse,
+    WatchCreateRequest,
+    WatchRequest,
+    WatchResponse,
+)
+from etcdtw.proxy.grpc.broadcast import Interest, Watcher
+from etcdtw.proxy.grpc.delivery import FRAGMENT_FIELD, Delivery, fragments
+from etcdtw.proxy.grpc.namespace import Namespace
+from etcdtw.proxy.grpc.streams import SharedStream
+from etcdtw.proxy.grpc.upstream import Metadata, Upstream, passed_on
+from etcdtw.proxy.grpc.watches import WatchCoalescer, WatchCounts
+from etcdtw.rpc import Router, StreamCall
+from etcdtw.rpc.messages import BAD_STREAM_MESSAGE
+
+PATH = "/etcdserverpb.Watch/Watch"
+DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
+DOUBT_SECONDS = 5.0
+_LOOK_EVERY = 16
+_SMALL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class WatchLimits:
+    """Of one client's stream: where responses to a fragmenting watch are cut, and what may wait for
+    a client that does not read before its watches are taken out of the common ones."""
+
+    response_bytes_max: int = 1_572_864 + 524_288
+    blocked_bytes_max: int = 4 << 20
+
+
+class WatchService:
+    """Puts clients of the same identity together."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        namespace: Namespace | None = None,
+        limits: WatchLimits | None = None,
+    ) -> None:
+        self.upstream = upstream
+        self.namespace = namespace
+        self.limits = limits or WatchLimits()
+        self.counts = WatchCounts()
+        self._sessions: dict[tuple[tuple[str, str], ...], WatchSession] = {}
+
+    def register(self, router: Router) -> None:
+        router.add_stream(PATH, lambda call: self.session(call.metadata).serve(call))
+
+    def session(self, metadata: Metadata) -> WatchSession:
+        """Of those who come with the same token and wishes."""
+        told = passed_on(metadata)
+        identity = tuple(told.items())
+        session = self._sessions.get(identity)
+        if session is None:
+            session = self._sessions[identity] = WatchSession(
+                self, told, lambda: self._sessions.pop(identity, None)
+            )
+        return session
+
+    def stop(self) -> None:
+        for each in list(self._sessions.values()):
+            each.stream.close()
+
+
+class WatchSession:
+    """Clients who may see the same, and what they watch."""
+
+    def __init__(
+        self, service: WatchService, metadata: Metadata, on_empty: Callable[[], object]
+    ) -> None:
+        self.limits = service.limits
+        self.watches = WatchCoalescer(service.namespace, service.counts)
+        self.namespace = service.namespace
+        self.stream = SharedStream(service.upstream, PATH, metadata, self.watches)
+        self.blocked: dict[WatchStream, None] = {}
+        self._channel = service.upstream.channel
+        self._metadata = metadata
+        self._on_empty = on_empty
+        self._streams: dict[WatchStream, None] = {}
+        self._asking: dict[WatchStream, None] = {}
+        self._doubt: Deferred[None] | None = None
+        self.watches.on_progress = self._tell_progress
+        self.watches.on_delivered = self._delivered
+        self.watches.on_doubt = self._look_whether_back
+        self.stream.on_refused = self._refused
+
+    def serve(self, call: StreamCall) -> None:
+        self._streams[WatchStream(self, call)] = None
+
+    def left(self, stream: WatchStream) -> None:
+        """A client is gone."""
+        self._streams.pop(stream, None)
+        self._asking.pop(stream, None)
+        self.blocked.pop(stream, None)
+        self.look()
+
+    def look(self) -> None:
+        self.stream.look()
+        if not self._streams and self.watches.is_idle:
+            self._on_empty()
+
+    def ask_progress(self, stream: WatchStream) -> None:
+        self._asking[stream] = None
+        self.watches.ask_progress()
+        self.look()
+
+    def _tell_progress(self, header: bytes) -> None:
+        asking, self._asking = self._asking, {}
+        for each in asking:
+            each.tell_progress(header)
+
+    def _delivered(self) -> None:
+        """A response was passed on: who cannot keep up is taken out now."""
+        blocked, self.blocked = self.blocked, {}
+        for each in blocked:
+            each.park()
+        self.look()
+
+    def _refused(self, error: EtcdError) -> None:
+        for each in list(self._streams):
+            each.end(error)
+
+    def _look_whether_back(self, revision: int) -> None:
+        """A member does not know a revision that was seen. It may be behind the others; if the whole
+        cluster is, it is not the same any more."""
+        if self._doubt is not None:
+            return
+        request = RangeRequest(key=b"\0", limit=1, keys_only=True)
+        self._doubt = self._channel.call(
+            "/etcdserverpb.KV/Range", request, RangeResponse, DOUBT_SECONDS, True, self._metadata
+        )
+
+        def answered(response: RangeResponse) -> None:
+            self._doubt = None
+            if response.header.revision < revision:
+                self.watches.went_back(response.header.revision)
+                self.look()
+
+        def failed(_: object) -> None:
+            self._doubt = None  # nothing is proven; the watches stay
+
+        self._doubt.addCallbacks(answered, failed)  # type: ignore[arg-type]
+
+
+class WatchStream:
+    """One client's stream."""
+
+    def __init__(self, session: WatchSession, call: StreamCall) -> None:
+        self.call = call
+        self.limits = session.limits
+        self.unlooked = 0
+        self._session = session
+        self._watches = session.watches
+        self._by_id: dict[int, ClientWatch] = {}
+        self._next_id = 0
+        self._blocked_bytes = 0
+        self._parked: dict[ClientWatch, int] = {}
+        self._is_parked = False
+        self._wants_progress = False
+        call.on_message = self._message
+        call.on_cancel = self._release
+        call.on_writable = self._resume
+        # A client that has no more to ask may still want to hear.
+        call.on_half_close = lambda: None
+
+    def end(self, error: EtcdError) -> None:
+        self.call.finish(error)
+        self._release()
+
+    def _release(self) -> None:
+        for watch in self._by_id.values():
+            self._watches.remove(watch)
+        self._by_id.clear()
+        self._parked.clear()
+        self._session.left(self)
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def _message(self, body: bytes) -> None:
+        try:
+            request = WatchRequest.FromString(body)
+        except DecodeError:
+            raise StatusError(Code.INTERNAL, BAD_STREAM_MESSAGE) from None
+        kind = request.WhichOneof("request_union")
+        if kind == "create_request":
+            self._create(request.create_request)
+        elif kind == "cancel_request":
+            self._cancel(request.cancel_request.watch_id)
+        elif kind == "progress_request":
+            self._ask_progress()
+
+    def _create(self, request: WatchCreateRequest) -> None:
+        if request.watch_id and request.watch_id in self._by_id:
+            self._answer(
+                WatchResponse(
+                    watch_id=-1, created=True, canceled=True, cancel_reason=DUPLICATE_ID
+                )
+            )
+            return
+        if self._session.namespace is not None:
+            self._session.namespace.watch(request)
+        watch_id = request.watch_id or self._free_id()
+        watch = self._by_id[watch_id] = ClientWatch(self, watch_id, request)
+        if self._is_parked:
+            self._parked[watch] = request.start_revision
+            return
+        self._watches.add(watch, request.start_revision)
+        self._session.look()
+
+    def _free_id(self) -> int:
+        while self._next_id in self._by_id:
+            self._next_id += 1
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _cancel(self, watch_id: int) -> None:
+        watch = self._by_id.pop(watch_id, None)
+        if watch is not None:
+            self._parked.pop(watch, None)
+            self._watches.remove(watch)
+            self._answer(WatchResponse(watch_id=watch_id, canceled=True))
+            self._session.look()
+
+    def _ask_progress(self) -> None:
+        """What is parked has to catch up before anything can be said."""
+        self._wants_progress = True
+        if not self._is_parked:
+            self._session.ask_progress(self)
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def tell_progress(self, header: bytes) -> None:
+        if not self._is_parked:
+            self._wants_progress = False
+            self.send(header + WatchResponse(watch_id=-1).SerializeToString())
+
+    def refused(self, watch: ClientWatch) -> None:
+        """It never came to be: its number is free."""
+        self._by_id.pop(watch.watch_id, None)
+
+    def send(self, head: bytes, body: bytes = b"") -> None:
+        self.call.send_shared(head, body)
+        self.look(len(head) + len(body))
+
+    def look(self, body_bytes: int) -> None:
+        """See whether the client keeps up."""
+        self.unlooked = 0
+        if not self.call.writable:
+            self._blocked_bytes += max(body_bytes, _SMALL_BYTES)
+            if self._blocked_bytes >= self.limits.blocked_bytes_max:
+                self._session.blocked[self] = None
+
+    def park(self) -> None:
+        """The client does not read: its watches go on where they are once it does."""
+        if self._is_parked or self.call.done:
+            return
+        self._is_parked = True
+        for watch in self._by_id.values():
+            if watch.broadcast is not None and watch.is_created:
+                self._parked[watch] = self._watches.remove(watch)
+
+    def _resume(self) -> None:
+        self._blocked_bytes = 0
+        self._session.blocked.pop(self, None)
+        if self._is_parked:
+            self._is_parked = False
+            parked, self._parked = self._parked, {}
+            for watch, lacks in parked.items():
+                self._watches.add(watch, lacks)
+            if self._wants_progress:
+                self._session.ask_progress(self)
+            self._session.look()
+
+    def _answer(self, response: WatchResponse) -> None:
+        self.send(self._watches.header + response.SerializeToString())
+
+
+class ClientWatch(Watcher):
+    """One watch of a client."""
+
+    __slots__ = ("fragment", "id_field", "stream", "wants_progress", "watch_id")
+
+    def __init__(self, stream: WatchStream, watch_id: int, request: WatchCreateRequest) -> None:
+        super().__init__(
+            Interest(
+                request.key,
+                request.range_end,
+                tuple(sorted(set(request.filters))),
+                request.prev_kv,
+            )
+        )
+        self.stream = stream
+        self.watch_id = watch_id
+        self.id_field = WatchResponse(watch_id=watch_id).SerializeToString()
+        self.fragment = request.fragment
+        self.wants_progress = request.progress_notify
+
+    def created(self, header: bytes) -> None:
+        answer = WatchResponse(watch_id=self.watch_id, created=True)
+        self.stream.send(header + answer.SerializeToString())
+
+    def deliver(self, delivery: Delivery, body: bytes) -> None:
+        stream = self.stream
+        head = delivery.header + self.id_field
+        size = len(body)
+        if self.fragment and size > stream.limits.response_bytes_max:
+            parts = list(fragments(body, stream.limits.response_bytes_max))
+            for part in parts[:-1]:
+                stream.send(head + FRAGMENT_FIELD, part)
+            stream.send(head, parts[-1])
+            return
+        stream.call.send_shared(head, body)
+        stream.unlooked += 1
+        if stream.unlooked >= _LOOK_EVERY or size > _SMALL_BYTES:
+            stream.look(size)
+
+    def progress(self, header: bytes) -> None:
+        self.stream.send(header + self.id_field)
+
+    def canceled(self, header: bytes, response: WatchResponse) -> None:
+        answer = WatchResponse(
+            watch_id=self.watch_id,
+            canceled=True,
+            compact_revision=response.compact_revision,
+            cancel_reason=response.cancel_reason,
+        )
+        if not self.is_created:
+            answer.created = True
+            answer.watch_id = response.watch_id
+            self.stream.refused(self)
+        self.stream.send(header + answer.SerializeToString())
+
+
