@@ -1,5 +1,5 @@
-"""Command lines of etcd's smaller commands (``gateway start``, ``grpc-proxy start``): their flags in
-one table, their forms, help and refusals as etcd's."""
+"""Command lines of etcd's smaller commands (``gateway start``, ``grpc-proxy start``): flags in one
+table, their forms, help and refusals as etcd's."""
 
 from __future__ import annotations
 
@@ -41,12 +41,10 @@ def invalid(value: str, name: str, reason: str) -> CommandError:
     return CommandError(f'Error: invalid argument "{value}" for "--{name}" flag: {reason}')
 
 
-def parse_flags(
-    words: Sequence[str], flags: Sequence[Flag], command: str
-) -> dict[str, Any] | None:
+def parse_flags(words: Sequence[str], flags: Sequence[Flag], command: str) -> dict[str, Any] | None:
     """Every flag's value by its name with underscores; None if help is asked for. CommandError.
 
-    ``command`` is all that comes before the flags, ``gateway start``; its last word may be left out.
+    ``command`` is what comes before the flags, ``gateway start``; its last word may be left out.
     """
     by_name = {flag.name: flag for flag in flags}
     given: dict[str, list[str]] = {}
@@ -117,9 +115,7 @@ def _number(flag: Flag, text: str) -> int:
         return parse_integer(text or "0", low, high)
     except ValueError as error:
         reason = "invalid syntax" if str(error) == "parse error" else str(error)
-        raise invalid(
-            text, flag.name, f'strconv.{function}: parsing "{text}": {reason}'
-        ) from None
+        raise invalid(text, flag.name, f'strconv.{function}: parsing "{text}": {reason}') from None
 
 
 def _seconds(flag: Flag, text: str) -> float:

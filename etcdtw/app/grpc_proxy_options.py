@@ -34,7 +34,8 @@ FLAGS = (
     Flag("discovery-srv-name", "string", "service name to query when using DNS discovery"),
     Flag("dns-server", "strings", "name servers to ask instead of the system's"),
     Flag("enable-pprof", "bool",
-         'Enable runtime profiling data via HTTP server. Address is at client URL + "/debug/pprof/"'),
+         "Enable runtime profiling data via HTTP server. Address is at client URL + "
+         '"/debug/pprof/"'),
     Flag("endpoints", "strings", "comma separated etcd cluster endpoints", "127.0.0.1:2379"),
     Flag("endpoints-auto-sync-interval", "duration",
          "etcd endpoints auto sync interval (disabled by default)"),
@@ -167,9 +168,7 @@ def _refusals(options: GrpcProxyOptions) -> Iterator[CommandError]:
     if prefix and not options.advertise_client_url:
         yield CommandError(f"invalid advertise-client-url {quote('')}")
     if options.auto_tls and not options.self_signed_cert_validity:
-        yield CommandError(
-            "selfSignedCertValidity is invalid,it should be greater than 0"
-        )
+        yield CommandError("selfSignedCertValidity is invalid,it should be greater than 0")
     for side in ("min", "max"):
         version = getattr(options, f"tls_{side}_version")
         if version not in TLS_VERSIONS:

@@ -15,6 +15,7 @@ from etcdtw.client.endpoints import CONNECT_SECONDS, Address, Connector, parse_e
 from etcdtw.errors import Code, EtcdError, StatusError, TooManyRequests
 from etcdtw.rpc.outgoing import (
     MESSAGE_BYTES_MAX,
+    NO_KEEPALIVE,
     Keepalive,
     OutgoingConnection,
     UnaryOutgoing,
@@ -24,6 +25,7 @@ from etcdtw.rpc.status import deadline_exceeded
 
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 3.0
+KEEPALIVE = Keepalive(30.0)
 WAITING_MAX = 10_000
 """Calls that wait for a connection; more are refused."""
 
@@ -49,7 +51,7 @@ class Channel:
         dice: Dice,
         *,
         metadata: Mapping[str, str] | None = None,
-        keepalive: Keepalive = Keepalive(),
+        keepalive: Keepalive = KEEPALIVE,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         """Raises ValueError for an endpoint that is none, or if there are none."""
@@ -127,7 +129,7 @@ class Channel:
         """A connection of one's own to the endpoint whose turn it is, for a stream whose reader may
         hold it up; the caller closes it."""
         address = self._address()
-        made = self._make(address, Keepalive(0.0))
+        made = self._make(address, NO_KEEPALIVE)
         connected: Deferred[Any] = self._connector(address).connect(
             Factory.forProtocol(lambda: made)
         )
@@ -264,9 +266,7 @@ class _UnaryAttempts:
             return
         self._connection = connection
         left = max(self._until - self._channel.clock.seconds(), 0.001)
-        self._call = connection.unary(
-            self._path, self._body, self._metadata, left, self._answered
-        )
+        self._call = connection.unary(self._path, self._body, self._metadata, left, self._answered)
 
     def _answered(self, answer: bytes | EtcdError, maybe_done: bool) -> None:
         self._call = None

@@ -37,15 +37,18 @@ _HTTP_CODES = {
     504: Code.UNAVAILABLE,
 }
 
+
 @dataclass(frozen=True)
 class Keepalive:
     """When to ask a server that was not heard of for so many seconds (0: never) whether it is
     there, and how long to wait for its answer. ``while_idle``: also while no call is under way."""
 
-    seconds: float = 30.0
+    seconds: float
     timeout: float = 20.0
     while_idle: bool = True
 
+
+NO_KEEPALIVE = Keepalive(0.0)
 
 UnaryDone = Callable[[bytes | EtcdError, bool], None]
 """Takes the answer or the error, and whether the server may have acted on the request."""
@@ -72,7 +75,7 @@ class OutgoingConnection(Protocol):
         clock: IReactorTime,
         authority: str,
         *,
-        keepalive: Keepalive = Keepalive(0.0),
+        keepalive: Keepalive = NO_KEEPALIVE,
         scheme: str = "http",
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:

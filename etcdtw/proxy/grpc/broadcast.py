@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from etcdtw.pb.rpc_pb2 import Event, WatchCreateRequest, WatchRequest, WatchResponse
+from etcdtw.pb.kv_pb2 import Event
+from etcdtw.pb.rpc_pb2 import WatchCreateRequest, WatchRequest, WatchResponse
 from etcdtw.proxy.grpc.delivery import Delivery
 
 
@@ -37,6 +38,9 @@ class Watcher:
 
     def progress(self, header: bytes) -> None:
         """All events up to the header's revision were delivered."""
+
+    def interrupted(self) -> None:
+        """The cluster cannot be heard for now."""
 
     def canceled(self, header: bytes, response: WatchResponse) -> None:
         """It is over, for the reasons in the cluster's response."""
@@ -127,6 +131,8 @@ class Broadcast:
         self.watch_id = None
         self.is_asked = False
         self.fragments = []
+        for watcher in self.watchers:
+            watcher.interrupted()
 
     def deliver(self, delivery: Delivery) -> None:
         """Pass events on: to each watcher those that it lacks."""

@@ -1,4 +1,4 @@
-"""``--namespace``: every key of a client has a prefix at the cluster, which the client never sees."""
+"""``--namespace``: at the cluster every key of a client has a prefix, which no client sees."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Shared(Protocol):
 class SharedStream:
     """Keeps one stream open for as long as ``shared`` is not idle.
 
-    ``on_refused`` gets the error with which the cluster ended it for good; what is to happen then is
-    its business. A stream that nobody needs is ended.
+    ``on_refused`` gets the error with which the cluster ended it for good, and ends what is shared.
+    A stream that nobody needs is ended.
     """
 
     def __init__(self, upstream: Upstream, path: str, metadata: Metadata, shared: Shared) -> None:
@@ -98,14 +98,17 @@ class SharedStream:
             return  # we ended it
         self._stream = None
         self._shared.lost()
-        if answered and error is not None:
-            if error.code in _FINAL or (self._needs_leader and isinstance(error, NoLeader)):
-                self.on_refused(error)
-                self.look()
-                return
+        if answered and error is not None and self._is_final(error):
+            self.on_refused(error)
+            self.look()
+            return
         if answered and self._connection is not None:
             self._upstream.leave(self._connection)
         self._open_later()
+
+    def _is_final(self, error: EtcdError) -> bool:
+        """Whether it would be the same on another stream, or is what a client wants to know."""
+        return error.code in _FINAL or (self._needs_leader and isinstance(error, NoLeader))
 
     def _open_later(self) -> None:
         pause = min(REOPEN_SECONDS * 2**self._failures, REOPEN_SECONDS_MAX)
@@ -118,8 +121,8 @@ class SharedStream:
 
 
 class ForwardedStream:
-    """A client's request whose answers are a stream: passed on as bytes, on a connection of its own,
-    which is read as fast as the client reads."""
+    """A client's request whose answers are a stream: passed on as bytes, on a connection of its
+    own, which is read as fast as the client reads."""
 
     def __init__(self, upstream: Upstream, call: StreamCall) -> None:
         self._channel = upstream.channel

@@ -16,7 +16,9 @@ WAIT_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
 """A member that cannot serve is left at most this often."""
 RETRIES_MAX = 5
-PASSED_ON = ("token", "authorization", "hasleader", "client-api-version")
+IDENTITY = ("token", "authorization", "hasleader")
+"""What tells apart clients who must not share."""
+PASSED_ON = (*IDENTITY, "client-api-version")
 """What a member looks at of a call's metadata."""
 
 Answered = Callable[[bytes | EtcdError], None]
@@ -26,6 +28,11 @@ Metadata = Mapping[str, str]
 def passed_on(metadata: Metadata) -> dict[str, str]:
     """The part of a client's metadata that goes along with its calls."""
     return {name: metadata[name] for name in PASSED_ON if name in metadata}
+
+
+def identity_of(metadata: Metadata) -> dict[str, str]:
+    """The part of a client's metadata that whoever shares with him must have as well."""
+    return {name: metadata[name] for name in IDENTITY if name in metadata}
 
 
 class Upstream:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred
 
-from etcdtw.errors import Code, EtcdError, StatusError
+from etcdtw.errors import EtcdError
 from etcdtw.pb.rpc_pb2 import (
     RangeRequest,
     RangeResponse,
@@ -20,10 +19,9 @@ from etcdtw.proxy.grpc.broadcast import Interest, Watcher
 from etcdtw.proxy.grpc.delivery import FRAGMENT_FIELD, Delivery, fragments
 from etcdtw.proxy.grpc.namespace import Namespace
 from etcdtw.proxy.grpc.streams import SharedStream
-from etcdtw.proxy.grpc.upstream import Metadata, Upstream, passed_on
+from etcdtw.proxy.grpc.upstream import Metadata, Upstream, identity_of
 from etcdtw.proxy.grpc.watches import WatchCoalescer, WatchCounts
 from etcdtw.rpc import Router, StreamCall
-from etcdtw.rpc.messages import BAD_STREAM_MESSAGE
 
 PATH = "/etcdserverpb.Watch/Watch"
 DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -61,7 +59,7 @@ class WatchService:
 
     def session(self, metadata: Metadata) -> WatchSession:
         """Of those who come with the same token and wishes."""
-        told = passed_on(metadata)
+        told = identity_of(metadata)
         identity = tuple(told.items())
         session = self._sessions.get(identity)
         if session is None:
@@ -86,6 +84,8 @@ class WatchSession:
         self.namespace = service.namespace
         self.stream = SharedStream(service.upstream, PATH, metadata, self.watches)
         self.blocked: dict[WatchStream, None] = {}
+        self.unwanted: list[Watcher] = []
+        """To be taken out when what is being delivered has been."""
         self._channel = service.upstream.channel
         self._metadata = metadata
         self._on_empty = on_empty
@@ -127,6 +127,9 @@ class WatchSession:
         blocked, self.blocked = self.blocked, {}
         for each in blocked:
             each.park()
+        unwanted, self.unwanted = self.unwanted, []
+        for watcher in unwanted:
+            self.watches.remove(watcher)
         self.look()
 
     def _refused(self, error: EtcdError) -> None:
@@ -134,8 +137,8 @@ class WatchSession:
             each.end(error)
 
     def _look_whether_back(self, revision: int) -> None:
-        """A member does not know a revision that was seen. It may be behind the others; if the whole
-        cluster is, it is not the same any more."""
+        """A member does not know a revision that was seen. It may be behind the others; if the
+        whole cluster is, it is not the same any more."""
         if self._doubt is not None:
             return
         request = RangeRequest(key=b"\0", limit=1, keys_only=True)
@@ -152,7 +155,7 @@ class WatchSession:
         def failed(_: object) -> None:
             self._doubt = None  # nothing is proven; the watches stay
 
-        self._doubt.addCallbacks(answered, failed)  # type: ignore[arg-type]
+        self._doubt.addCallbacks(answered, failed)
 
 
 class WatchStream:
@@ -190,10 +193,7 @@ class WatchStream:
     # --- requests --------------------------------------------------------------------------------
 
     def _message(self, body: bytes) -> None:
-        try:
-            request = WatchRequest.FromString(body)
-        except DecodeError:
-            raise StatusError(Code.INTERNAL, BAD_STREAM_MESSAGE) from None
+        request = WatchRequest.FromString(body)
         kind = request.WhichOneof("request_union")
         if kind == "create_request":
             self._create(request.create_request)
@@ -205,9 +205,7 @@ class WatchStream:
     def _create(self, request: WatchCreateRequest) -> None:
         if request.watch_id and request.watch_id in self._by_id:
             self._answer(
-                WatchResponse(
-                    watch_id=-1, created=True, canceled=True, cancel_reason=DUPLICATE_ID
-                )
+                WatchResponse(watch_id=-1, created=True, canceled=True, cancel_reason=DUPLICATE_ID)
             )
             return
         if self._session.namespace is not None:
@@ -265,7 +263,7 @@ class WatchStream:
 
     def park(self) -> None:
         """The client does not read: its watches go on where they are once it does."""
-        if self._is_parked or self.call.done:
+        if self.call.done:
             return
         self._is_parked = True
         for watch in self._by_id.values():
@@ -342,5 +340,3 @@ class ClientWatch(Watcher):
             answer.watch_id = response.watch_id
             self.stream.refused(self)
         self.stream.send(header + answer.SerializeToString())
-
-

@@ -59,7 +59,9 @@ class WatchCoalescer:
     revision that the cluster does not seem to know any more.
     """
 
-    def __init__(self, namespace: Namespace | None = None, counts: WatchCounts | None = None) -> None:
+    def __init__(
+        self, namespace: Namespace | None = None, counts: WatchCounts | None = None
+    ) -> None:
         self._namespace = namespace
         self._counts = counts or WatchCounts()
         self._groups: dict[Interest, _Group] = {}
@@ -202,6 +204,7 @@ class WatchCoalescer:
         for group in self._groups.values():
             for broadcast in group.broadcasts:
                 broadcast.interrupted()
+        self.on_delivered()
 
     def received(self, body: bytes) -> None:
         response = WatchResponse.FromString(body)
@@ -271,11 +274,11 @@ class WatchCoalescer:
     def _merge(self, group: _Group, broadcast: Broadcast) -> None:
         """Let another one take over, if it is not ahead: what it repeats is not passed on."""
         for other in group.broadcasts:
-            if other is not broadcast and other.is_live:
-                if other.next_revision <= broadcast.next_revision:
-                    self._move(broadcast, other)
-                    self._drop(group, broadcast)
-                    return
+            is_behind = other.next_revision <= broadcast.next_revision
+            if other is not broadcast and other.is_live and is_behind:
+                self._move(broadcast, other)
+                self._drop(group, broadcast)
+                return
 
     def _move(self, broadcast: Broadcast, other: Broadcast) -> None:
         self._counts.watchers += 1
