@@ -121,7 +121,7 @@ class KvService:
     def _keep(
         self, call: UnaryCall, question: Question, request: RangeRequest, answer: bytes
     ) -> None:
-        """Until a watch says that something happened there. ``request`` is as the cluster had it."""
+        """Until a watch says that something happened there. ``request`` has the cluster's keys."""
         key, end = request.key, request.range_end
         if is_empty(key, end):
             return
