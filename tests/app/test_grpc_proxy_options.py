@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from io import StringIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.command_flags import CommandError
+from etcdtw.app.grpc_proxy import checked
 from etcdtw.app.grpc_proxy_options import FLAGS, GrpcProxyOptions, parse_grpc_proxy
 from tests.process.member import real_etcd
 
@@ -120,3 +123,15 @@ class OptionTests(SynchronousTestCase):
         """What is not there is refused, and says so."""
         said = self.refusal("--experimental-leasing-prefix=l/")
         self.assertIn("--experimental-leasing-prefix is not available", said)
+
+    def test_files(self) -> None:
+        """GX1: files that are not there, and endpoints that are none, are found out at the start."""
+        for words, said in (
+            (["--cert-file=/nope", "--key-file=/nope"], "open /nope: no such file or directory"),
+            (["--cacert=/nope"], "open /nope: no such file or directory"),
+            (["--endpoints=ftp://a:1"], "endpoint 'ftp://a:1': the scheme must be"),
+        ):
+            stderr = StringIO()
+            self.patch(sys, "stderr", stderr)
+            self.assertEqual(checked(["start", *words]), 1)
+            self.assertIn(said, stderr.getvalue())

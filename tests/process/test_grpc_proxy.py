@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,6 @@ SCRIPT = (
     ("get a",),
     ("put b/1 x",),
     ("put b/2 y",),
-    ("get b --prefix",),
-    ("get b --prefix --consistency=s",),
     ("get b --prefix --consistency=s",),
     ("put b/1 z --prev-kv",),
     ("get b --prefix --consistency=s",),
@@ -37,13 +36,10 @@ SCRIPT = (
     ("put ''  x",),
     ("lease timetolive 1234",),
     ("lease keep-alive --once 1234",),
-    ("lease revoke 1234",),
-    ("compaction 3",),
     ("compaction 3",),
     ("get a --rev=2",),
     ("get a --rev=2 --consistency=s",),
     ("endpoint health",),
-    ("alarm list",),
     ("move-leader 1234",),
     ("member remove 1234",),
 )
@@ -267,15 +263,12 @@ class StartTests(ProxyTestCase):
 
     def test_refused(self) -> None:
         """GX1: what cannot be started ends with etcd's words and code 1, by either command."""
-        for words, said in (
-            (["--resolver-ttl=5"], 'invalid resolver-prefix ""'),
-            (["--cert-file=/nope", "--key-file=/nope"], "open /nope: no such file or directory"),
-            (["--cacert=/nope"], "open /nope: no such file or directory"),
-            (["--endpoints=ftp://a:1"], "endpoint 'ftp://a:1': the scheme must be"),
-        ):
-            ended = self.run_it(server_under_test(), "grpc-proxy", "start", *words)
-            self.assertEqual(ended.returncode, 1)
-            self.assertIn(said, ended.stderr)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            words = ("grpc-proxy", "start", f"--listen-addr={address}")
+            ended = self.run_it(server_under_test(), *words)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(f"listen tcp {address}: bind: address already in use", ended.stderr)
         by_twistd = self.run_it([*TWISTD, "-n", "etcd-grpc-proxy"], "--resolver-ttl=5")
         self.assertEqual(by_twistd.returncode, 1)
         self.assertIn('invalid resolver-prefix ""', by_twistd.stderr)

@@ -289,7 +289,7 @@ class WatchStream:
 class ClientWatch(Watcher):
     """One watch of a client."""
 
-    __slots__ = ("fragment", "id_field", "stream", "wants_progress", "watch_id")
+    __slots__ = ("_send", "fragment", "id_field", "stream", "wants_progress", "watch_id")
 
     def __init__(self, stream: WatchStream, watch_id: int, request: WatchCreateRequest) -> None:
         super().__init__(
@@ -301,6 +301,7 @@ class ClientWatch(Watcher):
             )
         )
         self.stream = stream
+        self._send = stream.call.send_shared
         self.watch_id = watch_id
         self.id_field = WatchResponse(watch_id=watch_id).SerializeToString()
         self.fragment = request.fragment
@@ -320,7 +321,7 @@ class ClientWatch(Watcher):
                 stream.send(head + FRAGMENT_FIELD, part)
             stream.send(head, parts[-1])
             return
-        stream.call.send_shared(head, body)
+        self._send(head, body)
         stream.unlooked += 1
         if stream.unlooked >= _LOOK_EVERY or size > _SMALL_BYTES:
             stream.look(size)
