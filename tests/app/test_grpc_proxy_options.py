@@ -125,7 +125,7 @@ class OptionTests(SynchronousTestCase):
         self.assertIn("--experimental-leasing-prefix is not available", said)
 
     def test_files(self) -> None:
-        """GX1: files that are not there, and endpoints that are none, are found out at the start."""
+        """GX1: files that are not there and endpoints that are none are told of at the start."""
         for words, said in (
             (["--cert-file=/nope", "--key-file=/nope"], "open /nope: no such file or directory"),
             (["--cacert=/nope"], "open /nope: no such file or directory"),

@@ -1,5 +1,5 @@
-"""The gRPC proxy as a process, in front of members of ours and of real etcd, asked by etcdctl; etcd's
-own proxy in the same place says what is right."""
+"""The gRPC proxy as a process, in front of members of ours and of real etcd, and etcdctl; etcd's
+proxy in the same place says what is right."""
 
 from __future__ import annotations
 
@@ -202,8 +202,10 @@ class StartTests(ProxyTestCase):
             members = json.loads(out)["members"] if code == 0 else []
             return sorted(url for each in members for url in each["clientURLs"])
 
-        for each in proxies:
-            until(lambda each=each: listed(each) == addresses, lambda: each.output(), 10)  # type: ignore[misc]
+        def all_listed() -> bool:
+            return all(listed(each) == addresses for each in proxies)
+
+        until(all_listed, lambda: proxies[1].output(), 10)
         self.assertEqual(self.ctl(proxies[1], "put", "k", "v")[2], 0)
         self.assertEqual(self.ctl(proxies[0], "get", "k")[0], "k\nv\n")
         found = client_of(member).call("KV.Range", key=b"ns/k")

@@ -98,13 +98,15 @@ class SharedStream:
             return  # we ended it
         self._stream = None
         self._shared.lost()
-        if answered and error is not None and self._is_final(error):
-            self.on_refused(error)
-            self.look()
-            return
-        if answered and self._connection is not None:
+        final = error if answered and error is not None and self._is_final(error) else None
+        if answered and (final is None or isinstance(final, NoLeader)):
+            assert self._connection is not None, "ended on no connection"
             self._upstream.leave(self._connection)
-        self._open_later()
+        if final is not None:
+            self.on_refused(final)
+            self.look()
+        else:
+            self._open_later()
 
     def _is_final(self, error: EtcdError) -> bool:
         """Whether it would be the same on another stream, or is what a client wants to know."""
