@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from etcdtw.client import Client, WatchCompacted
+from etcdtw.client import Client, Watch, WatchCompacted
 from etcdtw.client.endpoints import Address
-from etcdtw.errors import Code, EmptyKey, EtcdError, FutureRevision, StatusError
+from etcdtw.errors import Code, EmptyKey, EtcdError, FutureRevision, NoLeader, StatusError
 from etcdtw.pb.rpc_pb2 import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
@@ -23,6 +23,7 @@ from etcdtw.proxy.grpc.members import read_record, record_of
 from etcdtw.proxy.grpc.proxy import GrpcProxy, ProxySettings
 from etcdtw.proxy.grpc.watch_service import WatchLimits
 from etcdtw.rpc import ClientPortFactory, ServerSettings
+from tests.api_v3.member import Member
 from tests.client.servers import PORT, Servers
 
 PROXY = "proxy"
@@ -121,6 +122,36 @@ class WatchTests(ProxyCase):
         seen = [each.kv.mod_revision for each in self.result(watch.next_events())]
         self.assertEqual(seen, list(range(2, 8)))
 
+    def test_faults(self) -> None:
+        """P23: members and connections die at any time, clients come at any time and from any
+        revision: each gets all events from its first on, once."""
+        dice = random.Random(7)
+        down: list[str] = []
+        watches: list[tuple[Watch, int]] = []
+        for _ in range(120):
+            choice = dice.random()
+            if choice < 0.5:
+                self.write()
+            elif choice < 0.7 and len(watches) < 20:
+                revision = self.member.store.revision
+                start = dice.randint(max(revision - 5, 1), revision + 2)
+                watches.append((self.through().watch("k", start_revision=start), start))
+            elif choice < 0.8:
+                self.network.reset(dice.choice((*self.hosts, PROXY)))
+            elif choice < 0.9 and not down:
+                down.append(dice.choice(self.hosts))
+                self.down(down[0])
+            elif down:
+                self.up(down.pop())
+            self.run_for(dice.choice((0.0, 0.01, 0.3)))
+        self.run_for(20.0)
+        last = self.member.store.revision
+        self.assertGreater(len(watches), 10)
+        for watch, start in watches:
+            seen = [each.kv.mod_revision for each in self.result(watch.next_events())]
+            self.assertEqual(seen, list(range(max(start, 2), last + 1)))
+        self.assertEqual(self.member.hub.watchers, 1)
+
     def test_shared(self) -> None:
         """GX1: a hundred clients are one watch at the member."""
         clients = [self.through() for _ in range(100)]
@@ -147,6 +178,40 @@ class WatchTests(ProxyCase):
         watch = client.watch("k", start_revision=2)
         error = self.error(watch.next_events(), WatchCompacted)
         self.assertEqual(error.compact_revision, 4)
+
+    def test_went_back(self) -> None:
+        """P23: members that come back with an older state, from a backup say, end the watches, with
+        the revision to begin from."""
+        watch = self.through().watch("k")
+        self.result(watch.when_created())
+        for _ in range(5):
+            self.write()
+        self.run_for(1.0)
+        self.assertEqual(len(self.result(watch.next_events())), 5)
+        for host in self.hosts:
+            self.down(host)
+        self.member = Member(clock=self.clock)
+        self.write()
+        for host in self.hosts:
+            self.up(host)
+        error = self.error(watch.next_events(), WatchCompacted)
+        self.assertEqual(error.compact_revision, 3)
+
+    def test_no_leader(self) -> None:
+        """A client that wants to know when there is no leader is told, another one is not."""
+        patient, wanting = self.through(), self.through(metadata={"hasleader": "true"})
+        watches = [each.watch("k") for each in (patient, wanting)]
+        for each in watches:
+            self.result(each.when_created())
+        self.assertEqual(self.member.hub.watchers, 2)
+        ended: list[EtcdError | None] = []
+        stream = wanting._watches
+        self.patch(stream, "stream_ended", lambda error, answered: ended.append(error))
+        self.member.watches.leader_lost()
+        self.run_for(1.0)
+        self.assertEqual([type(each) for each in ended], [NoLeader])
+        self.write()
+        self.assertEqual(len(self.result(watches[0].next_events())), 1)
 
     def test_slow_reader(self) -> None:
         """P23: a client that does not read holds up nobody, costs bounded memory, and gets all

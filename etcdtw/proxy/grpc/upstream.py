@@ -109,12 +109,12 @@ class _Forwarded:
             self._timer = channel.clock.callLater(WAIT_SECONDS, self._late)
 
     def _ready(self, connection: OutgoingConnection | EtcdError) -> None:
-        if isinstance(connection, EtcdError):
-            self._end(connection)
-            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if isinstance(connection, EtcdError):
+            self._end(connection)
+            return
         call = self._call
         self._connection = connection
         # The client's own deadline ends the call, wherever it is then.
