@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.process.cluster import until
-from tests.process.member import STOP_SECONDS, free_ports
+from tests.process.member import READY_SECONDS, STOP_SECONDS, free_ports
 
 
 class GrpcProxyProcess:
@@ -47,7 +47,7 @@ class GrpcProxyProcess:
 
     def wait_ready(self) -> None:
         """Until it says that it serves, and is ready to."""
-        until(lambda: "started gRPC proxy" in self.output(), self.output, 15)
+        until(lambda: "started gRPC proxy" in self.output(), self.output, READY_SECONDS)
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and body of what it shows over HTTP."""

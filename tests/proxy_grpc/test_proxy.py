@@ -285,6 +285,31 @@ class CacheTests(ProxyCase):
         self.assertEqual(len(self.proxy.kv.cache), 0)
 
 
+class OrderTests(ProxyCase):
+    settings = ProxySettings(ordered=True)
+
+    def test_never_back(self) -> None:
+        """--experimental-serializable-ordering: an answer older than an earlier one is not passed
+        on; the cluster as a whole is asked instead."""
+        asked: list[bool] = []
+        serve = self.member.kv.range
+
+        def noted(request: RangeRequest) -> bytes:
+            asked.append(request.serializable)
+            return serve(request)
+
+        self.patch(self.member.kv, "range", noted)
+        for host in self.hosts:
+            self.down(host)
+            self.up(host)
+        client = self.through()
+        self.result(client.kv.get("k", serializable=True))
+        self.assertEqual(asked, [True])
+        self.proxy.kv._seen_revision = 9  # by another member
+        self.result(client.kv.get("k", serializable=True))
+        self.assertEqual((asked, self.proxy.kv.cache.misses), ([True, True, False], 0))
+
+
 class LeaseTests(ProxyCase):
     def test_kept(self) -> None:
         """GX1: clients who keep the same lease share a stream; the lease lives while one of them
