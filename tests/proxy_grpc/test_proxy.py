@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from etcdtw.client import Client, Watch, WatchCompacted
 from etcdtw.client.endpoints import Address
-from etcdtw.errors import Code, EmptyKey, EtcdError, FutureRevision, NoLeader, StatusError
+from etcdtw.errors import Code, EmptyKey, EtcdError, FutureRevision, NoLeader, StatusError, Stopped
 from etcdtw.pb.rpc_pb2 import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
@@ -21,6 +21,7 @@ from etcdtw.pb.rpc_pb2 import (
 )
 from etcdtw.proxy.grpc.members import read_record, record_of
 from etcdtw.proxy.grpc.proxy import GrpcProxy, ProxySettings
+from etcdtw.proxy.grpc.watch_service import PATH as WATCH_PATH
 from etcdtw.proxy.grpc.watch_service import WatchLimits
 from etcdtw.rpc import ClientPortFactory, ServerSettings
 from tests.api_v3.member import Member
@@ -196,6 +197,26 @@ class WatchTests(ProxyCase):
             self.up(host)
         error = self.error(watch.next_events(), WatchCompacted)
         self.assertEqual(error.compact_revision, 3)
+
+    def test_members_refuse(self) -> None:
+        """Members that refuse the stream are asked again now and then, not all the time, and the
+        watch goes on when one takes it."""
+        watch = self.through().watch("k")
+        self.result(watch.when_created())
+        for host in self.hosts:
+            self.routers[host].close(Stopped(), ())
+            self.network.reset(host)
+        self.write()
+        self.run_for(20.0)
+        asked = 0
+        for host in self.hosts:
+            method = self.routers[host].find(WATCH_PATH)
+            assert not isinstance(method, EtcdError), "members serve watches"
+            asked += method.started
+            self.routers[host].reopen()
+        self.assertLess(asked, 40)
+        self.run_for(5.0)
+        self.assertEqual(len(self.result(watch.next_events())), 1)
 
     def test_no_leader(self) -> None:
         """A client that wants to know when there is no leader is told, another one is not."""

@@ -97,16 +97,14 @@ class SharedStream:
         if self._stream is None:
             return  # we ended it
         self._stream = None
-        self._shared.lost()
         final = error if answered and error is not None and self._is_final(error) else None
         if answered and (final is None or isinstance(final, NoLeader)):
             assert self._connection is not None, "ended on no connection"
             self._upstream.leave(self._connection)
+        self._open_later()
+        self._shared.lost()
         if final is not None:
             self.on_refused(final)
-            self.look()
-        else:
-            self._open_later()
 
     def _is_final(self, error: EtcdError) -> bool:
         """Whether it would be the same on another stream, or is what a client wants to know."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -27,6 +26,7 @@ PATH = "/etcdserverpb.Watch/Watch"
 DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 DOUBT_SECONDS = 5.0
 _LOOK_EVERY = 16
+Identity = tuple[tuple[str, str], ...]
 _SMALL_BYTES = 4096
 
 
@@ -52,7 +52,7 @@ class WatchService:
         self.namespace = namespace
         self.limits = limits or WatchLimits()
         self.counts = WatchCounts()
-        self._sessions: dict[tuple[tuple[str, str], ...], WatchSession] = {}
+        self._sessions: dict[Identity, WatchSession] = {}
 
     def register(self, router: Router) -> None:
         router.add_stream(PATH, lambda call: self.session(call.metadata).serve(call))
@@ -63,10 +63,13 @@ class WatchService:
         identity = tuple(told.items())
         session = self._sessions.get(identity)
         if session is None:
-            session = self._sessions[identity] = WatchSession(
-                self, told, lambda: self._sessions.pop(identity, None)
-            )
+            session = self._sessions[identity] = WatchSession(self, identity, told)
         return session
+
+    def forget(self, identity: Identity, session: WatchSession) -> None:
+        """It has nobody left."""
+        if self._sessions.get(identity) is session:
+            del self._sessions[identity]
 
     def stop(self) -> None:
         for each in list(self._sessions.values()):
@@ -76,9 +79,9 @@ class WatchService:
 class WatchSession:
     """Clients who may see the same, and what they watch."""
 
-    def __init__(
-        self, service: WatchService, metadata: Metadata, on_empty: Callable[[], object]
-    ) -> None:
+    def __init__(self, service: WatchService, identity: Identity, metadata: Metadata) -> None:
+        self._service = service
+        self._identity = identity
         self.limits = service.limits
         self.watches = WatchCoalescer(service.namespace, service.counts)
         self.namespace = service.namespace
@@ -88,7 +91,6 @@ class WatchSession:
         """To be taken out when what is being delivered has been."""
         self._channel = service.upstream.channel
         self._metadata = metadata
-        self._on_empty = on_empty
         self._streams: dict[WatchStream, None] = {}
         self._asking: dict[WatchStream, None] = {}
         self._doubt: Deferred[None] | None = None
@@ -110,7 +112,7 @@ class WatchSession:
     def look(self) -> None:
         self.stream.look()
         if not self._streams and self.watches.is_idle:
-            self._on_empty()
+            self._service.forget(self._identity, self)
 
     def ask_progress(self, stream: WatchStream) -> None:
         self._asking[stream] = None
@@ -150,7 +152,7 @@ class WatchSession:
             self._doubt = None
             if response.header.revision < revision:
                 self.watches.went_back(response.header.revision)
-                self.look()
+                self._delivered()
 
         def failed(_: object) -> None:
             self._doubt = None  # nothing is proven; the watches stay
