@@ -22,7 +22,7 @@ from etcdtw.pb.rpc_pb2 import (
 from etcdtw.proxy.grpc.members import read_record, record_of
 from etcdtw.proxy.grpc.proxy import GrpcProxy, ProxySettings
 from etcdtw.proxy.grpc.watch_service import PATH as WATCH_PATH
-from etcdtw.proxy.grpc.watch_service import WatchLimits
+from etcdtw.proxy.grpc.watch_stream import WatchLimits
 from etcdtw.rpc import ClientPortFactory, ServerSettings
 from tests.api_v3.member import Member
 from tests.client.servers import PORT, Servers

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from etcdtw.mvcc.watch_index import AudienceIndex
 from etcdtw.mvcc.watch_index import Interest as Span
+from etcdtw.proxy.grpc.upstream import Identity
 
 ENTRIES_MAX = 2048
 """etcd's number."""
 
-Question = tuple[tuple[tuple[str, str], ...], bytes]
+Question = tuple[Identity, bytes]
 """Who asks, and the encoded request: answers are for the same question of the same people only."""
 
 

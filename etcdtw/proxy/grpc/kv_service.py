@@ -103,7 +103,7 @@ class KvService:
         self._pass_on(_RANGE, call, body, request, answered, repeatable=True)
 
     def _serializable(self, call: UnaryCall, body: bytes, request: RangeRequest) -> None:
-        question: Question = (tuple(identity_of(call.metadata).items()), body)
+        question: Question = (identity_of(call.metadata), body)
         found = self.cache.get(question)
         if found is not None:
             call.reply(found)

@@ -9,7 +9,7 @@ from etcdtw.pb.rpc_pb2 import LeaseKeepAliveRequest, LeaseTimeToLiveResponse
 from etcdtw.proxy.grpc.keepalives import KeepAlives
 from etcdtw.proxy.grpc.namespace import Namespace
 from etcdtw.proxy.grpc.streams import SharedStream
-from etcdtw.proxy.grpc.upstream import Metadata, Upstream, identity_of
+from etcdtw.proxy.grpc.upstream import Identity, Metadata, Upstream, identity_of
 from etcdtw.rpc import Router, StreamCall, UnaryCall
 
 SERVICE = "/etcdserverpb.Lease/"
@@ -22,7 +22,7 @@ class LeaseService:
     def __init__(self, upstream: Upstream, namespace: Namespace | None = None) -> None:
         self.upstream = upstream
         self._namespace = namespace
-        self._sessions: dict[tuple[tuple[str, str], ...], KeepAliveSession] = {}
+        self._sessions: dict[Identity, KeepAliveSession] = {}
 
     def register(self, router: Router) -> None:
         router.add_stream(_KEEP_ALIVE, lambda call: self._session(call.metadata).serve(call))
@@ -48,11 +48,10 @@ class LeaseService:
         self.upstream.forward(call, body, answered, repeatable=True)
 
     def _session(self, metadata: Metadata) -> KeepAliveSession:
-        told = identity_of(metadata)
-        identity = tuple(told.items())
+        identity = identity_of(metadata)
         session = self._sessions.get(identity)
         if session is None:
-            session = self._sessions[identity] = KeepAliveSession(self.upstream, told)
+            session = self._sessions[identity] = KeepAliveSession(self.upstream, dict(identity))
             session.on_empty = lambda: self._sessions.pop(identity, None)
         return session
 

@@ -11,7 +11,8 @@ from etcdtw.proxy.grpc.lease_service import LeaseService
 from etcdtw.proxy.grpc.members import MemberList, Registered, Registration
 from etcdtw.proxy.grpc.namespace import Namespace
 from etcdtw.proxy.grpc.upstream import Upstream
-from etcdtw.proxy.grpc.watch_service import WatchLimits, WatchService
+from etcdtw.proxy.grpc.watch_service import WatchService
+from etcdtw.proxy.grpc.watch_stream import WatchLimits
 from etcdtw.rpc import Router
 
 

@@ -23,6 +23,7 @@ PASSED_ON = (*IDENTITY, "client-api-version")
 
 Answered = Callable[[bytes | EtcdError], None]
 Metadata = Mapping[str, str]
+Identity = tuple[tuple[str, str], ...]
 
 
 def passed_on(metadata: Metadata) -> dict[str, str]:
@@ -30,9 +31,9 @@ def passed_on(metadata: Metadata) -> dict[str, str]:
     return {name: metadata[name] for name in PASSED_ON if name in metadata}
 
 
-def identity_of(metadata: Metadata) -> dict[str, str]:
+def identity_of(metadata: Metadata) -> Identity:
     """The part of a client's metadata that whoever shares with him must have as well."""
-    return {name: metadata[name] for name in IDENTITY if name in metadata}
+    return tuple((name, metadata[name]) for name in IDENTITY if name in metadata)
 
 
 class Upstream:

@@ -68,7 +68,8 @@ class WatchCoalescer:
         self._by_id: dict[int, Broadcast] = {}
         self._creating: deque[Broadcast] = deque()
         self._send: Send | None = None
-        self._progress_wanted = False
+        self.progress_wanted = False
+        """Whether somebody waits for the cluster to say how far it is; not every member answers."""
         self.header = b""
         """The last one that the cluster sent, encoded."""
         self.on_progress: Callable[[bytes], None] = lambda header: None
@@ -80,7 +81,7 @@ class WatchCoalescer:
     @property
     def is_idle(self) -> bool:
         """Whether no stream is needed."""
-        return not self._groups and not self._progress_wanted
+        return not self._groups and not self.progress_wanted
 
     def add(self, watcher: Watcher, start: int) -> None:
         """Begin with this revision, or now if it is 0."""
@@ -116,7 +117,7 @@ class WatchCoalescer:
 
     def ask_progress(self) -> None:
         """Have the cluster say how far all watches are."""
-        self._progress_wanted = True
+        self.progress_wanted = True
         if self._send is not None:
             self._send(_PROGRESS)
 
@@ -194,7 +195,7 @@ class WatchCoalescer:
         for group in self._groups.values():
             for broadcast in group.broadcasts:
                 self._ask(broadcast)
-        if self._progress_wanted:
+        if self.progress_wanted:
             send(_PROGRESS)
 
     def lost(self) -> None:
@@ -213,7 +214,7 @@ class WatchCoalescer:
             if self._creating:
                 self._created(self._creating.popleft(), response)
         elif response.watch_id == ALL_WATCHES:
-            self._progress_wanted = False
+            self.progress_wanted = False
             self.on_progress(header)
         else:
             broadcast = self._by_id.get(response.watch_id)
