@@ -111,7 +111,7 @@ class SharedStream:
         return error.code in _FINAL or (self._needs_leader and isinstance(error, NoLeader))
 
     def _open_later(self) -> None:
-        pause = min(REOPEN_SECONDS * 2**self._failures, REOPEN_SECONDS_MAX)
+        pause = min(REOPEN_SECONDS * 2 ** min(self._failures, 10), REOPEN_SECONDS_MAX)
         self._failures += 1
         self._opening = self._channel.clock.callLater(pause, self._open_now)
 
