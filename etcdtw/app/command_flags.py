@@ -49,12 +49,14 @@ def parse_flags(words: Sequence[str], flags: Sequence[Flag], command: str) -> di
     by_name = {flag.name: flag for flag in flags}
     given: dict[str, list[str]] = {}
     left = list(words)
-    if left[:1] == [command.rpartition(" ")[2]]:
-        del left[0]
+    last_word: str | None = command.rpartition(" ")[2]
     while left:
         word = left.pop(0)
         if word in ("-h", "--help"):
             return None
+        if word == last_word:
+            last_word = None  # flags may stand before it
+            continue
         if not word.startswith("-"):
             raise CommandError(f'Error: unknown command "{word}" for "etcd {command}"')
         if not word.startswith("--"):
