@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from etcdtw.ids import format_id
 from etcdtw.membership import Members
 from etcdtw.peer.calling import Answered, HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
@@ -19,6 +20,28 @@ UNDECIDED = "3.0.0"
 """Proposed while a member does not say what it is, if nothing was decided before."""
 
 log = Logger(namespace="etcdtw.member")
+
+
+def tell_versions(members: Members, cluster_id: int, member_id: int) -> None:
+    """Log the cluster's version, now and whenever it changes. Scripts wait for these lines."""
+    ids = {"cluster_id": format_id(cluster_id), "local_member_id": format_id(member_id)}
+
+    def changed(before: str | None, version: str) -> None:
+        short = _short(version)
+        if before is None:
+            log.info("set initial cluster version", **ids, cluster_version=short)
+        else:
+            log.info("updated cluster version", **ids, **{"from": _short(before), "to": short})
+        log.info("enabled capabilities for version", cluster_version=short)
+
+    if members.version is not None:
+        log.info("enabled capabilities for version", cluster_version=_short(members.version))
+    members.on_version.append(changed)
+
+
+def _short(version: str) -> str:
+    """``3.5`` of ``3.5.0``."""
+    return version.rpartition(".")[0]
 
 
 class VersionMonitor:

@@ -20,7 +20,7 @@ from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
-from etcdtw.app.cluster_version import VersionMonitor
+from etcdtw.app.cluster_version import VersionMonitor, tell_versions
 from etcdtw.app.corruption import CorruptionMonitor, check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.leadership import HeadStart, hand_over
@@ -187,6 +187,7 @@ class Member(Service):
             self._workers[3],
             self._begin_again,
         )
+        tell_versions(core.members, opened.cluster_id, opened.member_id)
         self._open_sides(core, transport)
         versions = VersionMonitor(
             opened.member_id,
@@ -312,7 +313,13 @@ class Member(Service):
         flusher = Flusher(self._reactor)
         message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
         if settings.enable_grpc_gateway:
-            self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
+            self._gateway = Gateway(
+                core.router,
+                flusher,
+                self._reactor,
+                message_bytes_max,
+                settings.max_concurrent_streams,
+            )
         # Base64 takes four bytes for three.
         self._client_http.body_bytes_max = 2 * message_bytes_max + HTTP_MARGIN_BYTES
         return ClientPortFactory(

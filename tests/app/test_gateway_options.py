@@ -21,6 +21,8 @@ class OptionTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """GW19, GW21, GW22, GW24, GW27: those of the page."""
         found = self.options("start")
+        flagged = self.options("--retry-delay=5s", "start", "--endpoints", "a:1")
+        self.assertEqual((flagged.retry_seconds, len(flagged.endpoints)), (5, 1))
         self.assertEqual(found, self.options())
         self.assertEqual(found.endpoints, (Service("127.0.0.1", 2379),))
         self.assertEqual(found.listen_addr, "127.0.0.1:23790")

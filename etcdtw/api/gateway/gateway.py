@@ -19,6 +19,7 @@ from etcdtw.rpc.status import deadline_exceeded, parse_timeout
 
 _METADATA_PREFIX = b"grpc-metadata-"
 _TIMEOUT = b"grpc-timeout"
+STREAMS_MAX = (1 << 32) - 1
 
 
 class Gateway:
@@ -30,8 +31,17 @@ class Gateway:
     """
 
     def __init__(
-        self, router: Router, flusher: Flushing, clock: IReactorTime, message_bytes_max: int
+        self,
+        router: Router,
+        flusher: Flushing,
+        clock: IReactorTime,
+        message_bytes_max: int,
+        streams_max: int = STREAMS_MAX,
     ) -> None:
+        """etcd's gateway is a client on one connection, whose bound for streams therefore holds
+        for all its requests together: while ``streams_max`` are open, requests wait."""
+        self._streams_max = streams_max
+        self._waiting: dict[HttpRequest, Route] = {}
         self._routes = find_routes(router)
         self._flusher = flusher
         self._clock = clock
@@ -44,11 +54,28 @@ class Gateway:
             return plain_error(request, 404, "Not Found")
         if request.method != b"POST":
             return plain_error(request, 405, "Method Not Allowed")
+        if len(self._streams) >= self._streams_max:
+            self._wait(request, route)
+            return None
         try:
             self._call(request, route)
         except EtcdError as error:
             return error_answer(request, error)
         return None
+
+    def _wait(self, request: HttpRequest, route: Route) -> None:
+        self._waiting[request] = route
+        request.notifyFinish().addErrback(lambda _: self._waiting.pop(request, None))
+
+    def _let_in(self) -> None:
+        while self._waiting and len(self._streams) < self._streams_max:
+            request = next(iter(self._waiting))
+            route = self._waiting.pop(request)
+            try:
+                self._call(request, route)
+            except EtcdError as error:
+                request.write(error_answer(request, error))
+                request.finish()
 
     def stop(self) -> None:
         """End all streams: the member stops."""
@@ -124,6 +151,7 @@ class Gateway:
             if reason is not None:
                 exchange.abandoned()
                 call.cancelled()
+            self._let_in()
 
         request.notifyFinish().addBoth(finished)
 
