@@ -115,7 +115,7 @@ class GrpcProxyService(TwistedService):
         client = Client(
             reactor,
             urls,
-            connector=upstream_connector(options, urls, reactor, self._resolver),
+            connector=upstream_connector(options, urls, reactor, lambda: self._resolver),
             keepalive=Keepalive(
                 options.dial_keepalive_time,
                 options.dial_keepalive_timeout or KEEPALIVE_TIMEOUT,
@@ -128,7 +128,7 @@ class GrpcProxyService(TwistedService):
         self.proxy = proxy = GrpcProxy(client, _proxy_settings(options))
         # A member's pages are HTTP/1.1 to those who do not ask for more.
         self._caller = caller = HttpCaller(
-            reactor, 5.0, tls=lambda: upstream_contexts(options, self._resolver, ())
+            reactor, 5.0, tls=lambda: upstream_contexts(options, lambda: self._resolver, ())
         )
         pages, shown = proxy_site(proxy, caller, urls, reactor, options.enable_pprof)
         settings = _server_settings(options)
@@ -253,7 +253,7 @@ def checked(words: Sequence[str]) -> GrpcProxyOptions | int:
             server_address(each)
         for each in found.endpoints:
             parse_endpoint(endpoint_url(each, found))
-        check_tls(found, make_resolver(None, found.dns_server))
+        check_tls(found)
     except (CommandError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return getattr(error, "exit_code", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IResolver
@@ -11,10 +12,14 @@ from etcdtw.app.command_flags import CommandError
 from etcdtw.app.grpc_proxy_options import GrpcProxyOptions
 from etcdtw.client.endpoints import Connector, plain_connector, tls_connector
 from etcdtw.config.urls import split_host_port
+from etcdtw.dns.resolvers import make_resolver
 from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import AutomaticSettings, ITLSContextFactory, TLSSettings
 
 OFFERED = (b"h2", b"http/1.1")
+
+FindResolver = Callable[[], IResolver]
+"""Certificates are seldom for what has to be looked up."""
 
 
 def endpoint_url(text: str, options: GrpcProxyOptions) -> str:
@@ -25,7 +30,9 @@ def endpoint_url(text: str, options: GrpcProxyOptions) -> str:
 
 
 def upstream_contexts(
-    options: GrpcProxyOptions, resolver: IResolver, wanted: tuple[bytes, ...] = (b"h2",)
+    options: GrpcProxyOptions,
+    find_resolver: FindResolver,
+    wanted: tuple[bytes, ...] = (b"h2",),
 ) -> ITLSContextFactory:
     """CommandError or ConfigError for files that cannot be used."""
     from etcdtw.tls.contexts import FileContexts
@@ -38,18 +45,21 @@ def upstream_contexts(
         unverified=options.insecure_skip_tls_verify,
         wanted=wanted,
     )
-    contexts: ITLSContextFactory = FileContexts(settings, None, lambda: resolver)
+    contexts: ITLSContextFactory = FileContexts(settings, None, find_resolver)
     if options.cert:
         _check_no_name(options.cert)
     return contexts
 
 
 def upstream_connector(
-    options: GrpcProxyOptions, urls: tuple[str, ...], reactor: Any, resolver: IResolver
+    options: GrpcProxyOptions,
+    urls: tuple[str, ...],
+    reactor: Any,
+    find_resolver: FindResolver,
 ) -> Connector:
     """Reaches endpoints; OpenSSL is loaded only if one of them needs it."""
     if options.calls_tls or any(url.startswith(("https:", "unixs:")) for url in urls):
-        return tls_connector(reactor, upstream_contexts(options, resolver))
+        return tls_connector(reactor, upstream_contexts(options, find_resolver))
     return plain_connector(reactor)
 
 
@@ -83,11 +93,11 @@ def front_contexts(options: GrpcProxyOptions, reactor: Any) -> ITLSContextFactor
     return FILES.make(settings, reactor)
 
 
-def check_tls(options: GrpcProxyOptions, resolver: IResolver) -> None:
+def check_tls(options: GrpcProxyOptions) -> None:
     """Nothing is written or bound. CommandError with what is wrong with files or flags."""
     try:
         if options.calls_tls:
-            upstream_contexts(options, resolver)
+            upstream_contexts(options, lambda: make_resolver(None, options.dns_server))
         if options.cert_file or options.key_file or options.trusted_ca_file:
             front_contexts(options, None).stop()
     except (ConfigError, OSError) as error:
