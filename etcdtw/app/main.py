@@ -32,9 +32,9 @@ from etcdtw.observe.logging import plain
 COMMANDS = {
     "ctl": "etcdtw.app.ctl.commands",
     "gateway": "etcdtw.app.gateway",
+    "grpc-proxy": "etcdtw.app.grpc_proxy",
     "playground": "etcdtw.app.playground",
 }
-OTHER_COMMANDS = ("grpc-proxy",)
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
 
@@ -45,9 +45,6 @@ def run(
     assemble: Callable[[], Assemble] = find_assemble,
 ) -> int:
     """Start a member and stay until it ends; the exit code. ``assemble`` finds its maker."""
-    if words and words[0] in OTHER_COMMANDS:
-        sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
-        return 1
     if words and words[0] in COMMANDS:
         command: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).run
         return command(words[1:])

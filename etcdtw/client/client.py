@@ -33,11 +33,12 @@ class Client:
         timeout_seconds: float = TIMEOUT_SECONDS,
         metadata: Mapping[str, str] | None = None,
         dice: Dice | None = None,
+        **options: Any,
     ) -> None:
         """Nothing is connected before the first call. ValueError for an endpoint that is none.
 
         ``connector`` makes Twisted endpoints for addresses, by default plain TCP and Unix sockets;
-        ``metadata`` goes along with every call.
+        ``metadata`` goes along with every call; ``options`` are the channel's.
         """
         self.channel = Channel(
             reactor,
@@ -45,6 +46,7 @@ class Client:
             connector or plain_connector(reactor),
             dice or random.Random(),
             metadata=metadata,
+            **options,
         )
         self.kv = Kv(self.channel, timeout_seconds)
         self.leases = Leases(self.channel, timeout_seconds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.gateway_options import GatewayError, GatewayOptions, parse_gateway
+from etcdtw.app.command_flags import CommandError
+from etcdtw.app.gateway_options import GatewayOptions, parse_gateway
 from etcdtw.dns.srv import Service
 
 
@@ -14,8 +15,8 @@ class OptionTests(SynchronousTestCase):
         assert isinstance(found, GatewayOptions), "it is no question for help"
         return found
 
-    def refusal(self, *words: str) -> GatewayError:
-        return self.assertRaises(GatewayError, parse_gateway, words)  # type: ignore[return-value]
+    def refusal(self, *words: str) -> CommandError:
+        return self.assertRaises(CommandError, parse_gateway, words)  # type: ignore[return-value]
 
     def test_defaults(self) -> None:
         """GW19, GW21, GW22, GW24, GW27: those of the page."""
