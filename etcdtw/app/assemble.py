@@ -101,14 +101,18 @@ class Core:
         if self.compactor is not None:
             self.compactor.start()
 
-    def stop(self) -> None:
-        """Stop in the opposite order: nothing new is proposed once the replica has stopped."""
+    def stop(self, streams_stay: bool = False) -> None:
+        """Stop in the opposite order: nothing new is proposed once the replica has stopped.
+        ``streams_stay``: watches wait for another life, or for ``watches.stop``."""
         if self.compactor is not None:
             self.compactor.stop()
         self.expirer.stop()
         self.syncing.stop()
         self.keys.stop()
-        self.watches.stop()
+        if streams_stay:
+            self.watches.pause()
+        else:
+            self.watches.stop()
         self.snapshots.stop()
         self.slices.stop()
         self.reads.stop()
@@ -128,13 +132,13 @@ def assemble_core(
     dice: Dice,
     wall_seconds: Callable[[], float],
     caller: HttpCaller | None = None,
-    router: Router | None = None,
+    earlier: Core | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
-    ``caller`` calls other members' HTTP pages, None where there are none to call; ``router`` is
-    that of an earlier life on the same port;
+    ``caller`` calls other members' HTTP pages, None where there are none to call; ``earlier`` is
+    the life before on the same port, which has ended and whose streams go on;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -240,9 +244,10 @@ def assemble_core(
     applier.on_over_quota.append(no_space.raise_alarm)
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)
-    if router is None:
+    if earlier is None:
         router = Router()
     else:
+        router = earlier.router
         router.begin_again()
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
@@ -286,6 +291,8 @@ def assemble_core(
         has_leader=lambda: replica.leader != 0,
     )
     watches.register(router)
+    if earlier is not None:
+        watches.take_over(earlier.watches)
     lease_service = LeaseService(
         submitter, lessor, header, lambda: store.revision, clock, ids.next, remote_leases
     )

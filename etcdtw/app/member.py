@@ -140,7 +140,7 @@ class Member(Service):
             raise
         self.running = True
 
-    def _begin_life(self, plan: ClusterPlan | None) -> None:
+    def _begin_life(self, plan: ClusterPlan | None, earlier: Core | None = None) -> None:
         """Open what is on disk and go on with it; ``plan`` where nothing is there yet."""
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
         opened = self._open_log(snap_files, plan)
@@ -174,7 +174,7 @@ class Member(Service):
             random.SystemRandom(),
             time.time,
             transport.caller,
-            self._client_factory.router if self._client_factory is not None else None,
+            earlier,
         )
         self.core = core
         self._exchange = SnapshotExchange(
@@ -232,17 +232,19 @@ class Member(Service):
             self._ended(failure.value)
 
     def _begin_again(self) -> None:
-        """The state of another member is on disk: begin a new life with it. Connections stay,
-        what was under way on them ends with an error that clients try again on."""
+        """The state of another member is on disk: begin a new life with it. Connections and
+        watches stay, what else was under way ends with an error that clients try again on."""
         assert self._client_factory is not None, "the member was never started"
         log.info("beginning again with the received snapshot")
+        earlier = self._running_core()
         try:
             self._client_factory.end_streams(Stopped())
             if self._gateway is not None:
-                self._gateway.stop()
-            self._end_life()
-            self._begin_life(None)
+                self._gateway.end_streams(Stopped())
+            self._end_life(streams_stay=True)
+            self._begin_life(None, earlier)
         except Exception as error:  # the member ends by its own fault
+            earlier.watches.stop()
             self._ended(error)
 
     def _open_log(self, snap_files: SnapStore, plan: ClusterPlan | None) -> OpenedLog:
@@ -428,7 +430,7 @@ class Member(Service):
         self._end_life()
         self._data_dir.unlock()
 
-    def _end_life(self) -> None:
+    def _end_life(self, streams_stay: bool = False) -> None:
         for each in self._announcements:
             each.stop()
         self._announcements.clear()
@@ -444,7 +446,7 @@ class Member(Service):
         if self._exchange is not None:
             self._exchange.stop()
         if self.core is not None:
-            self.core.stop()
+            self.core.stop(streams_stay)
             self.core = None
         if self._backend is not None:
             self._backend.finish()

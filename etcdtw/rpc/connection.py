@@ -402,9 +402,9 @@ class RpcConnection:
         self.transport.abortConnection()
 
     def end_streams(self, error: EtcdError) -> None:
-        """End all streams, the connection stays."""
+        """End all streams but lasting ones, the connection stays."""
         for call in list(self.calls.values()):
-            if isinstance(call, StreamCall):
+            if isinstance(call, StreamCall) and not call.method.lasting:
                 call.fail(error)
         self.flush()
 

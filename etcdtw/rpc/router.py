@@ -32,12 +32,14 @@ class Method:
 
     ``handled`` counts ended calls by gRPC code, ``received`` and ``sent`` messages of streams;
     bytes are those of messages without framing; ``clients`` counts those of no known version.
+    Calls of a ``lasting`` method go on when another life of the member takes the router over.
     """
 
     __slots__ = (
         "clients",
         "handled",
         "kind",
+        "lasting",
         "name",
         "path",
         "received",
@@ -56,10 +58,12 @@ class Method:
         kind: Kind,
         unary_handler: UnaryHandler | None,
         stream_handler: StreamHandler | None,
+        lasting: bool = False,
     ) -> None:
         self.path = path
         self.service, _, self.name = path.removeprefix("/").rpartition("/")
         self.kind = kind
+        self.lasting = lasting
         self.unary_handler = unary_handler
         self.stream_handler = stream_handler
         self.started = 0
@@ -86,10 +90,17 @@ class Router:
         request's bytes; it answers at once or later, or raises EtcdError."""
         self._add(Method(path, "unary", handler, None))
 
-    def add_stream(self, path: str, handler: StreamHandler, kind: Kind = "bidi_stream") -> None:
+    def add_stream(
+        self,
+        path: str,
+        handler: StreamHandler,
+        kind: Kind = "bidi_stream",
+        *,
+        lasting: bool = False,
+    ) -> None:
         """Serve a streaming method. ``handler`` takes the call when it begins and sets the
         call's callbacks; messages come through them."""
-        self._add(Method(path, kind, None, handler))
+        self._add(Method(path, kind, None, handler, lasting))
 
     def methods(self) -> Iterator[Method]:
         """All methods with their counters."""

@@ -82,6 +82,12 @@ class Gateway:
         for stream in list(self._streams):
             stream.fail(Stopped())
 
+    def end_streams(self, error: EtcdError) -> None:
+        """End all streams but lasting ones."""
+        for stream in list(self._streams):
+            if not stream.method.lasting:
+                stream.fail(error)
+
     def _call(self, request: HttpRequest, route: Route) -> None:
         timeout = _timeout(request)
         content = request.content

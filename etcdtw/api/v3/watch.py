@@ -81,7 +81,7 @@ class WatchService:
         return len(self.streams)
 
     def register(self, router: Router) -> None:
-        router.add_stream("/etcdserverpb.Watch/Watch", self.watch)
+        router.add_stream("/etcdserverpb.Watch/Watch", self.watch, lasting=True)
 
     def watch(self, call: StreamCall) -> None:
         if requires_leader(call) and not self._has_leader():
@@ -94,10 +94,26 @@ class WatchService:
         for stream in [each for each in self.streams if requires_leader(each.call)]:
             stream.end(NoLeader())
 
+    def take_over(self, earlier: WatchService) -> None:
+        """Go on with the streams of an earlier life of the member, which has paused: their
+        watches read this one's store from where they were."""
+        hub = earlier.hub
+        hub.restore(self.hub.store)
+        hub.on_work = self.sync_soon
+        self.hub = hub
+        self.streams, self.progress_wanted = earlier.streams, earlier.progress_wanted
+        for stream in self.streams:
+            stream.service = self
+        self.sync_soon()
+
     def stop(self) -> None:
         """End every watch; the streams' connections are closed by whoever owns them."""
         for stream in list(self.streams):
             stream.release()
+        self.pause()
+
+    def pause(self) -> None:
+        """Read no more history."""
         if self._syncing is not None:
             self._syncing.cancel()
             self._syncing = None
@@ -124,12 +140,10 @@ class WatchStream:
 
     def __init__(self, service: WatchService, call: StreamCall) -> None:
         self.call = call
+        self.service = service
         self.ready = True
         self.response_bytes_max = service.settings.response_bytes_max
         self.unlooked = 0  # responses since the last look whether the client keeps up
-        self._service = service
-        self._hub = service.hub
-        self._header = service.header
         self._settings = service.settings
         self._watches: dict[int, StreamWatcher] = {}
         self._next_id = 0
@@ -153,10 +167,10 @@ class WatchStream:
     def release(self) -> None:
         """Nobody listens any more."""
         for watch in self._watches.values():
-            self._hub.cancel(watch)
+            self.service.hub.cancel(watch)
         self._watches.clear()
-        self._service.streams.pop(self, None)
-        self._service.progress_wanted.pop(self, None)
+        self.service.streams.pop(self, None)
+        self.service.progress_wanted.pop(self, None)
         self._released = True
         self._backlog.clear()
         for timer in (self._notifying, self._next_turn):
@@ -176,7 +190,7 @@ class WatchStream:
                 self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
             return
         if self._handled == 0:
-            self._next_turn = self._service.clock.callLater(0, self._go_on)
+            self._next_turn = self.service.clock.callLater(0, self._go_on)
         self._handled += 1
         self._handle(body)
 
@@ -199,12 +213,12 @@ class WatchStream:
         elif kind == "cancel_request":
             self._cancel(request.cancel_request.watch_id)
         elif kind == "progress_request":
-            self._service.progress_wanted[self] = None
+            self.service.progress_wanted[self] = None
             self.answer_progress()
 
     def _create(self, request: WatchCreateRequest) -> None:
         interest = _interest(request)
-        denied = self._service.may_watch(self.call, interest)
+        denied = self.service.may_watch(self.call, interest)
         if denied is not None:
             reason = f"rpc error: code = {_go_name(denied)} desc = {denied}"
             self._answer(WatchResponse(created=True, canceled=True, cancel_reason=reason))
@@ -218,7 +232,7 @@ class WatchStream:
         watch_id = request.watch_id or self._free_id()
         watch = self._watches[watch_id] = StreamWatcher(interest, self, watch_id, request)
         self._answer(WatchResponse(watch_id=watch_id, created=True))
-        self._hub.add(watch, request.start_revision)
+        self.service.hub.add(watch, request.start_revision)
         if request.progress_notify and self._notifying is None:
             self._notify_later()
 
@@ -237,29 +251,29 @@ class WatchStream:
         watch = self._watches.pop(watch_id, None)
         if watch is None:
             return
-        self._hub.cancel(watch)
+        self.service.hub.cancel(watch)
         self._answer(WatchResponse(watch_id=watch_id, canceled=True))
-        if self in self._service.progress_wanted:
-            self._service.sync_soon()
+        if self in self.service.progress_wanted:
+            self.service.sync_soon()
 
     # --- progress -----------------------------------------------------------------------------
 
     def answer_progress(self) -> None:
         """Answer a progress request as soon as no watch of the stream lacks older events."""
         if all(each.is_up_to_date for each in self._watches.values()):
-            self._service.progress_wanted.pop(self, None)
+            self.service.progress_wanted.pop(self, None)
             self._answer(WatchResponse(watch_id=ALL_WATCHES))
 
     def _notify_later(self) -> None:
-        delay = self._service.progress_delay()
-        self._notifying = self._service.clock.callLater(delay, self._notify)
+        delay = self.service.progress_delay()
+        self._notifying = self.service.clock.callLater(delay, self._notify)
 
     def _notify(self) -> None:
         self._notifying = None
         wanting = [each for each in self._watches.values() if each.progress_notify]
         for watch in wanting:
             if watch.quiet and watch.place is Place.SYNCED and self.ready:
-                self._send(self._header.encode(self._hub.revision) + watch.id_field)
+                self._send(self._header() + watch.id_field)
             watch.quiet = True
         if wanting:
             self._notify_later()
@@ -269,7 +283,7 @@ class WatchStream:
     def header_of(self, batch: EventBatch) -> bytes:
         header = batch.header
         if header is None:
-            header = batch.header = self._header.encode(batch.revision)
+            header = batch.header = self.service.header.encode(batch.revision)
         return header
 
     def look(self, body_bytes: int) -> None:
@@ -301,10 +315,14 @@ class WatchStream:
         # Without a revision in the header, as etcd sends it. The id stays taken until the client
         # cancels it.
         answer = WatchResponse(watch_id=watch_id, canceled=True, compact_revision=revision)
-        self._send(self._header.encode(0) + answer.SerializeToString())
+        self._send(self.service.header.encode(0) + answer.SerializeToString())
 
     def _answer(self, response: WatchResponse) -> None:
-        self._send(self._header.encode(self._hub.revision) + response.SerializeToString())
+        self._send(self._header() + response.SerializeToString())
+
+    def _header(self) -> bytes:
+        service = self.service
+        return service.header.encode(service.hub.revision)
 
     def _send(self, head: bytes, body: bytes = b"") -> None:
         self.call.send_shared(head, body)
@@ -315,7 +333,7 @@ class WatchStream:
         self._blocked_responses = self._blocked_bytes = 0
         if not self.ready:
             self.ready = True
-            self._hub.resume(self)
+            self.service.hub.resume(self)
 
 
 class StreamWatcher(Watcher):
