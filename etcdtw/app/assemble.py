@@ -154,6 +154,7 @@ def assemble_core(
         persist_checkpoints=settings.experimental_enable_lease_checkpoint_persist,
     )
     store = Store(backend, lessor)
+    store.hashes_compactions = settings.experimental_compact_hash_check_enabled
     v2store = V2Store(lambda: int(wall_seconds() * 1e9))
     members = Members(v2store, backend)
     check_version(members.stored_version())
