@@ -16,6 +16,7 @@ from etcdtw.api.v2.syncing import Syncing
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
+from etcdtw.api.v3.downgrade import DowngradeService
 from etcdtw.api.v3.kv import KvService
 from etcdtw.api.v3.lease import LeaseExpirer, LeaseService
 from etcdtw.api.v3.maintenance import MaintenanceService
@@ -279,6 +280,7 @@ def assemble_core(
         replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
     )
     maintenance.register(router)
+    DowngradeService(members, submitter, header, lambda: store.revision).register(router)
     hub = WatchHub(store)
     watches = WatchService(
         hub,

@@ -21,9 +21,9 @@ from etcdtw.api.http.site import Site
 from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor, tell_versions
-from etcdtw.app.comparing import CorruptionMonitor, corruption_monitors
 from etcdtw.app.corruption import check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.app.leader_checks import LeaderCheck, leader_checks
 from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
@@ -103,7 +103,7 @@ class Member(Service):
         self._announcements: list[Announcement] = []
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
-        self._corruption: list[CorruptionMonitor] = []
+        self._checks: list[LeaderCheck] = []
         self._transport: PeerTransport | None = None
         self._head_start: HeadStart | None = None
         self._exchange: SnapshotExchange | None = None
@@ -204,10 +204,10 @@ class Member(Service):
         replica.on_following.append(versions.follow)
         replica.on_fatal.append(self._ended)
         core.on_removed.append(self._removed)
-        self._corruption = list(corruption_monitors(core, transport.caller))
-        for monitor in self._corruption:
-            replica.on_leading.append(monitor.lead)
-            replica.on_following.append(monitor.follow)
+        self._checks = list(leader_checks(core, transport.caller))
+        for check in self._checks:
+            replica.on_leading.append(check.lead)
+            replica.on_following.append(check.follow)
         self._transport = transport
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
         if self.settings.experimental_initial_corrupt_check:
@@ -435,8 +435,8 @@ class Member(Service):
         self._publishing = False
         if self._versions is not None:
             self._versions.follow()
-        for monitor in self._corruption:
-            monitor.follow()
+        for check in self._checks:
+            check.follow()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
         if self._head_start is not None:

@@ -95,7 +95,9 @@ def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor:
     pages: dict[bytes, Resource] = {
         b"/version": Version(cluster),
         b"/members": Members(cluster),
-        b"/downgrade/enabled": DowngradeEnabled(cluster, lambda: core.members.downgrading),
+        b"/downgrade/enabled": DowngradeEnabled(
+            cluster, lambda: core.members.downgrade_target is not None
+        ),
         b"/members/hashkv": HashKvPage(core.store, core.slices),
         b"/leases": leases,
         b"/leases/internal": leases,

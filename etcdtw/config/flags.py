@@ -284,7 +284,7 @@ SECTIONS = (
         Flag(_X + "watch-progress-notify-interval", DURATION, "10m",
              "Time between progress notices to idle watchers."),
         Flag(_X + "downgrade-check-time", DURATION, "5s",
-             "Time between looks at a downgrade in progress.", _LATER),
+             "Time between looks at a downgrade in progress (0: never)."),
         Flag(_X + "memory-mlock", SWITCH, "false", "Keep the keyspace in main memory.", _LATER),
         Flag(_X + "warning-apply-duration", DURATION, "100ms",
              "A request that takes longer than this to be applied is logged."),

@@ -174,11 +174,11 @@ class MixedTests(ClusterTestCase):
         """Two of ours with a real 3.5.1."""
         self.check_everything(self.cluster(server_under_test(), server_under_test(), real_etcd()))
 
-    def test_downgrade_of_real(self) -> None:
-        """A real leader's ``downgrade enable`` goes into the log of all; ours keep it, say so to
-        their peers, and go on."""
+    def test_downgrades(self) -> None:
+        """A downgrade that a real member enables goes into the log of all, and so does one of
+        ours; all keep it, say so to their peers, and go on."""
         cluster = self.cluster(real_etcd(), server_under_test(), server_under_test())
-        with cluster.client(0) as client:
+        with cluster.client(0) as client, cluster.client(1) as ours:
             until(
                 lambda: (
                     client.call("Maintenance.Status").version == "3.5.1"
@@ -188,16 +188,22 @@ class MixedTests(ClusterTestCase):
             )
             self._downgrade(client, DowngradeRequest(action="ENABLE", version="3.4.0"))
 
-            def told() -> bool:
+            def told(what: bytes) -> bool:
                 said = []
-                for member in cluster.members[1:]:
+                for member in cluster.members:
                     url = f"{member.peer_url}/downgrade/enabled"
                     with urllib.request.urlopen(url, timeout=5) as answer:
                         said.append(answer.read())
-                return said == [b"true"] * 2
+                return said == [what] * 3
 
-            until(told, "all have it")
+            until(lambda: told(b"true"), "all have it")
+            ours.send("Maintenance.Downgrade", DowngradeRequest(action="CANCEL"))
+            until(lambda: told(b"false"), "all know of its end")
+            wanted = DowngradeRequest(action="ENABLE", version="3.4.0")
+            self.assertEqual(ours.send("Maintenance.Downgrade", wanted).version, "3.5.0")
+            until(lambda: told(b"true"), "all have it")
             self._downgrade(client, DowngradeRequest(action="CANCEL"))
+            until(lambda: told(b"false"), "all know of its end")
         self.check_everything(cluster)
 
     @staticmethod

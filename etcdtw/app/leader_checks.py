@@ -1,4 +1,4 @@
-"""The comparisons that a leader makes now and then."""
+"""What a leader looks at now and then."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from twisted.logger import Logger
 from etcdtw.app.assemble import Core
 from etcdtw.app.compact_hashes import CompactHashCheck
 from etcdtw.app.corruption import check_peers
+from etcdtw.app.downgrading import end_downgrade
 from etcdtw.peer.calling import HttpCaller
 
 log = Logger(namespace="etcdtw.member")
 
 
-class CorruptionMonitor:
-    """Has ``check`` done every ``seconds`` while this member leads."""
+class LeaderCheck:
+    """Has ``check`` done every ``seconds`` while this member leads; ``failure`` is what the log
+    says of one that raises."""
 
     def __init__(
-        self, check: Callable[[], Coroutine[Any, Any, None]], clock: IReactorTime, seconds: float
+        self,
+        check: Callable[[], Coroutine[Any, Any, None]],
+        failure: str,
+        clock: IReactorTime,
+        seconds: float,
     ) -> None:
         self._check = check
+        self._failure = failure
         self._clock = clock
         self._seconds = seconds
         self._call: IDelayedCall | None = None
@@ -45,23 +52,23 @@ class CorruptionMonitor:
         checked = Deferred.fromCoroutine(self._check())
         checked.addErrback(
             lambda failure: log.warn(
-                "failed to check hash KV: {error}", error=failure.getErrorMessage()
+                "{what}: {error}", what=self._failure, error=failure.getErrorMessage()
             )
         )
 
 
-def corruption_monitors(core: Core, caller: HttpCaller) -> Iterator[CorruptionMonitor]:
+def leader_checks(core: Core, caller: HttpCaller) -> Iterator[LeaderCheck]:
     """Those that the settings ask for."""
-    settings = core.settings
+    settings, clock = core.settings, caller.reactor
     if settings.experimental_corrupt_check_time:
-        yield CorruptionMonitor(
-            lambda: check_peers(core, caller),
-            caller.reactor,
-            settings.experimental_corrupt_check_time,
+        seconds = settings.experimental_corrupt_check_time
+        yield LeaderCheck(
+            lambda: check_peers(core, caller), "failed to check hash KV", clock, seconds
         )
     if settings.experimental_compact_hash_check_enabled:
-        yield CorruptionMonitor(
-            CompactHashCheck(core, caller).check,
-            caller.reactor,
-            settings.experimental_compact_hash_check_time,
-        )
+        seconds = settings.experimental_compact_hash_check_time
+        check = CompactHashCheck(core, caller).check
+        yield LeaderCheck(check, "failed to check hashes of compactions", clock, seconds)
+    if settings.experimental_downgrade_check_time:
+        seconds = settings.experimental_downgrade_check_time
+        yield LeaderCheck(lambda: end_downgrade(core), "failed to cancel downgrade", clock, seconds)
