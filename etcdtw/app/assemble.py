@@ -247,7 +247,7 @@ def assemble_core(
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)
     if earlier is None:
-        router = Router()
+        router = Router(clock.seconds if settings.metrics == "extensive" else None)
     else:
         router = earlier.router
         router.begin_again()

@@ -229,7 +229,7 @@ SECTIONS = (
     )),
     Section("Profiling and Monitoring", (
         Flag("enable-pprof", SWITCH, "false", "Serve profiles under /debug/pprof/."),
-        Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs.", _LATER),
+        Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs."),
         Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health."),
     )),
     Section("Logging", (

@@ -31,6 +31,7 @@ from .status import (
     parse_timeout,
 )
 from .targets import Refusal, find_target
+from .timed import TimedStream, TimedUnary
 from .transport import Transport
 
 UNSENT_BYTES_MAX = 256 * 1024  # streams should wait once a turn has produced more than this
@@ -63,6 +64,9 @@ class RpcConnection:
         self.unsent_bytes = 0  # of streams, since the last write
         self.partial_bytes = 0  # of incomplete requests
         self._router = router
+        timed = router.seconds is not None
+        self._make_unary = TimedUnary if timed else UnaryCall
+        self._make_stream = TimedStream if timed else StreamCall
         self._open_page = open_page
         self._settings = settings
         self.message_bytes_max = settings.max_receive_bytes
@@ -289,7 +293,7 @@ class RpcConnection:
         else:
             target.clients.count += 1
             reader = MessageReader(self.message_bytes_max, target.gzip)
-            self._start_stream(StreamCall(self, stream_id, target, deadline, reader))
+            self._start_stream(self._make_stream(self, stream_id, target, deadline, reader))
         if ended:
             self.data_received(stream_id, b"", True)
 
@@ -321,7 +325,7 @@ class RpcConnection:
         method.started += 1
         method.received_bytes += len(message)
         target.clients.count += 1
-        call = UnaryCall(self, stream_id, target, deadline)
+        call = self._make_unary(self, stream_id, target, deadline)
         if deadline is not None and deadline <= self._now:
             call.expire(deadline_exceeded())
             return

@@ -55,9 +55,9 @@ class DowngradeTests(SynchronousTestCase):
 
     def ask(self, action: int, version: str = "") -> type[EtcdError] | DowngradeResponse:
         call = FakeUnary()
-        request = DowngradeRequest(action=action, version=version)  # type: ignore[arg-type]
+        request = DowngradeRequest(action=action, version=version)
         try:
-            self.service.downgrade(call, request.SerializeToString())  # type: ignore[arg-type]
+            self.service.downgrade(call, request.SerializeToString())
         except EtcdError as error:
             return type(error)
         answer = call.answer

@@ -34,7 +34,7 @@ class FakeCaller:
         if host not in self.versions:
             raise OSError("nobody is there")
         answer = json.dumps({"etcdserver": self.versions[host], "etcdcluster": "3.5.0"})
-        return Answered(200, {}, answer.encode())  # type: ignore[arg-type]
+        return Answered(200, {}, answer.encode())
 
 
 class VersionTests(SynchronousTestCase):
@@ -47,7 +47,7 @@ class VersionTests(SynchronousTestCase):
     def proposed(self, most: str = "", **versions: str) -> list[str]:
         found: list[str] = []
         caller = FakeCaller(**versions)
-        monitor = VersionMonitor(1, self.members, caller, found.append, most)  # type: ignore[arg-type]
+        monitor = VersionMonitor(1, self.members, caller, found.append, most)
         monitor.lead()
         monitor.follow()
         self.assertEqual(caller.reactor.getDelayedCalls(), [])
@@ -106,7 +106,5 @@ class DowngradeEndTests(SynchronousTestCase):
         """One that cannot be noted is told of."""
         self.members.set_version("3.4.0")
         self.members.set_downgrade(True, "3.4.0")
-        self.member.core.replica.propose = (  # type: ignore[method-assign]
-            lambda proposal: proposal.done(NoLeader())
-        )
+        self.member.core.replica.propose = lambda proposal: proposal.done(NoLeader())
         self.failureResultOf(self.looked(), NoLeader)

@@ -10,7 +10,7 @@ from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
 from etcdtw.counting import PeerCounts
 from etcdtw.errors import Code
 from etcdtw.ids import format_id
-from etcdtw.rpc.router import Method
+from etcdtw.rpc.router import Method, Router
 from etcdtw.v2store.stats import Stats
 from etcdtw.version import ETCD_VERSION
 
@@ -225,7 +225,15 @@ def _rpc(of: Sources) -> list[Family]:
         Family("etcd_network_client_grpc_sent_bytes_total", "counter",
                "Bytes of messages to clients.",
                lambda: sum(each.sent_bytes for each in router.methods())),
+        *_rpc_times(router),
     ]
+
+
+def _rpc_times(router: Router) -> Iterator[Family]:
+    if router.seconds is not None:
+        yield Family("grpc_server_handling_seconds", "histogram", "How long RPCs took.",
+                     lambda: [(_method(each), each.times.histogram)
+                              for each in router.methods() if each.times is not None])
 
 
 def _peers(of: Sources) -> list[Family]:
