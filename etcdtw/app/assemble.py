@@ -251,6 +251,7 @@ def assemble_core(
     else:
         router = earlier.router
         router.begin_again()
+    router.has_leader = lambda: replica.leader != 0
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
     remote_leases: RemoteLeases | None = None
@@ -290,12 +291,14 @@ def assemble_core(
         WatchSettings(
             progress_seconds=settings.experimental_watch_progress_notify_interval,
             response_bytes_max=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
+            no_leader_seconds=3 * settings.election_timeout / 1000,
         ),
-        has_leader=lambda: replica.leader != 0,
+        has_leader=router.has_leader,
     )
     watches.register(router)
     if earlier is not None:
         watches.take_over(earlier.watches)
+    replica.on_leader_change.append(watches.leader_changed)
     lease_service = LeaseService(
         submitter, lessor, header, lambda: store.revision, clock, ids.next, remote_leases
     )

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
+from etcdtw.errors import Code, EtcdError, NoLeader, ProtocolError, StatusError, Stopped
 from etcdtw.http2.frames import ErrorCode
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
@@ -328,6 +328,9 @@ class RpcConnection:
         call = self._make_unary(self, stream_id, target, deadline)
         if deadline is not None and deadline <= self._now:
             call.expire(deadline_exceeded())
+            return
+        if target.needs_leader and not self._router.has_leader():
+            call.fail(NoLeader())
             return
         try:
             method.unary_handler(call, message)  # type: ignore[misc]  # checked by the caller

@@ -95,6 +95,8 @@ class Router:
     def __init__(self, seconds: Callable[[], float] | None = None) -> None:
         """``seconds`` is a clock to tell how long calls take, None where nobody wants to know."""
         self.seconds = seconds
+        self.has_leader: Callable[[], bool] = lambda: True
+        """Asked for unary calls of clients that want no answer from a member without a leader."""
         self._methods: dict[str, Method] = {}
         self._old: dict[str, Method] = {}
         self._services: set[str] = set()

@@ -204,13 +204,18 @@ class RequestTests(SynchronousTestCase):
         asking = self.member.watch_stream(hasleader="true")
         create(asking)
         create(self.stream)
-        self.member.watches.leader_lost()
+        for leader in (0, 7, 0):
+            self.member.watches.leader_changed(leader)
+            self.member.clock.advance(2.75)
+        self.assertFalse(asking.ended)
+        self.member.clock.advance(0.25)
         self.assertIsInstance(asking.error, NoLeader)
         self.assertFalse(self.stream.ended)
         self.assertEqual(self.member.hub.watchers, 1)
         self.member.has_leader = False
         self.assertIsInstance(self.member.watch_stream(hasleader="true").error, NoLeader)
         self.assertFalse(self.member.watch_stream().ended)
+        self.assertEqual(self.member.clock.getDelayedCalls(), [])
 
 
 class ProgressTests(SynchronousTestCase):

@@ -56,6 +56,17 @@ class UnaryTests(SynchronousTestCase):
         self.assertEqual(answer.headers["content-type"], "application/grpc")
         self.assertEqual((answer.messages, answer.ended), ([], True))
 
+    def test_needs_leader(self) -> None:
+        """Who asks for a member with a leader is refused by one without."""
+        wanting = ("hasleader", "true")
+        for has_leader, extra, code in (
+            *((True, (wanting,), 0), (False, (wanting,), 14), (False, (), 0)),
+            (False, (("hasleader", "no"),), 0),
+        ):
+            self.router.has_leader = lambda has_leader=has_leader: has_leader
+            answer = self.wire.answer(self.wire.call(ECHO, b"x", *extra))
+            self.assertEqual(answer.status[0], code)
+
     def test_times(self) -> None:
         """A router that is given a clock knows how long calls took, however they ended, streams
         included; one without knows nothing."""

@@ -32,13 +32,15 @@ SMALL_BODY_BYTES = 4096
 class WatchSettings:
     """``response_bytes_max`` is where a response to a fragmenting watch is cut;
     ``blocked_*_max``: what a stream takes while its client does not read, before its watches
-    have to wait; ``sync_budget``: changes and deliveries per turn of catching up."""
+    have to wait; ``sync_budget``: changes and deliveries per turn of catching up;
+    ``no_leader_seconds``: how long streams that require a leader go on without one."""
 
     progress_seconds: float = 600.0
     response_bytes_max: int = 1_572_864 + 524_288
     blocked_responses_max: int = 128
     blocked_bytes_max: int = 4 << 20
     sync_budget: int = 2000
+    no_leader_seconds: float = 3.0
 
 
 class Dice(Protocol):
@@ -50,7 +52,7 @@ class WatchService:
     """``etcdserverpb.Watch``, and the driver that lets watchers catch up.
 
     ``may_watch`` says why the caller must not see these keys, None if he may. ``has_leader``
-    and ``leader_lost`` serve clients that sent ``hasleader: true``.
+    and ``leader_changed`` serve clients that sent ``hasleader: true``.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WatchService:
         self._dice = dice
         self._has_leader = has_leader
         self._syncing: IDelayedCall | None = None
+        self._leaderless: IDelayedCall | None = None
         hub.on_work = self.sync_soon
 
     @property
@@ -89,8 +92,17 @@ class WatchService:
             return
         self.streams[WatchStream(self, call)] = None
 
-    def leader_lost(self) -> None:
-        """There was no leader for three election timeouts."""
+    def leader_changed(self, leader: int) -> None:
+        """There is this leader now, 0: none."""
+        if self._leaderless is not None:
+            self._leaderless.cancel()
+            self._leaderless = None
+        if not leader:
+            delay = self.settings.no_leader_seconds
+            self._leaderless = self.clock.callLater(delay, self._end_without_leader)
+
+    def _end_without_leader(self) -> None:
+        self._leaderless = None
         for stream in [each for each in self.streams if requires_leader(each.call)]:
             stream.end(NoLeader())
 
@@ -105,6 +117,7 @@ class WatchService:
         for stream in self.streams:
             stream.service = self
         self.sync_soon()
+        self.leader_changed(0)
 
     def stop(self) -> None:
         """End every watch; the streams' connections are closed by whoever owns them."""
@@ -113,10 +126,11 @@ class WatchService:
         self.pause()
 
     def pause(self) -> None:
-        """Read no more history."""
-        if self._syncing is not None:
-            self._syncing.cancel()
-            self._syncing = None
+        """Do nothing by itself any more."""
+        for timer in (self._syncing, self._leaderless):
+            if timer is not None:
+                timer.cancel()
+        self._syncing = self._leaderless = None
 
     def sync_soon(self) -> None:
         if self._syncing is None:
