@@ -189,7 +189,7 @@ class ReplacingTests(SynchronousTestCase):
         self.assertEqual(self.cluster.done, ["add", "promote"])
 
     def test_quorum(self) -> None:
-        """P12: nothing is done while another voter is away, or the members cannot be agreed upon."""
+        """P12: nothing is done while another voter is away, or where there is no majority."""
         self.cluster.away = {2, 3}
         self.assertRefused("b (2) must answer as well")
         self.cluster.away = {2}
