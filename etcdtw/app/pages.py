@@ -98,7 +98,7 @@ def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor:
         b"/downgrade/enabled": DowngradeEnabled(
             cluster, lambda: core.members.downgrade_target is not None
         ),
-        b"/members/hashkv": HashKvPage(core.store, core.slices),
+        b"/members/hashkv": HashKvPage(core.store, core.slices, core.cluster_id),
         b"/leases": leases,
         b"/leases/internal": leases,
         b"/raft": RaftPage(transport),

@@ -7,6 +7,7 @@ import json
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.api.http.resources import Page
 from etcdtw.errors import EtcdError
+from etcdtw.ids import format_id
 from etcdtw.mvcc.hash import HashKV
 from etcdtw.mvcc.store import Store
 from etcdtw.replica.slices import Slices
@@ -16,14 +17,15 @@ class HashKvPage(Page):
     """GET with ``{"revision":N}`` as body (0: the current one); computed in slices, or
     remembered from the compaction at that revision."""
 
-    def __init__(self, store: Store, slices: Slices) -> None:
+    def __init__(self, store: Store, slices: Slices, cluster_id: int) -> None:
         self._store = store
+        self._cluster_id = format_id(cluster_id).encode()
         self._slices = slices
 
     def show(self, request: HttpRequest) -> bytes | None:
         content = request.content
         try:
-            wanted = json.loads((b"" if content is None else content.read()) or b"{}")
+            wanted = json.loads(b"" if content is None else content.read())
             revision = int(wanted.get("revision", 0))
         except (ValueError, AttributeError, TypeError):
             return plain_error(request, 400, "error unmarshalling request")
@@ -46,6 +48,7 @@ class HashKvPage(Page):
         return None
 
     def _answer(self, request: HttpRequest, job: HashKV) -> bytes:
+        request.setHeader(b"x-etcd-cluster-id", self._cluster_id)
         body = json.dumps(
             {
                 "header": {"revision": self._store.revision},
