@@ -45,7 +45,8 @@ def _short(version: str) -> str:
 
 
 class VersionMonitor:
-    """Runs while this member leads; ``propose`` sets a version. It never falls."""
+    """Runs while this member leads; ``propose`` sets a version. It rises with the members', and
+    falls by one minor step when one of them is that much older (etcd 3.5)."""
 
     def __init__(
         self,
@@ -107,7 +108,9 @@ class VersionMonitor:
                 self._propose(UNDECIDED)
             return
         least = min(parsed_version(each)[:2] for each in (*versions, ETCD_VERSION))
-        if self._most:
-            least = min(least, parsed_version(self._most))
-        if known is None or parsed_version(known)[:2] < least:
+        most = min(least, parsed_version(self._most)) if self._most else least
+        major, minor = (0, 0) if known is None else parsed_version(known)[:2]
+        if least == (major, minor - 1):
             self._propose(f"{least[0]}.{least[1]}.0")
+        elif most > (major, minor):
+            self._propose(f"{most[0]}.{most[1]}.0")

@@ -222,10 +222,11 @@ class Members:
             self._backend.put(_CLUSTER, _DOWNGRADE, data)
 
     @property
-    def downgrading(self) -> bool:
-        """Whether the cluster is about to become older."""
+    def downgrade_target(self) -> str | None:
+        """The version that the cluster is about to become, like ``3.4.0``; None: it stays."""
         found = None if self._backend is None else self._backend.get(_CLUSTER, _DOWNGRADE)
-        return found is not None and parse_object(found).get("enabled") is True
+        info = {} if found is None else parse_object(found)
+        return str(info.get("target-version", "")) if info.get("enabled") is True else None
 
     def _keep(self, member: Member, to_backend: bool) -> None:
         if to_backend and self._backend is not None:

@@ -30,6 +30,7 @@ from etcdtw.raft import (
 from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
 from etcdtw.raft.state_machine import IStateMachine
+from etcdtw.replica.acknowledgements import newest_only
 from etcdtw.replica.commit_notices import CommitNotices
 from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
@@ -367,7 +368,7 @@ class Replica:
 
     def _persisted(self, ready: Ready) -> None:
         if ready.after_persist:
-            self._send(ready.after_persist)
+            self._send(newest_only(ready.after_persist))
         self.node.persisted(ready)
 
     def _send(self, messages: list[Message]) -> None:

@@ -41,18 +41,21 @@ class GatewayTestCase(SynchronousTestCase):
         self.streams: list[StreamCall] = []
         self.messages: list[bytes] = []
         self.ended: list[str] = []
-        self.router = router = Router()
+        router = Router()
         for path in ("KV/Put", "KV/Range", "Maintenance/HashKV"):
             router.add_unary(
                 f"/etcdserverpb.{path}", lambda call, body: self.unary.append((call, body))
             )
-        router.add_stream("/etcdserverpb.Watch/Watch", self.begin)
+        router.add_stream("/etcdserverpb.Watch/Watch", self.begin, lasting=True)
         router.add_stream("/etcdserverpb.Maintenance/Snapshot", self.begin, "server_stream")
         refuse_the_rest(router)
         self.gateway = Gateway(
             router, self.flusher, self.clock, MESSAGE_BYTES_MAX, self.streams_max
         )
         self.factory = HttpFactory(Site({}, {b"/v3/": self.gateway}), self.clock)
+        self.connect()
+
+    def connect(self) -> None:
         self.channel = self.factory.buildProtocol(None)
         self.transport = StringTransport()
         self.channel.makeConnection(self.transport)
@@ -256,6 +259,14 @@ class StreamTests(GatewayTestCase):
         self.flusher.flush()
         self.assertIn(str(Stopped()).encode(), self.said()[1])
         self.assertTrue(self.streams[0].done)
+
+    def test_another_life(self) -> None:
+        """Streams of lasting methods go on when a life of the member ends, others do not."""
+        for path, stays in (("watch", True), ("maintenance/snapshot", False)):
+            self.connect()
+            self.post(path, "{}")
+            self.gateway.end_streams(Stopped())
+            self.assertEqual(self.streams[-1].done, not stays)
 
     def test_back_pressure(self) -> None:
         """A stream is not writable while much waits for the end of the turn, nor while the

@@ -16,6 +16,7 @@ from etcdtw.rpc import Router
 from etcdtw.rpc.local import LocalStream, LocalUnary
 from etcdtw.rpc.port import peer_text
 from etcdtw.rpc.status import deadline_exceeded, parse_timeout
+from etcdtw.rpc.timed import TimedLocalStream, TimedLocalUnary
 
 _METADATA_PREFIX = b"grpc-metadata-"
 _TIMEOUT = b"grpc-timeout"
@@ -43,6 +44,9 @@ class Gateway:
         self._streams_max = streams_max
         self._waiting: dict[HttpRequest, Route] = {}
         self._routes = find_routes(router)
+        timed = router.seconds is not None
+        self._make_unary = TimedLocalUnary if timed else LocalUnary
+        self._make_stream = TimedLocalStream if timed else LocalStream
         self._flusher = flusher
         self._clock = clock
         self._message_bytes_max = message_bytes_max
@@ -82,6 +86,12 @@ class Gateway:
         for stream in list(self._streams):
             stream.fail(Stopped())
 
+    def end_streams(self, error: EtcdError) -> None:
+        """End all streams but lasting ones."""
+        for stream in list(self._streams):
+            if not stream.method.lasting:
+                stream.fail(error)
+
     def _call(self, request: HttpRequest, route: Route) -> None:
         timeout = _timeout(request)
         content = request.content
@@ -100,7 +110,7 @@ class Gateway:
             raise StatusError(Code.INVALID_ARGUMENT, str(error)) from None
         exchange = UnaryExchange(request, route.response_class)
         peer = peer_text(request.getClientAddress())
-        call = LocalUnary(route.method, _metadata(request), peer, exchange.answered)
+        call = self._make_unary(route.method, _metadata(request), peer, exchange.answered)
         call.start(message.SerializeToString(), self._message_bytes_max)
         if not exchange.is_over:
             self._watch_over(request, exchange, call, timeout)
@@ -117,7 +127,7 @@ class Gateway:
             first = [route.request_class()]
         exchange = StreamExchange(request, route.response_class, self._flusher)
         peer = peer_text(request.getClientAddress())
-        call = LocalStream(route.method, _metadata(request), peer, exchange)
+        call = self._make_stream(route.method, _metadata(request), peer, exchange)
         self._streams[call] = None
         exchange.on_room = lambda: _tell_writable(call)
         self._watch_over(request, exchange, call, timeout)

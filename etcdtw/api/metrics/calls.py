@@ -12,7 +12,7 @@ from etcdtw.rpc.router import Method
 
 # fmt: off
 def call_families(router: Router) -> list[Family]:
-    """Calls by method, and their bytes."""
+    """Calls by method and their bytes, and how long they took where that is noted."""
     return [
         Family("grpc_server_started_total", "counter", "RPCs begun.",
                lambda: [(_method(each), each.started) for each in router.methods()]),
@@ -30,7 +30,15 @@ def call_families(router: Router) -> list[Family]:
         Family("etcd_network_client_grpc_sent_bytes_total", "counter",
                "Bytes of messages to clients.",
                lambda: sum(each.sent_bytes for each in router.methods())),
+        *_times(router),
     ]
+
+
+def _times(router: Router) -> Iterator[Family]:
+    if router.seconds is not None:
+        yield Family("grpc_server_handling_seconds", "histogram", "How long RPCs took.",
+                     lambda: [(_method(each), each.times.histogram)
+                              for each in router.methods() if each.times is not None])
 # fmt: on
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import IService
@@ -66,6 +68,7 @@ class DaemonMember(StartingMember):
         self._daemon = daemon
 
     def startService(self) -> None:
+        stop_once_running(self._reactor)
         # "default" is twistd's own log, which is running already.
         outputs = [each for each in self._loaded.settings.log_outputs if each != "default"]
         try:
@@ -80,3 +83,17 @@ class DaemonMember(StartingMember):
                 # The first 100 bytes reach the terminal; the parent then exits with 1.
                 raise RuntimeError(sentence(problems)) from None
             raise SystemExit(code) from None
+
+
+def stop_once_running(reactor: Any) -> None:
+    """Until the reactor runs and takes it over, SIGTERM would end the process as it is, and leave
+    twistd's pid file there: let it stop the reactor as soon as that runs."""
+    received = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if not received:
+            received = True
+            reactor.callWhenRunning(reactor.stop)
+
+    signal.signal(signal.SIGTERM, stop)
