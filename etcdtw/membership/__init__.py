@@ -4,6 +4,7 @@ from etcdtw.membership.apply import (
     apply_v2_request,
     fill_request,
     publish_request,
+    published_member,
     version_request,
 )
 from etcdtw.membership.changes import (
@@ -37,6 +38,7 @@ __all__ = [
     "parse_member",
     "promote_change",
     "publish_request",
+    "published_member",
     "remove_change",
     "update_change",
     "version_request",
