@@ -30,7 +30,7 @@ from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
-from etcdtw.app.takeover import take_over
+from etcdtw.app.takeover import check_without_database, take_over
 from etcdtw.app.tuning import freeze_loaded, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.errors import Stopped
@@ -144,12 +144,14 @@ class Member(Service):
     def _begin_life(self, plan: ClusterPlan | None) -> None:
         """Open what is on disk and go on with it; ``plan`` where nothing is there yet."""
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
+        forced = self.settings.force_new_cluster and plan is None and not self._was_forced
+        if plan is None:
+            check_without_database(self._fs, self._data_dir, forced)
         opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
         if install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
             log.info("the keyspace is now that of the received snapshot")
             opened = replace(opened, received_index=snap_files.received_index())
-        forced = self.settings.force_new_cluster and plan is None and not self._was_forced
         take_over(
             self._fs,
             self._data_dir,

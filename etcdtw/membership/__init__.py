@@ -4,7 +4,6 @@ from etcdtw.membership.apply import (
     apply_v2_request,
     fill_request,
     publish_request,
-    published_member,
     version_request,
 )
 from etcdtw.membership.changes import (
@@ -38,7 +37,6 @@ __all__ = [
     "parse_member",
     "promote_change",
     "publish_request",
-    "published_member",
     "remove_change",
     "update_change",
     "version_request",

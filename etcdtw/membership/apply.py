@@ -22,20 +22,14 @@ def apply_v2_request(
     UnknownMethod, the same on all members.
     """
     if is_plain_put(request):
-        identity = published_member(request)
-        if identity is not None:
-            members.publish(identity, request.Val, to_backend)
+        published = _ATTRIBUTES.fullmatch(request.Path)
+        if published is not None:
+            members.publish(int(published[1], 16), request.Val, to_backend)
             return None
         if request.Path == VERSION_PATH:
             members.set_version(request.Val, to_backend)
             return None
     return apply_request(store, request)
-
-
-def published_member(request: Request) -> int | None:
-    """Which member a PUT publishes the attributes of, if it does that."""
-    path = _ATTRIBUTES.fullmatch(request.Path)
-    return None if path is None else int(path[1], 16)
 
 
 def publish_request(request_id: int, path: str, attributes: str) -> Request:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from etcdtw.app.ctl.making import new_data_dir
-from etcdtw.apply.requests import decode_request
+from etcdtw.app.parts import read_log
+from etcdtw.apply.requests import V2, decode_request
 from etcdtw.errors import StorageError
 from etcdtw.ids import RequestIds
-from etcdtw.membership import published_member
-from etcdtw.pb.etcdserver_pb2 import Request
-from etcdtw.raft.messages import EMPTY_SNAPSHOT, Entry, EntryType, HardState, Snapshot
+from etcdtw.raft.messages import Entry, EntryType, HardState, Snapshot
 from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt import BoltFile, write_bolt
@@ -21,7 +20,7 @@ from etcdtw.storage.bolt.writer import Scan
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
-from etcdtw.storage.wal import Wal, WalSnapshot, encode_metadata, read_wal, valid_snapshots
+from etcdtw.storage.wal import Wal, WalSnapshot, encode_metadata
 
 _OF_MEMBERS = frozenset((b"members", b"members_removed", b"cluster"))
 
@@ -38,15 +37,15 @@ def backup(
     under new ids. The members in it are those of old, until ``--force-new-cluster`` puts the one
     that starts in their place.
 
-    Entries that speak of members, and without ``with_v3`` of v3 keys, become empty ones, so that
-    every index stays what it was. The member may be running, but not ``with_v3``: StorageError
+    Without ``with_v3`` the entries of v3 keys become empty ones, so that every index stays what it
+    was; those about members stay, for they count in the tree as well (etcdctl of 3.x drops them,
+    and v2 keys get other indexes). The member may be running, but not ``with_v3``: StorageError
     then, for a source without a log, and for a target that exists; CorruptError; OSError.
     """
     if not source.has_wal():
         raise StorageError(f"{source.path} is not the data directory of a member: it has no log")
-    snapshot = _newest_snapshot(fs, source)
-    contents = read_wal(fs, source.wal_dir, WalSnapshot(snapshot.index, snapshot.term))
-    entries = list(_emptied(contents.entries, with_v3))
+    snapshot, contents = read_log(fs, source)
+    entries = contents.entries if with_v3 else list(_without_v3(contents.entries))
     newest: Entry | Snapshot = entries[-1] if entries else snapshot
     with ExitStack() as open_files:
         if with_v3:
@@ -70,23 +69,13 @@ def backup(
         wal.close()
 
 
-def _newest_snapshot(fs: IFilesystem, source: DataDir) -> Snapshot:
-    if not fs.isdir(source.snap_dir):
-        return EMPTY_SNAPSHOT
-    valid = valid_snapshots(fs, source.wal_dir)
-    return SnapStore(fs, source.snap_dir).load_newest(valid, only_look=True) or EMPTY_SNAPSHOT
-
-
-def _emptied(entries: Iterable[Entry], with_v3: bool) -> Iterator[Entry]:
+def _without_v3(entries: Iterable[Entry]) -> Iterator[Entry]:
     for entry in entries:
-        keep = entry.type == EntryType.NORMAL
-        if keep and entry.data:
-            kind, request = decode_request(entry.data, entry.index)
-            if isinstance(request, Request):
-                keep = published_member(request) is None
-            else:
-                keep = with_v3 and not kind.startswith("cluster_")
-        yield entry if keep else Entry(entry.term, entry.index)
+        if entry.type == EntryType.NORMAL and entry.data:
+            kind, _ = decode_request(entry.data, entry.index)
+            if kind != V2:
+                entry = Entry(entry.term, entry.index)
+        yield entry
 
 
 def _position(index: int) -> tuple[bytes, bytes]:
