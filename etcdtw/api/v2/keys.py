@@ -115,11 +115,8 @@ class Keys:
     # --- through the log -------------------------------------------------------------------------
 
     def _propose(self, request: HttpRequest, asked: KeyRequest) -> None:
-        gone: list[object] = []
-        request.notifyFinish().addErrback(gone.append)
-
         def applied(result: object) -> None:
-            if gone:
+            if request.is_gone:
                 return
             if isinstance(result, Event):
                 body = self._done(request, asked, result)
