@@ -305,8 +305,9 @@ class QuickChannel(Protocol):
     def _check_idle(self) -> None:
         """Rather than move a timer with every request, look when one would have ended at the
         soonest. Whoever waits for an answer is not idle."""
-        since = self._idle_since if self._request is None else self._clock.seconds()
-        left = since + self._idle_seconds - self._clock.seconds()
+        left = self._idle_seconds
+        if self._request is None:
+            left += self._idle_since - self._clock.seconds()
         if left > 0:
             self._idle_check = self._clock.callLater(left, self._check_idle)
         else:
