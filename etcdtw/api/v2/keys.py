@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
-from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, form_of, parse_keys
+from etcdtw.api.v2.forms import form_of
+from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, parse_keys
 from etcdtw.api.v2.running import JSON, NO_ACCESS, run
 from etcdtw.api.v2.users import Passwords, Users
 from etcdtw.apply.requests import V2

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from twisted.web.http import parse_qs
-
+from etcdtw.api.v2.forms import Form
 from etcdtw.v2store import V2Code, V2Error, clean_path
 
 KEYS_ROOT = "/1"
 """Where clients' keys are in the tree."""
 
-_FORM = b"application/x-www-form-urlencoded"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _SWITCHES = ("recursive", "sorted", "wait", "dir", "quorum", "stream")
 _UNQUOTED = frozenset(("prevExist", "refresh"))
 """In etcd's complaint."""
 _UINT64_MAX = (1 << 64) - 1
-
-Form = Mapping[str, Sequence[str]]
 
 
 class KeyRequest(NamedTuple):
@@ -45,19 +40,12 @@ class KeyRequest(NamedTuple):
     no_value: bool = False
 
 
-def form_of(method: bytes, content_type: bytes, query: bytes, body: bytes) -> dict[str, list[str]]:
-    """The parameters of the body, if it is a form, before those of the query."""
-    found: dict[str, list[str]] = {}
-    is_form = content_type.partition(b";")[0].strip().lower() == _FORM
-    pieces = [body] if method in (b"PUT", b"POST") and is_form else []
-    for piece in filter(None, [*pieces, query]):
-        for name, values in parse_qs(piece, keep_blank_values=True).items():
-            found.setdefault(_text(name), []).extend(map(_text, values))
-    return found
-
-
 def parse_keys(method: str, key: str, form: Form) -> KeyRequest:
     """The request for a key, which is the rest of the path behind ``/v2/keys``. V2Error."""
+    path = clean_path(f"{KEYS_ROOT}/{key.lstrip('/')}")
+    value = _first(form, "value")
+    if len(form) == (1 if "value" in form else 0):
+        return KeyRequest(method, path, value)  # as most are
     prev_index = _uint(form, "prevIndex", V2Code.INDEX_NOT_A_NUMBER)
     since = _uint(form, "waitIndex", V2Code.INDEX_NOT_A_NUMBER)
     recursive, is_sorted, wait, is_dir, quorum, stream = [
@@ -73,7 +61,6 @@ def parse_keys(method: str, key: str, form: Form) -> KeyRequest:
     if _first(form, "ttl"):
         ttl = _uint(form, "ttl", V2Code.TTL_NOT_A_NUMBER)
     prev_exist, refresh = _switch(form, "prevExist"), _switch(form, "refresh")
-    value = _first(form, "value")
     if refresh:
         if value:
             raise V2Error(V2Code.REFRESH_VALUE, "A value was provided on a refresh")
@@ -81,7 +68,7 @@ def parse_keys(method: str, key: str, form: Form) -> KeyRequest:
             raise V2Error(V2Code.REFRESH_TTL_REQUIRED, "No TTL value set")
     return KeyRequest(
         method=method,
-        path=clean_path(f"{KEYS_ROOT}/{key.lstrip('/')}"),
+        path=path,
         value=value,
         is_dir=is_dir,
         prev_value=prev_value,
@@ -121,7 +108,3 @@ def _switch(form: Form, name: str) -> bool | None:
         shown = name if name in _UNQUOTED else f'"{name}"'
         raise V2Error(V2Code.INVALID_FIELD, f"invalid value for {shown}")
     return text in _TRUE
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
