@@ -160,6 +160,8 @@ USERS = """
     {ROOT} user revoke bob --roles r
     {ROOT} user revoke bob --roles r
     {BOB} get /some/k
+    {ROOT} user revoke root --roles root
+    {ROOT} user get root
     {ROOT} user remove root
     {ROOT} user remove bob
     {ROOT} user remove bob
