@@ -41,7 +41,10 @@ def check_without_database(fs: IFilesystem, data_dir: DataDir, alone: bool) -> N
         return
     if parsed_version(version)[:2] >= FIRST_WITH_DATABASE:
         if snapshot.index:
-            raise StorageError(f"database file ({data_dir.db_path}) of the backend is missing")
+            raise StorageError(
+                f"database file ({data_dir.db_path}) of the backend is missing, and no keyspace "
+                f"({data_dir.backend_path}) is there"
+            )
         return
     own_id, _ = decode_metadata(contents.metadata or b"")
     others = members_after(snapshot.conf_state, contents.entries).keys() - {own_id}

@@ -218,6 +218,7 @@ class Side:
         """All that a command says, without what is of this run; lists in any order."""
         done = subprocess.run(
             self.argv(line),
+            stdin=subprocess.DEVNULL,  # a missing value is read from it
             capture_output=True,
             text=True,
             check=False,

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ class V2Case(SynchronousTestCase):
     def tried(self, source: Path, target: Path, *flags: str) -> str:
         """What ``ctl backup`` complains of."""
         said = StringIO()
-        with redirect_stderr(said):
+        with redirect_stderr(said), redirect_stdout(StringIO()):
             run(["backup", f"--data-dir={source}", f"--backup-dir={target}", *flags])
         return said.getvalue()
 
@@ -207,9 +207,8 @@ class FromEtcdTests(V2Case):
         expected = content(real)
         refused = self.tried(real.data_dir, Path(self.mktemp()).absolute(), "--with-v3")
         self.assertIn("another process is using this data directory", refused)
-        while_running = self.backup(real.data_dir)
+        self.assertEqual(self.tried(real.data_dir, Path(self.mktemp()).absolute()), "")
         real.stop()
-        self.assertGreater(len(files(while_running)), 1)
         for directory, count in (
             (self.backup(real.data_dir), 0),
             (self.backup(real.data_dir, "--with-v3"), 1),
