@@ -274,7 +274,7 @@ class EtcdctlTests(SynchronousTestCase):
         self.assert_same(KEYS)
         for line in (
             "watch -f --after-index 4 /a",
-            "exec-watch --after-index 4 /a -- printenv ETCD_WATCH_VALUE",
+            "exec-watch --after-index 4 printenv ETCD_WATCH_VALUE /a",
         ):
             real, ours = self.both.map(lambda side, line=line: side.first_line(line), self.sides)
             self.assertTrue(real, line)
