@@ -28,10 +28,11 @@ from etcdtw.app.leader_checks import LeaderCheck, leader_checks
 from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
-from etcdtw.app.parts import OpenedLog, check_keyspace, found_log, keyspace_settings, reopen_log
+from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
+from etcdtw.app.takeover import check_without_database, take_over
 from etcdtw.app.tuning import freeze_loaded, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.errors import Stopped
@@ -44,7 +45,6 @@ from etcdtw.peer.outgoing import Timeouts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH, SnapshotBody
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
-from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
 from etcdtw.storage.datadir import DataDir
@@ -138,6 +138,7 @@ class Member(Service):
         except BaseException:
             for port in self._ports:
                 port.stopListening()
+            self._data_dir.withdraw()
             self._close(None)
             raise
         self.running = True
@@ -145,24 +146,30 @@ class Member(Service):
     def _begin_life(self, plan: ClusterPlan | None, earlier: Core | None = None) -> None:
         """Open what is on disk and go on with it; ``plan`` where nothing is there yet."""
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
+        forced = self.settings.force_new_cluster and plan is None and not self._was_forced
+        if plan is None:
+            check_without_database(self._fs, self._data_dir, forced)
         opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
         if install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
             log.info("the keyspace is now that of the received snapshot")
             opened = replace(opened, received_index=snap_files.received_index())
-        adopted = adopt(
+        take_over(
             self._fs,
             self._data_dir,
             keyspace,
-            lambda index: check_keyspace(index, opened),
-            self.settings.adopt,
+            opened,
+            alone=forced,
+            replace=self.settings.adopt,
         )
-        if adopted is not None:
-            log.info("took over the database of etcd", path=adopted)
         transport = self._connect_peers(opened, plan)
         names = ("sync", "background", "commit", "received")
         self._workers = workers = [ThreadWorker(self._reactor, name) for name in names]
         self._backend = open_backend(self._fs, keyspace, self._reactor, workers[COMMITS])
+        if forced:
+            self._was_forced = True
+            urls = self.settings.initial_advertise_peer_urls
+            stand_alone(opened, urls, self._backend.consistent_index()[0])
         core = assemble_core(
             self.settings,
             opened,
@@ -250,9 +257,6 @@ class Member(Service):
         directory = self._data_dir.wal_dir
         if plan is None:
             opened = reopen_log(self._fs, directory, snap_files)
-            if self.settings.force_new_cluster and not self._was_forced:
-                self._was_forced = True
-                stand_alone(opened)
         else:
             opened = found_log(self._fs, directory, plan)
         log.info(

@@ -18,14 +18,17 @@ from etcdtw.storage.backend.lmdb_backend import (
     BATCH_SECONDS,
     LmdbSettings,
 )
+from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.wal import (
     SEGMENT_BYTES,
     Wal,
+    WalContents,
     WalSnapshot,
     decode_metadata,
     encode_metadata,
+    read_wal,
     valid_snapshots,
 )
 from etcdtw.version import ETCD_VERSION, parsed_version
@@ -83,6 +86,17 @@ def reopen_log(
     member, cluster = decode_metadata(contents.metadata)
     tail = _tail(contents.hard_state, contents.entries, snapshot)
     return OpenedLog(wal, tail, member, cluster, snapshot, snapshots.received_index())
+
+
+def read_log(fs: IFilesystem, data_dir: DataDir) -> tuple[Snapshot, WalContents]:
+    """What ``reopen_log`` would begin with, while nothing is locked, repaired or changed."""
+    snapshot = EMPTY_SNAPSHOT
+    if fs.isdir(data_dir.snap_dir):
+        valid = valid_snapshots(fs, data_dir.wal_dir)
+        found = SnapStore(fs, data_dir.snap_dir).load_newest(valid, only_look=True)
+        snapshot = found or EMPTY_SNAPSHOT
+    start = WalSnapshot(snapshot.index, snapshot.term)
+    return snapshot, read_wal(fs, data_dir.wal_dir, start)
 
 
 def check_keyspace(index: int, opened: OpenedLog) -> None:

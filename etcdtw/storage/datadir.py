@@ -8,7 +8,7 @@ from enum import Enum
 
 from etcdtw.errors import StorageError
 from etcdtw.storage.interfaces import IFile, IFilesystem
-from etcdtw.storage.wal import is_wal_directory
+from etcdtw.storage.wal import is_wal_directory, newest_segment
 
 
 class DataDirKind(Enum):
@@ -49,6 +49,7 @@ class DataDir:
     def __init__(self, fs: IFilesystem, data_dir: str, wal_dir: str | None = None) -> None:
         self._fs = fs
         self._lock_file: IFile | None = None
+        self._made_stand_in = False
         self.path = data_dir
         self.member_dir = posixpath.join(data_dir, "member")
         self.proxy_dir = posixpath.join(data_dir, "proxy")
@@ -100,6 +101,9 @@ class DataDir:
         a stand-in is made where there is none. StorageError when another process has it.
         """
         assert self._lock_file is None, "the data directory is locked already"
+        is_new = not self._fs.exists(self.db_path)
+        if is_new:
+            self._require_unused_log()
         file = self._fs.open(self.db_path, create=True)
         try:
             file.flock()
@@ -117,6 +121,21 @@ class DataDir:
             file.close()
             raise
         self._lock_file = file
+        self._made_stand_in = is_new
+
+    def _require_unused_log(self) -> None:
+        """etcd before 3.0 has no ``db``; it takes an flock on its segments."""
+        if not self.has_wal():
+            return
+        segment = self._fs.open_readonly(newest_segment(self._fs, self.wal_dir))
+        try:
+            segment.flock()
+        except BlockingIOError as error:
+            raise StorageError(
+                f"{segment.path} is locked: another process is using this data directory"
+            ) from error
+        finally:
+            segment.close()
 
     def has_database(self) -> bool:
         """Whether ``db`` is more than a stand-in. The directory must be locked."""
@@ -144,6 +163,14 @@ class DataDir:
         self._fs.sync_dir(self.snap_dir)
         if self._fs.exists(self.backend_path):
             self._fs.rename(self.backend_path, self.backend_path + ".exported")
+            self._fs.sync_dir(self.snap_dir)
+        self.unlock()
+
+    def withdraw(self) -> None:
+        """``unlock`` where a start came to nothing. A stand-in for a keyspace that never was goes:
+        etcd before 3.0 does not start where there is a ``db``."""
+        if self._made_stand_in and not self._fs.exists(self.backend_path):
+            self._fs.remove(self.db_path)
             self._fs.sync_dir(self.snap_dir)
         self.unlock()
 

@@ -81,21 +81,24 @@ class SnapStore:
         except ValueError as error:
             raise CorruptError(f"{error}: {path}") from None
 
-    def load_newest(self, valid: Sequence[WalSnapshot] | None) -> Snapshot | None:
+    def load_newest(
+        self, valid: Sequence[WalSnapshot] | None, only_look: bool = False
+    ) -> Snapshot | None:
         """The newest readable snapshot, or None.
 
         ``valid`` are the snapshots that the WAL vouches for; others are passed over, as left by
         a run that died in between. None: any will do. A file that cannot be read is renamed to
-        ``.broken`` and the next older one is tried.
+        ``.broken``, unless ``only_look``, and the next older one is tried.
         """
         wanted = None if valid is None else {(each.term, each.index) for each in valid}
         for name in self.names():
             try:
                 snapshot = self.load(name)
             except CorruptError:
-                path = posixpath.join(self._directory, name)
-                self._fs.rename(path, path + ".broken")
-                self.broken.append(path)
+                if not only_look:
+                    path = posixpath.join(self._directory, name)
+                    self._fs.rename(path, path + ".broken")
+                    self.broken.append(path)
                 continue
             if wanted is None or (snapshot.term, snapshot.index) in wanted:
                 return snapshot

@@ -7,8 +7,7 @@ writes in the same order and so hold the same tree; only ``Stats`` (reads are lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 from etcdtw.v2store import event as actions
@@ -215,22 +214,12 @@ class V2Store:
 
     # --- inside --------------------------------------------------------------------------------
 
-    @contextmanager
-    def _counted(self, name: str, *taken_for_success: V2Code) -> Iterator[None]:
+    def _counted(self, name: str, *taken_for_success: V2Code) -> _Counting:
         """Count what happens inside as a success or a failure of ``name``.
 
         etcd counts some refusals as successes; ``taken_for_success`` names them.
         """
-        try:
-            yield
-        except V2Error as error:
-            miscounted = error.code in taken_for_success
-            self._count(name + ("_success" if miscounted else "_fail"))
-            raise
-        self._count(name + "_success")
-
-    def _count(self, name: str) -> None:
-        setattr(self.stats, name, getattr(self.stats, name) + 1)
+        return _Counting(self.stats, name, taken_for_success)
 
     def _writable(self, path: str) -> str:
         path = clean_path(path)
@@ -381,8 +370,35 @@ class V2Store:
         view.expire_at(node.expiration, now)
 
 
+class _Counting:
+    """A ``with`` block that counts how it ended. Every write is one, and a generator would cost
+    more than what it counts."""
+
+    __slots__ = ("_name", "_stats", "_taken_for_success")
+
+    def __init__(self, stats: Stats, name: str, taken_for_success: tuple[V2Code, ...]) -> None:
+        self._stats = stats
+        self._name = name
+        self._taken_for_success = taken_for_success
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            ending = "_success"
+        elif isinstance(error, V2Error):
+            ending = "_success" if error.code in self._taken_for_success else "_fail"
+        else:
+            return
+        name = self._name + ending
+        setattr(self._stats, name, getattr(self._stats, name) + 1)
+
+
 def clean_path(path: str) -> str:
     """The shortest absolute path that means the same: no empty, ``.`` or ``..`` elements."""
+    if path[:1] == "/" and path[-1] != "/" and "//" not in path and "/." not in path:
+        return path
     names: list[str] = []
     for name in path.split("/"):
         if name == "..":

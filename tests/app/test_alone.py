@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.alone import LOST_PEER_URLS, members_after, stand_alone
+from etcdtw.app.alone import members_after, stand_alone
 from etcdtw.app.parts import reopen_log
-from etcdtw.membership import Member, add_change, bootstrap_entries, remove_change
+from etcdtw.membership import Member, Members, add_change, bootstrap_entries, remove_change
 from etcdtw.raft.codec import decode_conf_change, encode_conf_change
 from etcdtw.raft.messages import ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.wal import Wal, encode_metadata
 from etcdtw.testing.disk import SimDisk
+from etcdtw.v2store import V2Store
 
 WAL, SNAP = "/data/member/wal", "/data/member/snap"
+OWN_URLS = ("http://m3:2380",)
+"""The same as another's."""
 MEMBERS = [Member(each, (f"http://m{each}:2380",), f"m{each}") for each in (1, 2, 3)]
 
 
@@ -34,10 +37,11 @@ class AloneTests(SynchronousTestCase):
         Wal.create(disk, WAL, encode_metadata(own, 9), state=state, entries=entries).close()
         return disk
 
-    def forced(self, disk: SimDisk) -> tuple[HardState, list[Entry]]:
-        """State and entries of the next start after one that was forced."""
+    def forced(self, disk: SimDisk, index: int = 0) -> tuple[HardState, list[Entry]]:
+        """State and entries of the next start after one that was forced, with a keyspace that
+        is as far as this."""
         opened = reopen_log(disk, WAL, SnapStore(disk, SNAP))
-        stand_alone(opened)
+        stand_alone(opened, OWN_URLS, index)
         opened.wal.close()
         again = reopen_log(disk, WAL, SnapStore(disk, SNAP))
         again.wal.close()
@@ -64,12 +68,33 @@ class AloneTests(SynchronousTestCase):
         self.assertEqual((entries[3], state.commit), (written, 6))
 
     def test_not_a_member(self) -> None:
-        """Who was removed meanwhile comes back, with etcd's URLs, before the others go."""
-        gone = change_entry(4, remove_change(7, 1))
-        _, entries = self.forced(self.log_of(1, gone, commit=4))
-        added = decode_conf_change(entries[4].data or b"")
-        self.assertEqual((added.type, added.node_id), (ConfChangeType.ADD_NODE, 1))
-        self.assertIn(LOST_PEER_URLS[0].encode(), added.context or b"")
+        """Who begins with a backup votes before the others go, and gets his URLs afterwards: they
+        may be those of one of the others."""
+        state, entries = self.forced(self.log_of(9, commit=3))
+        self.assertEqual(
+            self.changes(entries[3:]),
+            [
+                (ConfChangeType.ADD_NODE, 9),
+                *((ConfChangeType.REMOVE_NODE, each) for each in (1, 2, 3)),
+                (ConfChangeType.UPDATE_NODE, 9),
+            ],
+        )
+        self.assertEqual(state.commit, 8)
+        members = Members(V2Store(lambda: 0))
+        for entry in entries:
+            change = decode_conf_change(entry.data or b"")
+            self.assertIsNone(members.check(change))
+            members.apply(change)
+        self.assertEqual(members.all(), [Member(9, OWN_URLS)])
+
+    def test_keyspace_ahead(self) -> None:
+        """The log is filled up to a keyspace that counts what was left out of the log."""
+        state, entries = self.forced(self.log_of(2, commit=3), 5)
+        self.assertEqual([each.data for each in entries[3:5]], [None, None])
+        self.assertEqual(
+            self.changes(entries[5:]), [(ConfChangeType.REMOVE_NODE, each) for each in (1, 3)]
+        )
+        self.assertEqual(state.commit, 7)
 
     def test_learner(self) -> None:
         """A learner becomes the voter that the new cluster needs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
 import time
 from base64 import b64encode
 from typing import Any
@@ -262,26 +261,3 @@ class ClusterTests(SynchronousTestCase):
         until(
             lambda: ask(cluster.members[2], "DELETE", path).status == 410, "it is gone for good", 10
         )
-
-
-class EtcdctlTests(MemberCase):
-    def test_old_etcdctl(self) -> None:
-        """etcdctl of 3.4 with ETCDCTL_API=2."""
-        old_etcd()
-        member = self.member()
-
-        def ctl(*words: str) -> str:
-            argv = ["/usr/bin/etcdctl", f"--endpoints=http://{member.endpoint}", *words]
-            done = subprocess.run(
-                argv, capture_output=True, text=True, check=False, env={"ETCDCTL_API": "2"}
-            )
-            return (done.stdout + done.stderr).strip()
-
-        self.assertEqual(ctl("set", "/dir/a", "1"), "1")
-        self.assertEqual(ctl("get", "/dir/a"), "1")
-        self.assertEqual(ctl("mk", "/dir/a", "2"), "Error:  105: Key already exists (/dir/a) [4]")
-        self.assertEqual(ctl("update", "/dir/a", "3"), "3")
-        self.assertEqual(ctl("ls", "--recursive", "/"), "/dir\n/dir/a")
-        self.assertIn("cluster is healthy", ctl("cluster-health"))
-        self.assertIn("isLeader=true", ctl("member", "list"))
-        self.assertIn("PrevNode.Value: 3", ctl("rm", "/dir/a"))

@@ -62,6 +62,10 @@ class RoutedRequest(Request):
         write = DirectWriter(transport).write
         return lambda data: write(b"%x\r\n%b\r\n" % (len(data), data))
 
+    @property
+    def is_gone(self) -> bool:
+        return self._disconnected
+
     def _abandon(self) -> None:
         """The sender is gone before its answer: what it sent is not wanted."""
         discard = getattr(self.content, "discard", None)
@@ -111,9 +115,14 @@ class HttpFactory(ServerFactory[Any]):
         channel.factory = self
         channel.requestFactory = RoutedRequest
         channel.callLater = self._clock.callLater
-        channel.timeOut = IDLE_SECONDS
+        channel.timeOut = None
         return QuickChannel(
-            channel, self._heads, self.site.serve, self.body_bytes_max, IDLE_SECONDS
+            channel,
+            self._heads,
+            self.site.serve,
+            self.body_bytes_max,
+            IDLE_SECONDS,
+            self._clock,
         )
 
     def open_page(self, stream: PageStream, headers: Headers) -> Http2Request:

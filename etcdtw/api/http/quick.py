@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +29,7 @@ _BEGIN = (
 )
 _TLS_HANDSHAKE = b"\x16\x03"
 _END = b"\r\n\r\n"
+_EMPTY_LINE = b"\r\n"
 _WITHOUT_BODY = (b"GET", b"DELETE")
 _HEADS_MAX = 256
 _HEAD_BYTES_MAX = 4096
@@ -78,15 +80,14 @@ class QuickRequest:
     def __init__(self, connection: QuickChannel, head: Head, body: bytes) -> None:
         self._connection = connection
         self._head = head
-        self._status = b"200 OK"
-        self._answer: list[tuple[bytes, bytes]] = []
-        self._begun = False
-        self._chunked = False
+        self._lines = [b"HTTP/1.1 200 OK"]
+        self._has_length = self._begun = self._chunked = False
         self._waiting: list[Deferred[None]] = []
         self.method = head.method
         self.uri = head.uri
         self.path = head.path
         self.content = BytesIO(body)
+        self.is_gone = False
 
     @property
     def args(self) -> Any:
@@ -105,10 +106,12 @@ class QuickRequest:
         return self._connection.peer
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
-        self._status = b"%d %s" % (code, message or RESPONSES.get(code, b"Unknown"))
+        self._lines[0] = b"HTTP/1.1 %d %b" % (code, message or RESPONSES.get(code, b"Unknown"))
 
     def setHeader(self, name: bytes, value: bytes) -> None:
-        self._answer.append((name, value))
+        if name == b"content-length":
+            self._has_length = True
+        self._lines.append(_names[name] + value)
 
     def notifyFinish(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
@@ -142,30 +145,27 @@ class QuickRequest:
 
     def lost(self, reason: Failure) -> None:
         """For the connection: it is gone."""
+        self.is_gone = True
         tell_finished(self._waiting, reason)
 
     def _begin(self) -> bytes:
         self._begun = True
-        lines = [b"HTTP/1.1 " + self._status]
-        has_length = False
-        for name, value in self._answer:
-            has_length = has_length or name == b"content-length"
-            lines.append(_canonical(name) + b": " + value)
-        if not has_length:
+        if not self._has_length:
             self._chunked = True
-            lines.append(b"Transfer-Encoding: chunked")
-        return b"\r\n".join((*lines, b"", b""))
+            self._lines.append(b"Transfer-Encoding: chunked")
+        self._lines.append(_EMPTY_LINE)
+        return b"\r\n".join(self._lines)
 
 
-_names: dict[bytes, bytes] = {}
+class _Names(dict[bytes, bytes]):
+    """``Content-Type: `` for ``content-type``: our own few names, as Go writes them."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        found = self[name] = name.title() + b": "
+        return found
 
 
-def _canonical(name: bytes) -> bytes:
-    """``Content-Type`` for ``content-type``: our own few names, as Go writes them."""
-    found = _names.get(name)
-    if found is None:
-        found = _names[name] = name.title()
-    return found
+_names = _Names()
 
 
 class QuickChannel(Protocol):
@@ -178,13 +178,18 @@ class QuickChannel(Protocol):
         serve: Callable[[QuickRequest], None],
         body_bytes_max: int,
         idle_seconds: float,
+        clock: IReactorTime,
     ) -> None:
-        """``heads`` remembers heads for all connections of a port."""
+        """``heads`` remembers heads for all connections of a port. ``idle_seconds`` are how long
+        the next request may keep us waiting."""
         self.channel = channel
         self._heads = heads
         self._serve = serve
         self._body_bytes_max = body_bytes_max
         self._idle_seconds = idle_seconds
+        self._idle_since = 0.0
+        self._idle_check: IDelayedCall | None = None
+        self._clock = clock
         self._request: QuickRequest | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -201,6 +206,8 @@ class QuickChannel(Protocol):
         self.peer = transport.getPeer()
         self.channel.makeConnection(transport)
         self.is_secure = bool(self.channel.isSecure())
+        self._idle_since = self._clock.seconds()
+        self._idle_check = self._clock.callLater(self._idle_seconds, self._check_idle)
 
     def dataReceived(self, data: bytes) -> None:
         if self._handed_over:
@@ -216,10 +223,10 @@ class QuickChannel(Protocol):
                 )
                 self._abort()
                 return
-            self._handed_over = True
-            self.channel.dataReceived(data)
+            self._hand_over(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_checking()
         request, self._request = self._request, None
         self._pending.clear()
         self.channel.connectionLost(reason)
@@ -254,12 +261,8 @@ class QuickChannel(Protocol):
         body = data[at + len(_END) :]
         if head.body_bytes != len(body) or len(body) > self._body_bytes_max:
             return False
-        request = self._request = QuickRequest(self, head, body)
-        self._serve(request)
-        if self._request is request:
-            self.channel.setTimeout(None)  # whoever waits for an answer is not idle
-        else:
-            self.channel.resetTimeout()
+        self._request = QuickRequest(self, head, body)
+        self._serve(self._request)
         return True
 
     def _keep(self, data: bytes) -> None:
@@ -282,14 +285,39 @@ class QuickChannel(Protocol):
         if self._closing:
             self._lose()
             return
-        self.channel.setTimeout(self._idle_seconds)
+        self._idle_since = self._clock.seconds()
         if self._pending:
             data = b"".join(self._pending)
             self._pending.clear()
             self._pending_bytes = 0
             # What was pipelined need not come in whole requests.
-            self._handed_over = True
-            self.channel.dataReceived(data)
+            self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """From here on the connection is the channel's, and so is looking at its time."""
+        self._handed_over = True
+        self._stop_checking()
+        self.channel.setTimeout(self._idle_seconds)
+        self.channel.dataReceived(data)
+
+    # --- waiting for requests --------------------------------------------------------------------
+
+    def _check_idle(self) -> None:
+        """Rather than move a timer with every request, look when one would have ended at the
+        soonest. Whoever waits for an answer is not idle."""
+        left = self._idle_seconds
+        if self._request is None:
+            left += self._idle_since - self._clock.seconds()
+        if left > 0:
+            self._idle_check = self._clock.callLater(left, self._check_idle)
+        else:
+            self._idle_check = None
+            self.channel.timeoutConnection()
+
+    def _stop_checking(self) -> None:
+        if self._idle_check is not None:
+            self._idle_check.cancel()
+            self._idle_check = None
 
     def _lose(self) -> None:
         self.channel.loseConnection()

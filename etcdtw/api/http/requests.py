@@ -27,6 +27,10 @@ class HttpRequest(Protocol):
     @property
     def content(self) -> IO[bytes] | None: ...
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def getHeader(self, key: bytes) -> bytes | None: ...
 
     def all_headers(self) -> Iterable[tuple[bytes, bytes]]:

@@ -51,6 +51,7 @@ class Http2Request:
         self.path, _, query = self.uri.partition(b"?")
         self.args: Any = parse_qs(query, keep_blank_values=True) if query else {}
         self.content = BytesIO()
+        self.is_gone = False
 
     # --- the stream's side -----------------------------------------------------------------------
 
@@ -72,6 +73,7 @@ class Http2Request:
         self._serve(self)
 
     def lost(self) -> None:
+        self.is_gone = True
         if self._producer is not None:
             self._producer.stopProducing()
         tell_finished(self._waiting, Failure(ConnectionDone("the stream is gone")))

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
-from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, form_of, parse_keys
+from etcdtw.api.v2.forms import form_of
+from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, parse_keys
 from etcdtw.api.v2.running import JSON, NO_ACCESS, run
 from etcdtw.api.v2.users import Passwords, Users
 from etcdtw.apply.requests import V2
@@ -116,11 +117,8 @@ class Keys:
     # --- through the log -------------------------------------------------------------------------
 
     def _propose(self, request: HttpRequest, asked: KeyRequest) -> None:
-        gone: list[object] = []
-        request.notifyFinish().addErrback(gone.append)
-
         def applied(result: object) -> None:
-            if gone:
+            if request.is_gone:
                 return
             if isinstance(result, Event):
                 body = self._done(request, asked, result)

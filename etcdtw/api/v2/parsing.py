@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from twisted.web.http import parse_qs
-
-from etcdtw.v2store import V2Code, V2Error
+from etcdtw.api.v2.forms import Form
+from etcdtw.v2store import V2Code, V2Error, clean_path
 
 KEYS_ROOT = "/1"
 """Where clients' keys are in the tree."""
 
-_FORM = b"application/x-www-form-urlencoded"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_SWITCHES = ("recursive", "sorted", "wait", "dir", "quorum", "stream")
+_UNQUOTED = frozenset(("prevExist", "refresh"))
+"""In etcd's complaint."""
 _UINT64_MAX = (1 << 64) - 1
 
-Form = Mapping[str, Sequence[str]]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRequest:
+class KeyRequest(NamedTuple):
     """One request. ``path`` is the tree's; ``prev_exist`` and ``refresh`` are None if they are not
     given; ``ttl_seconds`` as well."""
 
@@ -44,58 +40,46 @@ class KeyRequest:
     no_value: bool = False
 
 
-def form_of(method: bytes, content_type: bytes, query: bytes, body: bytes) -> dict[str, list[str]]:
-    """The parameters of the body, if it is a form, before those of the query."""
-    found: dict[str, list[str]] = {}
-    is_form = content_type.partition(b";")[0].strip().lower() == _FORM
-    pieces = [body] if method in (b"PUT", b"POST") and is_form else []
-    for piece in [*pieces, query]:
-        for name, values in parse_qs(piece, keep_blank_values=True).items():
-            found.setdefault(_text(name), []).extend(map(_text, values))
-    return found
-
-
 def parse_keys(method: str, key: str, form: Form) -> KeyRequest:
     """The request for a key, which is the rest of the path behind ``/v2/keys``. V2Error."""
+    path = clean_path(f"{KEYS_ROOT}/{key.lstrip('/')}")
+    value = _first(form, "value")
+    if len(form) == (1 if "value" in form else 0):
+        return KeyRequest(method, path, value)  # as most are
     prev_index = _uint(form, "prevIndex", V2Code.INDEX_NOT_A_NUMBER)
     since = _uint(form, "waitIndex", V2Code.INDEX_NOT_A_NUMBER)
-    switches = {
-        name: _switch(form, name, f'invalid value for "{name}"')
-        for name in ("recursive", "sorted", "wait", "dir", "quorum", "stream")
-    }
-    if switches["wait"] and method != "GET":
+    recursive, is_sorted, wait, is_dir, quorum, stream = [
+        _switch(form, name) or False for name in _SWITCHES
+    ]
+    if wait and method != "GET":
         raise V2Error(V2Code.INVALID_FIELD, '"wait" can only be used with GET requests')
     prev_value = _first(form, "prevValue")
     if "prevValue" in form and not prev_value:
         raise V2Error(V2Code.PREV_VALUE_REQUIRED, '"prevValue" cannot be empty')
-    no_value = _switch(form, "noValueOnSuccess", 'invalid value for "noValueOnSuccess"')
+    no_value = _switch(form, "noValueOnSuccess") or False
     ttl = None
     if _first(form, "ttl"):
         ttl = _uint(form, "ttl", V2Code.TTL_NOT_A_NUMBER)
-    prev_exist = refresh = None
-    if "prevExist" in form:
-        prev_exist = _switch(form, "prevExist", "invalid value for prevExist")
-    if "refresh" in form:
-        refresh = _switch(form, "refresh", "invalid value for refresh")
+    prev_exist, refresh = _switch(form, "prevExist"), _switch(form, "refresh")
     if refresh:
-        if _first(form, "value"):
+        if value:
             raise V2Error(V2Code.REFRESH_VALUE, "A value was provided on a refresh")
         if ttl is None:
             raise V2Error(V2Code.REFRESH_TTL_REQUIRED, "No TTL value set")
     return KeyRequest(
         method=method,
-        path=posixpath.normpath(f"{KEYS_ROOT}/{key}"),
-        value=_first(form, "value"),
-        is_dir=switches["dir"],
+        path=path,
+        value=value,
+        is_dir=is_dir,
         prev_value=prev_value,
         prev_index=prev_index,
         prev_exist=prev_exist,
-        wait=switches["wait"],
+        wait=wait,
         since=since,
-        recursive=switches["recursive"],
-        sorted=switches["sorted"],
-        quorum=switches["quorum"],
-        stream=switches["stream"],
+        recursive=recursive,
+        sorted=is_sorted,
+        quorum=quorum,
+        stream=stream,
         refresh=refresh,
         ttl_seconds=ttl,
         no_value=no_value,
@@ -115,14 +99,12 @@ def _uint(form: Form, name: str, code: V2Code) -> int:
     raise V2Error(code, f'invalid value for "{name}"')
 
 
-def _switch(form: Form, name: str, fault: str) -> bool:
+def _switch(form: Form, name: str) -> bool | None:
+    """None where it is not given."""
     if name not in form:
-        return False
+        return None
     text = form[name][0]
     if text not in _TRUE and text not in _FALSE:
-        raise V2Error(V2Code.INVALID_FIELD, fault)
+        shown = name if name in _UNQUOTED else f'"{name}"'
+        raise V2Error(V2Code.INVALID_FIELD, f"invalid value for {shown}")
     return text in _TRUE
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")

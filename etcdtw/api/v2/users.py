@@ -170,11 +170,12 @@ class Users:
     def user(self, name: str) -> User:
         found = self._read(f"users/{name}", f"User {name} does not exist.")
         roles = found.get("roles")
-        return User(
+        user = User(
             str(found.get("user", name)),
             str(found.get("password", "")),
             None if roles is None else tuple(map(str, roles)),
         )
+        return _with_root_role(user)
 
     def role(self, name: str) -> Role:
         if name == ROOT_ROLE:
@@ -202,8 +203,7 @@ class Users:
     # --- changing --------------------------------------------------------------------------------
 
     async def create_user(self, user: User, password: str) -> User:
-        if user.name == ROOT_ROLE and ROOT_ROLE not in (user.roles or ()):
-            user = replace(user, roles=(*(user.roles or ()), ROOT_ROLE))
+        user = _with_root_role(user)
         if not password:
             text = f"Cannot create user {user.name} with an empty password"
             raise AuthError(400, text)
@@ -336,6 +336,14 @@ class Users:
         if not isinstance(result, Event):
             assert isinstance(result, Exception), f"no answer: {result!r}"
             raise result
+
+
+def _with_root_role(user: User) -> User:
+    """Root has his role whatever is stored: nobody can take it from him."""
+    roles = user.roles or ()
+    if user.name != ROOT_ROLE or ROOT_ROLE in roles:
+        return user
+    return replace(user, roles=(*roles, ROOT_ROLE))
 
 
 def role_from_json(found: dict[str, Any]) -> Role:

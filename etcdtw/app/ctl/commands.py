@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 
+from etcdtw.app.ctl.backup import backup
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.member import add_commands as add_member
@@ -17,8 +19,10 @@ from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
 from etcdtw.errors import ConfigError, EtcdError, StorageError
+from etcdtw.ids import RequestIds
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.status import SnapshotStatus, snapshot_status
+from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import OsFilesystem
 
 DEFAULT_NAME = "default"
@@ -40,6 +44,16 @@ def run(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="etcdtw ctl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    saving = commands.add_parser(
+        "backup", help="copy a member's data, to begin a cluster with by --force-new-cluster"
+    )
+    saving.add_argument("--data-dir", required=True)
+    saving.add_argument("--wal-dir", default="")
+    saving.add_argument("--backup-dir", required=True)
+    saving.add_argument("--backup-wal-dir", default="")
+    saving.add_argument("--with-v3", action="store_true", help="v3 keys as well, not only v2 ones")
+    saving.set_defaults(do=_backup)
 
     export = commands.add_parser(
         "export-db", help="put etcd's own database in the place of a stopped member's keyspace"
@@ -76,9 +90,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _backup(found: argparse.Namespace) -> None:
+    source = DataDir(OsFilesystem(), os.path.abspath(found.data_dir), _absolute(found.wal_dir))
+    target, target_wal = os.path.abspath(found.backup_dir), _absolute(found.backup_wal_dir)
+    ids = RequestIds(0, int(time.time() * 1000))
+    backup(OsFilesystem(), source, target, target_wal, ids, found.with_v3)
+    sys.stdout.write(f"backed up to {target}; start a member on it with --force-new-cluster\n")
+
+
+def _absolute(path: str) -> str | None:
+    return os.path.abspath(path) if path else None
+
+
 def _export(found: argparse.Namespace) -> None:
-    wal_dir = os.path.abspath(found.wal_dir) if found.wal_dir else None
-    path = export_data_dir(OsFilesystem(), os.path.abspath(found.data_dir), wal_dir)
+    directory = os.path.abspath(found.data_dir)
+    path = export_data_dir(OsFilesystem(), directory, _absolute(found.wal_dir))
     sys.stdout.write(f"exported to {path}; etcd 3.5 can be started on {found.data_dir}\n")
 
 
@@ -149,6 +175,5 @@ def _restore(found: argparse.Namespace) -> None:
     check_unique(settings)
     check_digest(found.file, found.skip_hash_check)
     directory = os.path.abspath(found.data_dir or f"{found.name}.etcd")
-    wal_dir = os.path.abspath(found.wal_dir) if found.wal_dir else None
-    restore(found.file, static_plan(settings), directory, wal_dir)
+    restore(found.file, static_plan(settings), directory, _absolute(found.wal_dir))
     sys.stdout.write(f"restored to {directory}\n")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterator
 from hashlib import sha256
 
+from etcdtw.app.ctl.making import new_data_dir
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.errors import StorageError
 from etcdtw.membership import Members, add_change, bootstrap_entries, founding_member
@@ -53,25 +53,13 @@ def restore(snapshot: str, plan: ClusterPlan, directory: str, wal_dir: str | Non
     """Make ``directory`` the data directory of ``plan``'s own member, with the records of the
     snapshot and the members of the plan; what etcd's restore makes, but for our keyspace file.
 
-    It grows beside its place and is renamed when it is whole. StorageError when it exists already,
-    OSError, CorruptError for a damaged snapshot.
+    StorageError when it exists already, OSError, CorruptError for a damaged snapshot.
     """
-    fs = OsFilesystem()
-    for each in filter(None, (directory, wal_dir)):
-        if os.path.lexists(each):
-            raise StorageError(f'data-dir "{each}" exists')
-    building = directory + ".restoring"
-    _remove_tree(building)
-    data_dir = DataDir(fs, building)
-    data_dir.create()
-    with BoltFile.open(snapshot) as source:
-        _build(fs, data_dir, source, plan)
-    if wal_dir:
-        fs.makedirs(posixpath.dirname(wal_dir))
-        fs.rename(data_dir.wal_dir, wal_dir)
-        fs.sync_dir(posixpath.dirname(wal_dir))
-    fs.rename(building, directory)
-    fs.sync_dir(posixpath.dirname(directory) or "/")
+    with (
+        new_data_dir(OsFilesystem(), directory, wal_dir) as data_dir,
+        BoltFile.open(snapshot) as source,
+    ):
+        _build(OsFilesystem(), data_dir, source, plan)
 
 
 def _build(fs: IFilesystem, data_dir: DataDir, source: BoltFile, plan: ClusterPlan) -> None:
@@ -107,13 +95,3 @@ def _build(fs: IFilesystem, data_dir: DataDir, source: BoltFile, plan: ClusterPl
     wal.save_snapshot(WalSnapshot(count, _TERM, conf_state))
     wal.sync()
     wal.close()
-
-
-def _remove_tree(directory: str) -> None:
-    for parent, names, files in os.walk(directory, topdown=False):
-        for name in files:
-            os.remove(os.path.join(parent, name))
-        for name in names:
-            os.rmdir(os.path.join(parent, name))
-    if os.path.isdir(directory):
-        os.rmdir(directory)

@@ -67,5 +67,10 @@ def newest_run(names: list[SegmentName]) -> list[SegmentName]:
     return names
 
 
+def newest_segment(fs: IFilesystem, directory: str) -> str:
+    """The path of the segment that is written to; StorageError when there is none."""
+    return segment_path(directory, list_segments(fs, directory)[-1])
+
+
 def segment_path(directory: str, name: SegmentName) -> str:
     return posixpath.join(directory, str(name))

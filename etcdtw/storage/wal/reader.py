@@ -15,7 +15,7 @@ SECTOR_BYTES = 512
 
 _CHUNK_BYTES = 1 << 20
 _LENGTH_MASK = (1 << 56) - 1
-_SIGN = 1 << 63
+_PADDED = 0x80
 
 
 class TornError(CorruptError):
@@ -39,6 +39,8 @@ class RecordReader:
     def __init__(self, files: Sequence[IFile]) -> None:
         self._files = files
         self._path = ""
+        # etcd before 3.0 did not pad, and what it began a later one goes on with, padding.
+        self._has_padding = False
         self.offset = 0
         self.crc = 0
 
@@ -71,7 +73,8 @@ class RecordReader:
             if field == 0:
                 return
             length = field & _LENGTH_MASK
-            padding = field >> 56 & 7 if field & _SIGN else 0
+            mark = field >> 56
+            padding = mark & 7 if mark & _PADDED else 0
             end = offset + 8 + length + padding
             if end > size:
                 why = f"a record of {length} bytes is longer than the rest"
@@ -82,8 +85,7 @@ class RecordReader:
             body = offset - start + 8
             record = buffer[body : body + length]
             try:
-                if padding != -length & 7:
-                    raise ValueError(f"{padding} bytes of padding after {length} bytes")
+                self._check_padding(mark, length)
                 record_type, crc, data = decode_record(record)
                 if record_type != CRC:
                     self._extend(crc, data)
@@ -97,6 +99,14 @@ class RecordReader:
                 self.crc = crc
             self.offset = end
             yield record_type, data
+
+    def _check_padding(self, mark: int, length: int) -> None:
+        expected = -length & 7
+        if mark == 0 and expected and not self._has_padding:
+            return
+        if mark != (_PADDED | expected if expected else 0):
+            raise ValueError(f"padding {mark:#x} after {length} bytes")
+        self._has_padding |= mark != 0
 
     def _extend(self, crc: int, data: bytes | None) -> None:
         running = extend(self.crc, data) if data else self.crc
