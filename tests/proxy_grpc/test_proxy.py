@@ -228,8 +228,8 @@ class WatchTests(ProxyCase):
         ended: list[EtcdError | None] = []
         stream = wanting._watches
         self.patch(stream, "stream_ended", lambda error, answered: ended.append(error))
-        self.member.watches.leader_lost()
-        self.run_for(1.0)
+        self.member.watches.leader_changed(0)
+        self.run_for(4.0)
         self.assertEqual([type(each) for each in ended], [NoLeader])
         self.write()
         self.assertEqual(len(self.result(watches[0].next_events())), 1)
