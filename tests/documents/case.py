@@ -124,9 +124,14 @@ def _steps(said: Mapping[str, Any], commands: Mapping[str, str]) -> Iterator[Ste
     actions = [each for each in ACTIONS if each in said]
     if unknown or len(actions) != 1:
         raise ValueError(f"a step has one action and no unknown words: {dict(said)}")
-    text = str(said[actions[0]])
-    for name, command in commands.items():
-        text = text.replace("{" + name + "}", command)
+
+    def whole(text: object) -> str:
+        found = str(text)
+        for name, command in commands.items():
+            found = found.replace("{" + name + "}", command)
+        return found
+
+    text = whole(said[actions[0]])
     for old, new in said.get("change", {}).items():
         if old not in text:
             raise ValueError(f"nothing to change: {old!r} is not in {text!r}")
@@ -135,7 +140,7 @@ def _steps(said: Mapping[str, Any], commands: Mapping[str, str]) -> Iterator[Ste
     for n in str(said.get("each", at[-1:])).split() or [""]:
 
         def put(text: object, n: str = n) -> str:
-            return str(text).replace("{n}", n)
+            return whole(text).replace("{n}", n)
 
         yield Step(
             at=put(at),

@@ -25,7 +25,8 @@ from tests.process.member import DROPPED, etcdctl
 from tests.process.secured import Secured
 
 HUB = "hub"
-"""The machine that is none of the cluster's, 10.0.1.2: names, services, and who calls."""
+"""The machine that is none of the cluster's, 10.0.1.2: names, services, and who calls. ``hub2`` and
+so on are the same machine, for more programs on it."""
 PATH_TO = "/path/to"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
@@ -131,7 +132,7 @@ class Play:
                     shutil.copy(made.path(f"{name}.{ending}"), self.shared)
 
     def place(self, machine: str) -> int | None:
-        return None if machine == HUB else int(machine.removeprefix("infra"))
+        return None if machine.startswith(HUB) else int(machine.removeprefix("infra"))
 
     def directory(self, machine: str) -> Path:
         """Where a machine's commands run."""
@@ -260,12 +261,12 @@ class Play:
         """The name server reads its zone again whenever it has changed."""
         assert self.machines is not None, "there are machines"
         directory = self.directory("names")
-        (directory / "zone.new").write_text(zone)
-        (directory / "zone.new").rename(directory / "zone")
+        (self.shared / "zone.new").write_text(zone)
+        (self.shared / "zone.new").rename(self.shared / "zone")
         if "names" not in self.processes:
             command = [sys.executable, "-m", "tests.documents.stand_ins"]
             self.processes["names"] = self.machines.start(
-                None, [*command, "names", "zone", "10.0.1.2"], str(directory),
+                None, [*command, "names", str(self.shared / "zone"), "10.0.1.2"], str(directory),
                 str(directory / "log"), self.environment(HUB),
             )  # fmt: skip
             end = time.monotonic() + STOP_SECONDS

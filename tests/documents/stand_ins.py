@@ -1,7 +1,8 @@
 """What the documents take for granted around a cluster, as small programs:
 
 ``names ZONE ADDRESS`` a name server, ``proxy ADDRESS PORT`` an HTTP proxy, ``redirect PORT URL``,
-``echo ADDRESS PORT``, and ``capture FILE``, which keeps all that the network carries.
+``front PORT CERTIFICATE KEY PORT`` TLS in front of an HTTP service, ``echo ADDRESS PORT``, and
+``capture FILE``, which keeps all that the network carries.
 """
 
 from __future__ import annotations
@@ -98,6 +99,12 @@ def redirect(port: str, url: str) -> None:
     endpoints.TCP4ServerEndpoint(reactor, int(port)).listen(Site(Elsewhere(url)))
 
 
+def front(port: str, certificate: str, key: str, behind: str) -> None:
+    site = Site(proxy.ReverseProxyResource("127.0.0.1", int(behind), b""))
+    where = f"ssl:{port}:privateKey={key}:certKey={certificate}"
+    endpoints.serverFromString(reactor, where).listen(site)
+
+
 class Echo(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None, "it is connected"
@@ -123,7 +130,14 @@ def main() -> None:
     name, *words = sys.argv[1:]
     if name == "capture":
         capture(*words)
-    {"names": names, "proxy": http_proxy, "redirect": redirect, "echo": echo}[name](*words)
+    programs = {
+        "names": names,
+        "proxy": http_proxy,
+        "redirect": redirect,
+        "front": front,
+        "echo": echo,
+    }
+    programs[name](*words)
     reactor.callWhenRunning(print, f"{name} are served", flush=True)  # type: ignore[attr-defined]
     reactor.run()  # type: ignore[attr-defined]
 
