@@ -216,9 +216,18 @@ class Play:
                 check(step, *self.run(step, text))
                 return
             except Unmet:
+                if step.action == "until":
+                    self.expect_running()
                 if time.monotonic() > end:
                     raise
             time.sleep(POLL_SECONDS)
+
+    def expect_running(self) -> None:
+        """Nothing more will come if somebody who should run does not."""
+        for machine, process in self.processes.items():
+            if process.poll() is not None:
+                log = _end(self.log(machine))
+                raise Unmet(f"{machine} has ended with {process.returncode}: {log}")
 
     def run(self, step: Step, text: str) -> tuple[int | None, str]:
         """Exit code, None if it went on for too long, and all that was said."""
@@ -251,9 +260,8 @@ class Play:
             missing += [each for each in step.matches if not re.search(each, log)]
             if not missing:
                 return
-            if time.monotonic() > end or (
-                step.at in self.processes and self.processes[step.at].poll() is not None
-            ):
+            ended = step.at in self.processes and self.processes[step.at].poll() is not None
+            if ended or time.monotonic() > end:
                 raise Unmet(f"not in the log of {step.at}: {missing[0]!r}; it ends: {_end(log)}")
             time.sleep(POLL_SECONDS)
 
@@ -280,11 +288,12 @@ class Play:
             found = self.processes[machine].wait(WAIT_END_SECONDS)
         except subprocess.TimeoutExpired:
             raise Unmet(f"{machine} still runs after {WAIT_END_SECONDS:g} s") from None
+        del self.processes[machine]
         if found != code:
             raise Unmet(f"{machine} ended with {found}: {_end(self.log(machine))}")
 
     def end(self, machine: str, number: signal.Signals) -> None:
-        process = self.processes[machine]
+        process = self.processes.pop(machine)
         if process.poll() is None:
             process.send_signal(number)
         try:
