@@ -1,6 +1,7 @@
 """``python -m tests.documents --server etcdtw --server etcd-3.5.1``: the scoreboard, on stdout.
 
-Further words choose scenarios by name. Progress and reasons go to stderr.
+Further words choose scenarios by name. Progress and reasons go to stderr. It needs root, for the
+machines are network namespaces.
 """
 
 from __future__ import annotations
@@ -11,9 +12,20 @@ import sys
 import time
 
 from tests.documents import servers
-from tests.documents.case import rows, scenarios
+from tests.documents.case import all_rows, scenarios
 from tests.documents.runner import PASSED, play
 from tests.documents.scoreboard import merge, table
+
+HEAD = """# Scoreboard
+
+What etcd's clustering guide and its gateway page promise, statement by statement, played letter for
+letter on machines with their addresses. Made by
+
+    python -m tests.documents {servers}
+
+The commands and what is expected of them are in `tests/documents/scenarios`; which other tests each
+row has is in the [index](reference/rows.md). `n/a`: the row is no question to that server.
+"""
 
 
 def main() -> None:
@@ -27,7 +39,7 @@ def main() -> None:
     parser.add_argument("scenario", nargs="*", help="only these")
     words = parser.parse_args()
     os.umask(0o022)
-    catalogue = rows()
+    catalogue = all_rows()
     columns = {}
     for server in words.server or list(servers.SERVERS):
         outcomes = []
@@ -43,8 +55,9 @@ def main() -> None:
                     print(f"  {row} {outcome.verdict}: {outcome.reason}", file=sys.stderr)
         columns[server] = merge(outcomes)
     found = {row for column in columns.values() for row in column}
-    shown = catalogue if not words.scenario else {k: v for k, v in catalogue.items() if k in found}
-    print(table(shown, columns))
+    shown = {name: row for name, row in catalogue.items() if name in found}
+    print(HEAD.format(servers=" ".join(f"--server {each}" for each in columns)))
+    print(table(shown, columns), end="")
 
 
 if __name__ == "__main__":

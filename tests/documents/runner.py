@@ -244,12 +244,15 @@ class Play:
             code = None
             process.kill()
             process.wait()
-        said = output.read_text(errors="replace")
+        said = self.read(output)
         output.unlink()
         return code, said
 
     def log(self, machine: str) -> str:
-        return (self.directory(machine) / "log").read_text(errors="replace")
+        return self.read(self.directory(machine) / "log")
+
+    def read(self, path: Path) -> str:
+        return path.read_text(errors="replace").replace(str(self.shared), PATH_TO)
 
     def expect_in_log(self, step: Step, text: str) -> None:
         end = time.monotonic() + step.within
@@ -303,7 +306,7 @@ class Play:
             process.wait()
 
 
-WAIT_END_SECONDS = 20.0
+WAIT_END_SECONDS = 40.0
 
 
 def _script(path: Path, command: object) -> None:
@@ -315,7 +318,7 @@ def _script(path: Path, command: object) -> None:
 def _end(text: str) -> str:
     """The last line that says something, not too long for a table."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else "(nothing)"
+    return lines[-1][:300] if lines else "(nothing)"
 
 
 def check(step: Step, code: int | None, said: str) -> None:

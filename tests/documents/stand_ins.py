@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import defer, endpoints, protocol, reactor
+from twisted.internet import defer, endpoints, protocol
+from twisted.internet import reactor as installed_reactor
 from twisted.names import common, dns, error, server
 from twisted.web import http, proxy, resource
 from twisted.web.server import Site
 from twisted.web.util import Redirect
 
+reactor: Any = installed_reactor
 RECORDS: dict[str, Any] = {
     "A": dns.Record_A,
     "AAAA": dns.Record_AAAA,
@@ -56,15 +59,15 @@ class Zone(common.ResolverBase):
         answers = [
             dns.RRHeader(name, each.TYPE, dns.IN, each.ttl, each, auth=True)
             for each in records
-            if each.TYPE == type
+            if type == each.TYPE
         ]
         return defer.succeed((answers, [], []))
 
 
 def names(zone: str, address: str) -> None:
     factory = server.DNSServerFactory(authorities=[Zone(Path(zone))])
-    reactor.listenUDP(53, dns.DNSDatagramProtocol(factory), interface=address)  # type: ignore[attr-defined]
-    reactor.listenTCP(53, factory, interface=address)  # type: ignore[attr-defined]
+    reactor.listenUDP(53, dns.DNSDatagramProtocol(factory), interface=address)
+    reactor.listenTCP(53, factory, interface=address)
 
 
 class LoggedRequest(proxy.ProxyRequest):
@@ -78,9 +81,9 @@ class LoggedProxy(proxy.Proxy):
 
 
 def http_proxy(address: str, port: str) -> None:
-    factory = http.HTTPFactory()
+    factory: Any = http.HTTPFactory()
     factory.protocol = LoggedProxy
-    reactor.listenTCP(int(port), factory, interface=address)  # type: ignore[attr-defined]
+    reactor.listenTCP(int(port), factory, interface=address)
 
 
 class Elsewhere(resource.Resource):
@@ -112,8 +115,8 @@ class Echo(protocol.Protocol):
 
 
 def echo(address: str, port: str) -> None:
-    factory = protocol.Factory.forProtocol(Echo)
-    reactor.listenTCP(int(port), factory, interface=address)  # type: ignore[attr-defined]
+    factory: Any = protocol.Factory.forProtocol(Echo)
+    reactor.listenTCP(int(port), factory, interface=address)
 
 
 def capture(path: str) -> None:
@@ -130,7 +133,7 @@ def main() -> None:
     name, *words = sys.argv[1:]
     if name == "capture":
         capture(*words)
-    programs = {
+    programs: dict[str, Callable[..., None]] = {
         "names": names,
         "proxy": http_proxy,
         "redirect": redirect,
@@ -138,8 +141,8 @@ def main() -> None:
         "echo": echo,
     }
     programs[name](*words)
-    reactor.callWhenRunning(print, f"{name} are served", flush=True)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(print, f"{name} are served", flush=True)
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestSuite
 
 from tests.documents import servers
-from tests.documents.case import Scenario, rows, scenarios
+from tests.documents.case import Scenario, all_rows, scenarios
 from tests.documents.runner import PASSED, SKIPPED, Outcome, play
 
-ROWS = rows()
+ROWS = all_rows()
 
 
 class ScenarioCase(SynchronousTestCase):
@@ -56,11 +56,15 @@ def _place_of_this_run() -> Path:
     return here.parent if here.parent.name.startswith("_trial_temp") else here
 
 
+def _method(row: str) -> str:
+    return f"test_{row.replace('-', '_')}"
+
+
 def _named(row: str) -> Callable[[ScenarioCase], None]:
     def test(case: ScenarioCase) -> None:
         case.check(row)
 
-    test.__name__ = f"test_{row}"
+    test.__name__ = _method(row)
     test.__doc__ = f"{row}: {ROWS[row].what}."
     return test
 
@@ -69,7 +73,7 @@ def _cases() -> list[type[ScenarioCase]]:
     found = []
     for scenario in scenarios():
         for server in (servers.OURS, *([servers.MIXED] if scenario.mixed else [])):
-            tests = {f"test_{row}": _named(row) for row in scenario.rows}
+            tests = {_method(row): _named(row) for row in scenario.rows}
             name = f"{scenario.name}{'' if server == servers.OURS else 'Mixed'}Tests"
             about = {
                 "__doc__": scenario.about,
@@ -92,7 +96,7 @@ def testSuite() -> TestSuite:
     instead of waiting for each other."""
     firsts, others = TestSuite(), TestSuite()
     for case in CASES:
-        names = [f"test_{row}" for row in case.scenario.rows]
+        names = [_method(row) for row in case.scenario.rows]
         firsts.addTest(case(names[0]))
         others.addTests(map(case, names[1:]))
     return TestSuite([firsts, others])
