@@ -118,7 +118,9 @@ class Machines:
                 holder.stdout.close()
 
     def _inhabitants(self) -> Iterator[int]:
-        ours = {_namespace_of(holder.pid) for holder in self._holders} - {None}
+        ours = {_namespace_of(holder.pid) for holder in self._holders}
+        # A holder that did not get a namespace is still in that of everybody else.
+        ours -= {_namespace_of(os.getpid()), _namespace_of(1), None}
         for name in filter(str.isdigit, os.listdir("/proc")):
             if _namespace_of(int(name)) in ours:
                 yield int(name)
