@@ -21,7 +21,7 @@ of the log, which ``no_log`` must not have; ``stop`` and ``kill`` end what was s
 waits for it to end by itself, with that code; ``records`` are what the name server says from now
 on; ``read`` and ``links`` are about a page of our own documentation."""
 EXPECTATIONS = ("says", "says_not", "matches", "last", "exit")
-ABOUT = ("at", "each", "rows", "needed", "within", "seconds", "only", "by", "change")
+ABOUT = ("at", "each", "rows", "needed", "within", "seconds", "only", "change")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Step:
 
     ``says``, ``says_not``: parts of the output, ``matches``: regular expressions, ``last``: its
     last line, ``exit``: the code, 0 unless given, None for any. ``needed``: nothing later makes
-    sense if it fails. ``only``: the server it is for, or "" for all. ``by``: the server whose
-    ``etcd`` it is if that is not the one under test.
+    sense if it fails. ``only``: the server it is for, or "" for all.
     """
 
     at: str
@@ -47,13 +46,12 @@ class Step:
     within: float = WITHIN_SECONDS
     seconds: float = RUN_SECONDS
     only: str = ""
-    by: str = ""
 
 
 @dataclass(frozen=True)
 class Scenario:
     """Steps on machines that begin empty. ``certificates``: file names by authority, see
-    ``Play``. ``mixed``: it is played with a real member among ours as well."""
+    ``Stage``. ``mixed``: it is played with a real member among ours as well."""
 
     name: str
     part: str
@@ -176,7 +174,6 @@ def _steps(said: Mapping[str, Any], commands: Mapping[str, str]) -> Iterator[Ste
             within=float(said.get("within", WITHIN_SECONDS)),
             seconds=float(said.get("seconds", RUN_SECONDS)),
             only=said.get("only", ""),
-            by=said.get("by", ""),
         )
 
 

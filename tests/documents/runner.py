@@ -1,36 +1,16 @@
-"""Plays a scenario against a server, on machines with the documents' addresses, and says of each
-row whether it holds."""
+"""Plays a scenario against a server, and says of each row whether it holds."""
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from unittest import SkipTest
 
 from tests.documents import servers
-from tests.documents.case import Row, Scenario, Step
-from tests.documents.pages import broken_links, page
-from tests.process.machines import Machines
-from tests.process.member import DROPPED, etcdctl
-from tests.process.secured import Secured
+from tests.documents.case import Row, Scenario
+from tests.documents.expectations import Unmet
+from tests.documents.stage import Stage
 
-HUB = "hub"
-"""The machine that is none of the cluster's, 10.0.1.2: names, services, and who calls. ``hub2`` and
-so on are the same machine, for more programs on it."""
-PATH_TO = "/path/to"
-POLL_SECONDS = 0.1
-STOP_SECONDS = 10.0
-SHELL = ["bash", "-c"]
 PASSED, FAILED, SKIPPED, ABSENT = "pass", "fail", "skip", "n/a"
 
 
@@ -42,308 +22,42 @@ class Outcome:
     reason: str = ""
 
 
-class Unmet(Exception):
-    """Something is not as expected; the text says what, and what was there instead."""
-
-
 def play(scenario: Scenario, server: str, catalogue: Mapping[str, Row]) -> dict[str, Outcome]:
     """The outcome of each row of a scenario."""
-    outcomes: dict[str, Outcome] = {}
-    foreign = server != servers.OURS and server != servers.MIXED
-    for row in scenario.rows:
-        if foreign and catalogue[row].ours:
-            outcomes[row] = Outcome(ABSENT, catalogue[row].ours)
-    wanted = [row for row in scenario.rows if row not in outcomes]
+    absent = {
+        row: Outcome(ABSENT, catalogue[row].ours)
+        for row in scenario.rows
+        if server not in (servers.OURS, servers.MIXED) and catalogue[row].ours
+    }
+    wanted = [row for row in scenario.rows if row not in absent]
     if not wanted:
-        return outcomes
-    lost = ""
+        return absent
     try:
-        with Play(scenario, server) as stage:
-            for step in scenario.steps:
-                if step.only and step.only != server:
-                    continue
-                missing = lost
-                if not missing:
-                    try:
-                        stage.act(step)
-                        continue
-                    except Unmet as unmet:
-                        missing = str(unmet)
-                for row in step.rows:
-                    outcomes.setdefault(row, Outcome(FAILED, missing))
-                if step.needed and not lost:
-                    lost = f"not reached: {missing}"
+        with Stage(scenario, server) as stage:
+            found = _perform(stage, scenario, server)
     except SkipTest as skip:
-        return {row: outcomes.get(row, Outcome(SKIPPED, str(skip))) for row in scenario.rows}
-    # Rows that only a step without rows, and needed by all, could have proved.
-    for row in wanted:
-        outcomes.setdefault(row, Outcome(PASSED))
-    return outcomes
+        found = dict.fromkeys(wanted, Outcome(SKIPPED, str(skip)))
+    return {**found, **absent}
 
 
-class Play:
-    """The machines of one scenario, what runs on them, and their directories.
-
-    On each machine the words ``etcd``, ``etcdctl``, ``stand-in`` and ``dig`` mean what they should;
-    the documents' ``/path/to`` is a directory that all see, with the scenario's certificates: by
-    authority ``name: kind host …``, beside the authority's own ``ca-<authority>.crt``.
-    """
-
-    def __init__(self, scenario: Scenario, server: str) -> None:
-        self.scenario = scenario
-        self.server = server
-
-    def __enter__(self) -> Play:
-        for machine in ("infra0", "infra2"):
-            servers.command(self.server, machine)
-        self.machines = Machines(self.scenario.machines) if self.scenario.machines else None
-        self.root = Path(tempfile.mkdtemp(prefix="documents-"))
-        self.shared = self.root / "shared"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        try:
-            if self.machines is not None:
-                self.prepare(self.machines)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        if self.machines is not None:
-            self.machines.close()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def prepare(self, machines: Machines) -> None:
-        self.shared.mkdir()
-        resolv_conf = self.root / "resolv.conf"
-        resolv_conf.write_text("nameserver 10.0.1.2\noptions timeout:1\n")
-        machines.resolv_conf = str(resolv_conf)
-        for authority, pairs in self.scenario.certificates.items():
-            made = Secured(self.root / authority, f"{authority} authority")
-            shutil.copy(made.path("ca.crt"), self.shared / f"ca-{authority}.crt")
-            for name, said in pairs.items():
-                kind, *hosts = said.split()
-                made.issue(name, kind, hosts)
-                for ending in ("crt", "key"):
-                    shutil.copy(made.path(f"{name}.{ending}"), self.shared)
-
-    def place(self, machine: str) -> int | None:
-        return None if machine.startswith(HUB) else int(machine.removeprefix("infra"))
-
-    def directory(self, machine: str) -> Path:
-        """Where a machine's commands run."""
-        found = self.root / machine
-        if not found.exists():
-            found.mkdir()
-            for name, command in (
-                ("etcd", servers.command(self.server, machine)),
-                ("etcdctl", [etcdctl()]),
-                ("stand-in", [sys.executable, "-m", "tests.documents.stand_ins"]),
-                ("dig", [found_dig] if (found_dig := shutil.which("dig")) else
-                        [sys.executable, "-m", "tests.documents.dig"]),
-            ):  # fmt: skip
-                _script(self.words(machine) / name, command)
-            for name in servers.SERVERS:
-                try:
-                    _script(self.words(machine) / name, servers.command(name, machine))
-                except SkipTest:
-                    pass
-        return found
-
-    def words(self, machine: str) -> Path:
-        """The directory of a machine's programs; not below its working directory."""
-        found = self.root / "words" / machine
-        found.mkdir(parents=True, exist_ok=True)
-        return found
-
-    def environment(self, machine: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k not in DROPPED and k[:5] != "ETCD_"}
-        project = str(Path(__file__).parent.parent.parent)
-        words = (str(self.words(machine)), str(Path(sys.executable).parent), kept["PATH"])
-        return {
-            **kept,
-            "PATH": ":".join(words),
-            "PYTHONPATH": project,
-            "SHARED": str(self.shared),
-        }
-
-    # --- actions ---------------------------------------------------------------------------------
-
-    def act(self, step: Step) -> None:
-        if step.action in ("read", "links"):
-            check_page(step)
-            return
-        assert self.machines is not None, "only pages need no machines"
-        text = step.text.replace(PATH_TO, str(self.shared))
-        if step.action == "start":
-            self.start(step.at, text, step.by)
-        elif step.action in ("run", "until"):
-            self.ask(step, text)
-        elif step.action == "log":
-            self.expect_in_log(step, text)
-        elif step.action == "no_log":
-            if text.strip() in self.log(step.at):
-                raise Unmet(f"the log of {step.at} has {text.strip()!r}")
-        elif step.action == "records":
-            self.serve(text)
-        elif step.action == "ends":
-            self.expect_end(step.at, int(text))
-        else:
-            self.end(step.at, signal.SIGTERM if step.action == "stop" else signal.SIGKILL)
-
-    def start(self, machine: str, text: str, by: str = "") -> None:
-        assert self.machines is not None, "there are machines"
-        directory = self.directory(machine)
-        if by:
-            servers.SERVERS[by]()
-            text = re.sub(r"^etcd\b", by, text)
-        if machine in self.processes and self.processes[machine].poll() is None:
-            raise AssertionError(f"on {machine} runs something already")
-        (directory / "log").write_bytes(b"")
-        self.processes[machine] = self.machines.start(
-            self.place(machine), [*SHELL, text], str(directory), str(directory / "log"),
-            self.environment(machine),
-        )  # fmt: skip
-
-    def ask(self, step: Step, text: str) -> None:
-        end = time.monotonic() + (step.within if step.action == "until" else 0)
-        while True:
+def _perform(stage: Stage, scenario: Scenario, server: str) -> dict[str, Outcome]:
+    """The first step that fails decides on a row; without any it holds."""
+    outcomes: dict[str, Outcome] = {}
+    lost = ""
+    for step in scenario.steps:
+        if step.only and step.only != server:
+            continue
+        outcome = Outcome(FAILED, lost) if lost else Outcome(PASSED)
+        if not lost:
             try:
-                check(step, *self.run(step, text))
-                return
-            except Unmet:
-                if step.action == "until":
-                    self.expect_running()
-                if time.monotonic() > end:
-                    raise
-            time.sleep(POLL_SECONDS)
-
-    def expect_running(self) -> None:
-        """Nothing more will come if somebody who should run does not."""
-        for machine, process in self.processes.items():
-            if process.poll() is not None:
-                log = _end(self.log(machine))
-                raise Unmet(f"{machine} has ended with {process.returncode}: {log}")
-
-    def run(self, step: Step, text: str) -> tuple[int | None, str]:
-        """Exit code, None if it went on for too long, and all that was said."""
-        assert self.machines is not None, "there are machines"
-        directory = self.directory(step.at)
-        output = directory / ".said"
-        process = self.machines.start(
-            self.place(step.at), [*SHELL, text], str(directory), str(output),
-            self.environment(step.at),
-        )  # fmt: skip
-        try:
-            code: int | None = process.wait(step.seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-            process.kill()
-            process.wait()
-        said = self.read(output)
-        output.unlink()
-        return code, said
-
-    def log(self, machine: str) -> str:
-        return self.read(self.directory(machine) / "log")
-
-    def read(self, path: Path) -> str:
-        return path.read_text(errors="replace").replace(str(self.shared), PATH_TO)
-
-    def expect_in_log(self, step: Step, text: str) -> None:
-        end = time.monotonic() + step.within
-        wanted = [*filter(None, text.splitlines()), *step.says]
-        while True:
-            log = self.log(step.at)
-            missing = [each for each in wanted if each not in log]
-            missing += [each for each in step.matches if not re.search(each, log)]
-            if not missing:
-                return
-            ended = step.at in self.processes and self.processes[step.at].poll() is not None
-            if ended or time.monotonic() > end:
-                raise Unmet(f"not in the log of {step.at}: {missing[0]!r}; it ends: {_end(log)}")
-            time.sleep(POLL_SECONDS)
-
-    def serve(self, zone: str) -> None:
-        """The name server reads its zone again whenever it has changed."""
-        assert self.machines is not None, "there are machines"
-        directory = self.directory("names")
-        (self.shared / "zone.new").write_text(zone)
-        (self.shared / "zone.new").rename(self.shared / "zone")
-        if "names" not in self.processes:
-            command = [sys.executable, "-m", "tests.documents.stand_ins"]
-            self.processes["names"] = self.machines.start(
-                None, [*command, "names", str(self.shared / "zone"), "10.0.1.2"], str(directory),
-                str(directory / "log"), self.environment(HUB),
-            )  # fmt: skip
-            end = time.monotonic() + STOP_SECONDS
-            while "names are served" not in self.log("names"):
-                if time.monotonic() > end:
-                    raise AssertionError(f"no name server: {self.log('names')}")
-                time.sleep(POLL_SECONDS)
-
-    def expect_end(self, machine: str, code: int) -> None:
-        try:
-            found = self.processes[machine].wait(WAIT_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise Unmet(f"{machine} still runs after {WAIT_END_SECONDS:g} s") from None
-        del self.processes[machine]
-        if found != code:
-            raise Unmet(f"{machine} ended with {found}: {_end(self.log(machine))}")
-
-    def end(self, machine: str, number: signal.Signals) -> None:
-        process = self.processes.pop(machine)
-        if process.poll() is None:
-            process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-WAIT_END_SECONDS = 40.0
-
-
-def _script(path: Path, command: object) -> None:
-    assert isinstance(command, list | tuple), "words"
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    path.chmod(0o755)
-
-
-def _end(text: str) -> str:
-    """The last line that says something, not too long for a table."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "(nothing)"
-
-
-def check(step: Step, code: int | None, said: str) -> None:
-    """An answer against what a step expects."""
-    if code is None and step.exit is not None:
-        raise Unmet(f"it did not end within {step.seconds:g} s: {_end(said)}")
-    for each in step.says:
-        if each not in said:
-            raise Unmet(f"{each!r} is not in the answer, which ends: {_end(said)}")
-    for each in step.says_not:
-        if each in said:
-            raise Unmet(f"the answer has {each!r}: {_end(said)}")
-    for each in step.matches:
-        if not re.search(each, said, re.MULTILINE):
-            raise Unmet(f"nothing in the answer is like {each!r}; it ends: {_end(said)}")
-    if step.last and _end(said) != step.last:
-        raise Unmet(f"the last line is not {step.last!r} but {_end(said)!r}")
-    if step.exit is not None and code != step.exit:
-        raise Unmet(f"exit code {code}, not {step.exit}: {_end(said)}")
-
-
-def check_page(step: Step) -> None:
-    """A page of ours: what it says, and that its links lead somewhere."""
-    if step.action == "links":
-        if broken := broken_links(step.text.strip()):
-            raise Unmet(f"broken links: {broken}")
-        return
-    check(step, 0, page(step.text.strip()))
+                stage.act(step)
+            except Unmet as unmet:
+                outcome = Outcome(FAILED, str(unmet))
+                if step.needed:
+                    lost = f"not reached: {unmet}"
+        for row in step.rows:
+            if outcomes.get(row, outcome).verdict == PASSED:
+                outcomes[row] = outcome
+    for row in scenario.rows:
+        outcomes.setdefault(row, Outcome(ABSENT, "etcdtw's own"))
+    return outcomes
