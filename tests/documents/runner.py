@@ -34,13 +34,13 @@ def play(scenario: Scenario, server: str, catalogue: Mapping[str, Row]) -> dict[
         return absent
     try:
         with Stage(scenario, server) as stage:
-            found = _perform(stage, scenario, server)
+            found = perform(stage, scenario, server)
     except SkipTest as skip:
         found = dict.fromkeys(wanted, Outcome(SKIPPED, str(skip)))
     return {**found, **absent}
 
 
-def _perform(stage: Stage, scenario: Scenario, server: str) -> dict[str, Outcome]:
+def perform(stage: Stage, scenario: Scenario, server: str) -> dict[str, Outcome]:
     """The first step that fails decides on a row; without any it holds."""
     outcomes: dict[str, Outcome] = {}
     lost = ""
@@ -56,7 +56,7 @@ def _perform(stage: Stage, scenario: Scenario, server: str) -> dict[str, Outcome
                 if step.needed:
                     lost = f"not reached: {unmet}"
         for row in step.rows:
-            if outcomes.get(row, outcome).verdict == PASSED:
+            if row not in outcomes or outcomes[row].verdict == PASSED:
                 outcomes[row] = outcome
     for row in scenario.rows:
         outcomes.setdefault(row, Outcome(ABSENT, "etcdtw's own"))
