@@ -102,7 +102,8 @@ def docs_page() -> str:
 
 def _docs_row(flag: Flag) -> str:
     cells = (
-        f"`--{flag.name}`",
+        # The anchor is that of etcd's own page of flags.
+        f'<a id="--{flag.name}"></a>`--{flag.name}`',
         flag.kind.word,
         f"`{_shown_default(flag)}`" if _shown_default(flag) else "",
         " ".join(flag.help.split()),

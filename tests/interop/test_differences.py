@@ -106,4 +106,5 @@ class DocumentTests(SynchronousTestCase):
             named = row.rstrip("| ").rpartition("|")[2].strip().strip("`")
             module, _, test = named.partition("::")
             text = (root / module).read_text(encoding="utf-8")
-            self.assertIn(f"def {test}(", text, row)
+            defined = f"\n  {test}:\n" if module.endswith(".yaml") else f"def {test}("
+            self.assertIn(defined, text, row)

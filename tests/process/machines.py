@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from unittest import SkipTest
 
 NETWORK = "10.0.1"
@@ -105,11 +107,30 @@ class Machines:
         )
 
     def close(self) -> None:
+        """Whatever is left in the namespaces, daemons too, ends with them."""
+        for pid in self._inhabitants():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for holder in self._holders:
             holder.kill()
             holder.wait()
             if holder.stdout is not None:
                 holder.stdout.close()
+
+    def _inhabitants(self) -> Iterator[int]:
+        ours = {_namespace_of(holder.pid) for holder in self._holders}
+        # A holder that did not get a namespace is still in that of everybody else.
+        ours -= {_namespace_of(os.getpid()), _namespace_of(1), None}
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            if _namespace_of(int(name)) in ours:
+                yield int(name)
+
+
+def _namespace_of(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
 
 
 def _inside(pid: int) -> list[str]:

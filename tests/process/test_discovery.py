@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import socketserver
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,38 +79,6 @@ class DiscoveryCase(SynchronousTestCase):
 
 
 class AssemblingTests(DiscoveryCase):
-    def test_by_ours(self) -> None:
-        """OV1, OV4, DI1, DI2, DI3, DI4, DI5, DI6, DI10, DI11, DI12, DP1, DP2, DP3, DP4: three
-        members meet at one of ours, wait for each other, and are a cluster; a fourth is refused;
-        the service may go, and a restart needs it no more (DI21, DI22)."""
-        service = self.service()
-        url = self.make_token(service, "3")
-        first = [self.newcomer(f"infra{n}", url) for n in range(2)]
-        for each in first:
-            each.launch()
-        until(lambda: "waiting for 1 more" in first[0].output(), lambda: first[0].output(), 20)
-        self.assertFalse(first[0].healthy())
-        third = self.newcomer("infra2", url)
-        third.start()
-        members = [*first, third]
-        for each in members:
-            until(each.healthy, lambda each=each: each.output(), 30)  # type: ignore[misc]
-        self.assert_one_cluster(members)
-        listed = ask(service, "GET", f"/v2/keys/discovery/{TOKEN}").body
-        for n, each in enumerate(members):
-            self.assertIn(f'"value":"infra{n}={each.peer_url}"', listed)
-        said = self.refusal(self.newcomer("infra3", url, "--discovery-fallback=exit"))
-        self.assertIn("discovery: cluster is full", said)
-        self.assertNotIn("infra3", ask(service, "GET", f"/v2/keys/discovery/{TOKEN}").body)
-        service.stop()
-        third.kill()
-        third.start()
-        self.assertIn(
-            "discovery token ignored since a cluster has already been initialized. "
-            f"Valid log found at {third.data_dir}/member/wal",
-            third.output(20_000),
-        )
-
     def test_by_old_etcd(self) -> None:
         """DI1: ours and real ones of both kinds meet at real etcd 3.4."""
         url = self.make_token(self.service(old_etcd()), "3")
@@ -124,23 +88,6 @@ class AssemblingTests(DiscoveryCase):
         """DI1: real members meet at one of ours."""
         url = self.make_token(self.service(), "3")
         self.assert_one_cluster(self.assemble(url, real_etcd(), old_etcd(), real_etcd()))
-
-    def test_alone(self) -> None:
-        """DI9, DI12, DI15: a cluster of one, called like a host; the URL by the environment."""
-        service = self.service()
-        url = self.make_token(service, "1", "host")
-        named = self.newcomer("host-1.example.com", url)
-        named.start()
-        client = client_of(named)
-        self.addCleanup(client.close)
-        names = [each.name for each in client.call("Cluster.MemberList").members]
-        self.assertEqual(names, ["host-1.example.com"])
-        url = self.make_token(service, "1")
-        member = self.newcomer("infra0", url)
-        member._argv = [each for each in member._argv if not each.startswith("--discovery")]
-        member._argv = ["/usr/bin/env", f"ETCD_DISCOVERY={url}", *member._argv]
-        member.start()
-        self.assert_one_cluster([member])
 
 
 class SecureTests(DiscoveryCase):
@@ -162,26 +109,6 @@ class SecureTests(DiscoveryCase):
         for each in members:
             until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
         self.assert_one_cluster(members)
-
-    def test_https(self) -> None:
-        """DI7: discovery over https, by an authority that OpenSSL's variable adds to this system's;
-        without it the service is nobody."""
-        root = Path(tempfile.mkdtemp(prefix="tls-"))
-        self.addCleanup(shutil.rmtree, root)
-        pki = Secured(root)
-        service = Member(server_under_test(), client_tls=pki, authenticated=False)
-        self.addCleanup(service.close)
-        service.start()
-        url = f"https://{service.endpoint}/v2/keys/discovery/{TOKEN}"
-        put = [*pki.curl(None), "-X", "PUT", "-d", "value=1", f"{url}/_config/size"]
-        subprocess.run(put, capture_output=True, check=True)
-        member = self.newcomer("infra0", url)
-        member.launch()
-        until(lambda: "signed by unknown authority" in member.output(), lambda: member.output(), 20)
-        member.kill()
-        member._argv = ["/usr/bin/env", f"SSL_CERT_FILE={pki.path('ca.crt')}", *member._argv]
-        member.start()
-        self.assert_one_cluster([member])
 
     def test_automatic(self) -> None:
         """SE4: with certificates of their own making: curl takes them only unchecked."""
@@ -207,123 +134,3 @@ class SecureTests(DiscoveryCase):
 
             until(healthy, lambda member=member: member.output(), 60)  # type: ignore[misc]
             self.assertEqual(subprocess.run(curl, capture_output=True, check=False).returncode, 60)
-
-
-class RefusedTests(DiscoveryCase):
-    def test_tokens(self) -> None:
-        """DI19, DI20: no size, and sizes that are none; the guide's sentence comes last."""
-        service = self.service()
-        said = self.refusal(self.newcomer("infra0", self.url(service)))
-        self.assertEqual(
-            said.splitlines()[-1],
-            "etcd: error: the cluster doesn\u2019t have a size configuration value in "
-            f"{self.url(service)}/_config",
-        )
-        for size in ("abc", "0"):
-            url = self.make_token(service, size, f"token-{size}")
-            self.assertIn("discovery: size key is bad", self.refusal(self.newcomer("a", url)))
-        member = self.newcomer("a", f"http://{service.endpoint}/version")
-        self.assertIn("discovery: bad discovery endpoint", self.refusal(member))
-
-    def test_names(self) -> None:
-        """DI8: two members of one name."""
-        url = self.make_token(self.service(), "2")
-        members = [self.newcomer("same", url) for _ in range(2)]
-        members[0].launch()
-        said = self.refusal(members[1])
-        self.assertIn("discovery: found duplicate name", said)
-        self.assertIn("generate a new one", said)
-        until(lambda: not members[0].running, "the other is refused as well")
-
-    def test_registered_before(self) -> None:
-        """DI23, DP8: a member that lost its data has registered already."""
-        url = self.make_token(self.service(), "2")
-        member = self.newcomer("d0", url)
-        member.launch()
-        until(lambda: "waiting for 1 more" in member.output(), lambda: member.output(), 20)
-        member.kill()
-        said = self.refusal(member)
-        self.assertIn(
-            f'member "d0" has previously registered with discovery service token ({url})', said
-        )
-
-
-class LateServiceTests(DiscoveryCase):
-    def test_not_there_yet(self) -> None:
-        """DI24: a service that is down at the start is asked again, more and more seldom."""
-        service = self.service()
-        url = self.make_token(service, "1")
-        service.stop()
-        member = self.newcomer("infra0", url)
-        member.launch()
-        until(lambda: 'backoff":"2s' in member.output(), lambda: member.output(), 20)
-        self.assertTrue(member.running)
-        service.start()
-        until(member.healthy, lambda: member.output(), 40)
-
-    def test_dies_while_waiting(self) -> None:
-        """DI25: one that dies and comes back finds everybody still waiting."""
-        service = self.service()
-        url = self.make_token(service, "2")
-        members = [self.newcomer(f"infra{n}", url) for n in range(2)]
-        members[0].launch()
-        until(lambda: "waiting for 1 more" in members[0].output(), lambda: members[0].output(), 20)
-        service.kill()
-        until(lambda: "backoff" in members[0].output(), lambda: members[0].output(), 20)
-        service.start()
-        members[1].launch()
-        for each in members:
-            until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
-        self.assert_one_cluster(members)
-
-
-class _Proxy(socketserver.ThreadingTCPServer):
-    """Notes the first line of what it is asked, and passes it on."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.lines: list[str] = []
-        self.target = target
-        super().__init__(("127.0.0.1", 0), _ProxyHandler)
-
-
-class _ProxyHandler(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        proxy = self.server
-        assert isinstance(proxy, _Proxy), "it is this server's"
-        with socket.create_connection(proxy.target) as there:
-            answers = threading.Thread(target=self.answer, args=(there,), daemon=True)
-            answers.start()
-            while data := self.request.recv(65536):
-                proxy.lines.append(data.split(b"\r\n")[0].decode())
-                # Absolute form is what servers understand as well.
-                there.sendall(data)
-
-    def answer(self, there: socket.socket) -> None:
-        try:
-            while data := there.recv(65536):
-                self.request.sendall(data)
-        except OSError:
-            pass
-
-
-class ProxyTests(DiscoveryCase):
-    def test_asked_by(self) -> None:
-        """DI17, DI18: discovery goes through the proxy, with or without a scheme in its address;
-        nothing else does."""
-        service = self.service()
-        for n, form in enumerate(("127.0.0.1:{}", "http://127.0.0.1:{}")):
-            with _Proxy(("127.0.0.1", service.client_port)) as proxy:
-                threading.Thread(target=proxy.serve_forever, daemon=True).start()
-                url = self.make_token(service, "1", f"t{n}")
-                port = proxy.server_address[1]
-                member = self.newcomer("infra0", url, f"--discovery-proxy={form.format(port)}")
-                member.start(60)
-                asked = list(proxy.lines)
-                time.sleep(0.5)
-                self.assertEqual(proxy.lines, asked)
-                self.assertTrue(asked and all(f" {url}" in line for line in asked), asked)
-                proxy.shutdown()
-                member.close()

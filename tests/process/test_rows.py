@@ -1,13 +1,9 @@
-"""Rows of what must work that no other test has: defaults, refusals, changes while running."""
+"""Changes of a running cluster that no other test has."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,85 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.pb.rpc_pb2 import PutRequest
 from tests.process.cluster import Cluster, until
 from tests.process.member import Member, etcdctl, free_ports, server_under_test
-
-
-class StartTests(SynchronousTestCase):
-    """Single starts, by the last line on stderr and the exit code."""
-
-    timeout = 100
-
-    def refused(self, *flags: str) -> tuple[int, str]:
-        directory = tempfile.mkdtemp(prefix="rows-")
-        self.addCleanup(shutil.rmtree, directory)
-        done = subprocess.run(
-            [*server_under_test(), *flags],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        self.assertEqual(os.listdir(directory), [])
-        return done.returncode, done.stderr.splitlines()[-1]
-
-    def test_not_advertised(self) -> None:
-        """ST20: who listens somewhere has to say what clients are to use."""
-        code, line = self.refused("--listen-client-urls=http://127.0.0.1:1")
-        self.assertEqual(code, 1)
-        self.assertIn(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly", line
-        )
-
-    def test_unknown_state(self) -> None:
-        """ST24: a state that is none is a wrong value, exit code 2."""
-        code, line = self.refused("--initial-cluster-state=bogus")
-        self.assertEqual(code, 2)
-        self.assertIn('invalid value "bogus" for flag -initial-cluster-state: invalid value', line)
-
-    def test_several_kinds(self) -> None:
-        """OV2: two ways to find the cluster at once are refused."""
-        for one, other in (
-            ("--discovery=http://127.0.0.1:1/x", "--discovery-srv=example.com"),
-            ("--discovery=http://127.0.0.1:1/x", "--initial-cluster=default=http://127.0.0.1:1"),
-            ("--discovery-srv=example.com", "--initial-cluster=default=http://127.0.0.1:1"),
-        ):
-            code, line = self.refused(one, other)
-            self.assertEqual(code, 1)
-            self.assertIn("multiple discovery or bootstrap flags are set", line)
-
-    def test_unlisted_url(self) -> None:
-        """ER3: all of a member's addresses must be listed, and all that are listed be its own."""
-        for own, listed in (
-            ("http://127.0.0.1:1,http://127.0.0.1:2", "default=http://127.0.0.1:1"),
-            ("http://127.0.0.1:1", "default=http://127.0.0.1:1,default=http://127.0.0.1:2"),
-        ):
-            code, line = self.refused(
-                f"--initial-advertise-peer-urls={own}", f"--initial-cluster={listed}"
-            )
-            self.assertEqual(code, 1)
-            self.assertIn("has different advertised URLs in the cluster", line)
-
-    def test_data_dir(self) -> None:
-        """ST28: without ``--data-dir`` it is the member's name."""
-        directory = Path(tempfile.mkdtemp(prefix="rows-"))
-        self.addCleanup(shutil.rmtree, directory)
-        client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-        process = subprocess.Popen(
-            [
-                *(*server_under_test(), "--name=infra0"),
-                *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
-                *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
-                f"--initial-cluster=infra0={peer}",
-            ],
-            cwd=directory,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            until((directory / "infra0.etcd/member/wal").exists, "the directory is there")
-            self.assertTrue((directory / "infra0.etcd/member/snap").exists())
-        finally:
-            process.terminate()
-            process.wait()
 
 
 class ChangeTests(SynchronousTestCase):
