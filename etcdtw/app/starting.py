@@ -25,6 +25,8 @@ from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import make_resolver
+from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.note import NoteFile
 from etcdtw.tls.interfaces import ITLSContextFactory
 
 
@@ -101,17 +103,25 @@ class StartingMember(Service):
                 "Valid log found at {path}",
                 path=settings.wal_path,
             )
+        if has_log(settings) and settings.discovery_endpoints:
+            log.warn(
+                "discovery token is ignored since cluster already initialized; "
+                "valid logs are found",
+                wal_dir=settings.wal_path,
+            )
         if not has_log(settings):
             peer_tls = cache(lambda: asking_tls(settings, self._reactor))
             asked = replace(
                 settings.bootstrap(),
                 peer_tls=peer_tls,
                 resolver=self._resolver if settings.dns_server else None,
+                note=self._note(),
             )
             try:
                 plan = await make_plan(asked, self._factories, self._reactor)
             except BootstrapError as error:
-                if error.code != CLUSTER_IS_FULL or settings.discovery_fallback != "proxy":
+                fallback = settings.discovery and settings.discovery_fallback == "proxy"
+                if error.code != CLUSTER_IS_FULL or not fallback:
                     raise
                 log.warn("discovery cluster is full, falling back to proxy")
                 self._run(self._proxy())
@@ -124,6 +134,8 @@ class StartingMember(Service):
 
     def _run(self, member: RunnableMember) -> None:
         member.on_ready.extend(self._on_ready)
+        # Whoever runs has a log of his own, or needs none.
+        member.on_ready.append(lambda: self._note().write(""))
         member.on_removed.append(self._removed)
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
@@ -133,6 +145,9 @@ class StartingMember(Service):
         from etcdtw.app.v2proxy import V2Proxy  # members need none of it
 
         return V2Proxy(self._settings, self._reactor)
+
+    def _note(self) -> NoteFile:
+        return NoteFile(OsFilesystem(not self._settings.unsafe_no_fsync), self._settings.data_dir)
 
     def _resolver(self) -> IResolver:
         return make_resolver(self._reactor, self._settings.dns_server)

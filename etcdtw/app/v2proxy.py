@@ -19,7 +19,7 @@ from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.proxy_mode import proxy_dir
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
-from etcdtw.bootstrap.discovery_v2 import discovered_urls
+from etcdtw.bootstrap.discovery_v2 import CONNECT_SECONDS, discovered_urls, system_tls
 from etcdtw.bootstrap.dns_srv import srv_urls
 from etcdtw.bootstrap.existing import fetch_cluster
 from etcdtw.dns.resolvers import make_resolver
@@ -124,6 +124,7 @@ class V2Proxy(Service):
             return ()
         for flag, given in (
             ("discovery", self._settings.discovery),
+            ("discovery-endpoints", self._settings.discovery_endpoints),
             ("DNS SRV", self._settings.discovery_srv),
         ):
             if given:
@@ -133,11 +134,17 @@ class V2Proxy(Service):
     async def _first_urls(self) -> tuple[str, ...]:
         settings = self._settings.bootstrap()
         if settings.discovery:
-            asking = HttpCaller(self._reactor, 30.0, proxy=settings.discovery_proxy)
+            asking = HttpCaller(
+                self._reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy
+            )
             try:
                 return await discovered_urls(settings, asking, self._reactor)
             finally:
                 asking.stop()
+        if settings.discovery_v3.endpoints:
+            from etcdtw.bootstrap import discovery_v3  # brings in the client
+
+            return await discovery_v3.discovered_urls(settings.discovery_v3, self._reactor)
         if settings.discovery_srv:
             resolver = make_resolver(self._reactor, self._settings.dns_server)
             return await srv_urls(settings, resolver)

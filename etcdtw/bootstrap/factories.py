@@ -50,7 +50,8 @@ def _named(path: str) -> object:
 
 def claims_static(settings: BootstrapSettings) -> bool:
     """Whether the members are given by ``--initial-cluster``."""
-    return not (settings.discovery or settings.discovery_srv)
+    others = (settings.discovery, settings.discovery_srv, settings.discovery_v3.endpoints)
+    return not any(others)
 
 
 STATIC = BootstrapFactory(
@@ -74,7 +75,14 @@ DISCOVERY = BootstrapFactory(
     "etcdtw.bootstrap.discovery_v2.claims_discovery",
     "etcdtw.bootstrap.discovery_v2.DiscoveryProvider",
 )
-BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV, DISCOVERY)
+DISCOVERY_V3 = BootstrapFactory(
+    "discovery-v3",
+    "members register below --discovery-token at the etcd of --discovery-endpoints",
+    ("discovery-token", "discovery-endpoints"),
+    "etcdtw.bootstrap.discovery_v3.claims_discovery_v3",
+    "etcdtw.bootstrap.discovery_v3.DiscoveryV3Provider",
+)
+BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV, DISCOVERY, DISCOVERY_V3)
 """Known without a search: an installation that hides plugin files must still start."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,39 @@ from etcdtw.tls.interfaces import ITLSContextFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverySettings:
+    """How to reach the service of v3 discovery, by etcd's flags that begin with ``discovery-``.
+
+    Without endpoints there is none. Times are seconds.
+    """
+
+    token: str = ""
+    endpoints: tuple[str, ...] = ()
+    dial_timeout: float = 2.0
+    request_timeout: float = 5.0
+    keepalive_time: float = 2.0
+    keepalive_timeout: float = 6.0
+    insecure_transport: bool = True
+    insecure_skip_tls_verify: bool = False
+    cert: str = ""
+    key: str = ""
+    cacert: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+class Note(Protocol):
+    """One text that a provider may leave for the next start of this member. It is gone when the
+    member has a log of its own."""
+
+    def read(self) -> str:
+        """The text; empty if there is none."""
+
+    def write(self, text: str) -> None:
+        """Keep it: it is there after a power cut. Empty: forget it. OSError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapSettings:
     """What providers may know; the fields have the meaning of etcd's flags of that name.
 
@@ -21,7 +54,8 @@ class BootstrapSettings:
     name and sorted peer URLs per member, and is empty when the flag is cleared by another kind of
     bootstrap. ``peer_tls`` is for calling members over https, None where nobody is called yet;
     ``has_authority``: their certificates are checked against ``--peer-trusted-ca-file``.
-    ``resolver`` is for DNS; without one, that of the system is used.
+    ``resolver`` is for DNS; without one, that of the system is used. ``note`` is for what must
+    survive a crash before the member has a log; None where nothing can be kept.
     """
 
     name: str
@@ -30,6 +64,7 @@ class BootstrapSettings:
     initial_cluster_state: str = "new"
     initial_cluster_token: str = "etcd-cluster"
     discovery: str = ""
+    discovery_v3: DiscoverySettings = DiscoverySettings()
     discovery_proxy: str = ""
     discovery_fallback: str = "exit"
     discovery_srv: str = ""
@@ -39,6 +74,7 @@ class BootstrapSettings:
     peer_tls: Callable[[], ITLSContextFactory] | None = None
     has_authority: bool = False
     resolver: Callable[[], IResolver] | None = None
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +119,7 @@ class IBootstrapProvider(Interface):
 
         The Deferred fails with :class:`etcdtw.errors.ConfigError` when it cannot be founded or
         joined as configured. It may take as long as other members or a discovery service need;
-        cancelling it gives up. Nothing is written before it has fired.
+        cancelling it gives up. Nothing but the settings' note is written before it has fired.
         """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
@@ -18,6 +18,8 @@ from etcdtw.rpc.status import deadline_exceeded
 
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 3.0
+KEEPALIVE_SECONDS = 30.0
+KEEPALIVE_TIMEOUT = 20.0
 WAITING_MAX = 10_000
 """Calls that wait for a connection; more are refused."""
 
@@ -43,7 +45,8 @@ class Channel:
         dice: Dice,
         *,
         metadata: Mapping[str, str] | None = None,
-        keepalive_seconds: float = 30.0,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+        keepalive_timeout: float = KEEPALIVE_TIMEOUT,
     ) -> None:
         """Raises ValueError for an endpoint that is none, or if there are none."""
         if not endpoints:
@@ -56,6 +59,7 @@ class Channel:
         self._connector = connector
         self._dice = dice
         self._keepalive_seconds = keepalive_seconds
+        self._keepalive_timeout = keepalive_timeout
         self._turn = 0
         self._failures = 0
         self._connection: OutgoingConnection | None = None
@@ -142,6 +146,7 @@ class Channel:
             self.clock,
             address.authority,
             keepalive_seconds=self._keepalive_seconds,
+            keepalive_timeout=self._keepalive_timeout,
             scheme="https" if address.scheme in ("https", "unixs") else "http",
         )
         made.on_settled = lambda error: self._settled(made, address, error)
@@ -237,8 +242,7 @@ class _UnaryAttempts:
     def _answered(self, answer: bytes | EtcdError, maybe_done: bool) -> None:
         self._call = None
         if isinstance(answer, bytes):
-            self._timer.cancel() if self._timer.active() else None
-            self.result.callback(self._response_class.FromString(answer))
+            self._finish(answer)
         elif answer.code == Code.UNAVAILABLE and (self._repeatable or not maybe_done):
             assert self._connection is not None, "answered without a connection"
             self._channel.last_error = answer
@@ -247,6 +251,17 @@ class _UnaryAttempts:
             self._channel.clock.callLater(RETRY_SECONDS_MIN, self._again)
         else:
             self._fail(answer)
+
+    def _finish(self, answer: bytes) -> None:
+        try:
+            response = self._response_class.FromString(answer)
+        except DecodeError:
+            kind = self._response_class.DESCRIPTOR.name
+            self._fail(StatusError(Code.INTERNAL, f"{self._path} was answered with no {kind}"))
+            return
+        if self._timer.active():
+            self._timer.cancel()
+        self.result.callback(response)
 
     def _again(self) -> None:
         if not self.result.called:

@@ -220,7 +220,6 @@ class DiscoveryTests(SynchronousTestCase):
         for others, words in (
             ({"discovery": "ftp://a/b"}, "it is no http or https URL"),
             ({"discovery": "token"}, "it is no http or https URL"),
-            ({"discovery": "https://a/b", "discovery_proxy": "c:1"}, "not in this build yet"),
             ({"initial_cluster_state": "existing"}, "should not be set when joining"),
         ):
             begun = DiscoveryProvider(self.reactor).plan(self.settings(**others))

@@ -1,0 +1,331 @@
+"""Meeting at a service: members register below a token, and the first so many are the cluster.
+
+What both of etcd's discovery protocols have in common. ``discovery_v2`` and ``discovery_v3`` know
+how to ask; the rules and their order are here: who finds the cluster full writes nothing, who
+registers does it once, nobody goes on before all are there, and a service that does not answer is
+asked again and again, more and more seldom.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, Note, ReactorView
+from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
+from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
+
+BACKOFF_DOUBLINGS_MAX = 8
+"""Pauses of 2, 4, … 256 s while the service does not answer."""
+SIZE_MAX = (1 << 63) - 1
+
+Members = tuple[tuple[str, tuple[str, ...]], ...]
+
+log = Logger(namespace="etcdtw.discovery")
+
+
+class Unreachable(Exception):
+    """The service did not answer, or not as one; it is asked again."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One registration: the member's id in hex, what it says, and when it came among the others."""
+
+    identity: str
+    value: str
+    created: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that have registered, the first first, and how many the cluster is to have."""
+
+    registered: tuple[Registered, ...]
+    size: int
+
+    @property
+    def members(self) -> tuple[Registered, ...]:
+        """Those that came in time."""
+        return self.registered[: self.size]
+
+    def of(self, identity: str) -> Registered | None:
+        return next((each for each in self.registered if each.identity == identity), None)
+
+    def is_full_for(self, identity: str) -> bool:
+        """Whether all places are taken, and none of them by this member."""
+        is_member = identity in [each.identity for each in self.members]
+        return not is_member and len(self.registered) >= self.size
+
+
+def status_of(registered: Iterable[Registered], size: int) -> Status:
+    return Status(tuple(sorted(registered, key=lambda each: each.created)), size)
+
+
+def parse_size(text: str) -> int:
+    """How many members a cluster is to have; ValueError for what is no such number."""
+    if not re.fullmatch(r"\+?[0-9]{1,40}", text) or not 0 < int(text) <= SIZE_MAX:
+        raise ValueError(f"it is {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """The errors, in etcd's words. ``flag`` is where the token comes from, ``place`` what messages
+    call it, ``make_size`` the command that writes the size."""
+
+    flag: str
+    place: str
+    make_size: str
+    bad_url: str
+    no_size_sentence: str = ""
+
+    def failed(self, reason: str, hint: str = "") -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            f"failed to join discovery cluster ({reason})",
+            code="ETW-BOOT-DISCOVERY",
+            hint=hint or f"--{self.flag} is {self.place}",
+        )
+
+    def no_size(self) -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            "failed to join discovery cluster (discovery: size key not found)",
+            code="ETW-BOOT-SIZE",
+            sentence=self.no_size_sentence,
+            hint=self.make_size,
+        )
+
+    def bad_size(self, why: Exception) -> BootstrapError:
+        return self.failed("discovery: size key is bad", str(why))
+
+    def full(self) -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            "failed to join discovery cluster (discovery: cluster is full)",
+            code=CLUSTER_IS_FULL,
+            sentence="etcd: discovery: cluster is full",
+            hint="do not reuse discovery token; generate a new one to bootstrap a cluster",
+        )
+
+    def registered_before(self, name: str) -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            f'member "{name}" has previously registered with discovery service token '
+            f"({self.place})",
+            code="ETW-BOOT-REGISTERED",
+            hint=(
+                "but etcd could not find valid cluster configuration in the given data dir; check "
+                "the given data dir path if the previous bootstrap succeeded, or use a new "
+                "discovery token if the previous bootstrap failed"
+            ),
+        )
+
+    def invalid_url(self, found: Registered) -> BootstrapError:
+        return self.failed(self.bad_url, f"{found.identity} is {found.value!r}")
+
+    def same_names(self, found: Sequence[Registered]) -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            "failed to join discovery cluster (discovery: found duplicate name)",
+            code="ETW-BOOT-DISCOVERY",
+            hint=(
+                "member with duplicated name has already been registered; cURL the discovery "
+                "token URL for details; do not reuse discovery token; generate a new one to "
+                f"bootstrap a cluster; registered: {', '.join(each.value for each in found)}"
+            ),
+        )
+
+
+class Registry(Protocol):
+    """The other side, by one protocol. Its questions raise :class:`Unreachable` where it helps to
+    ask again, and BootstrapError where it does not."""
+
+    refusals: Refusals
+
+    async def status(self) -> Status:
+        """Who is there now."""
+
+    async def register(self, identity: str, value: str) -> bool:
+        """False if somebody is registered under this id; then nothing has changed."""
+
+    async def newcomers(self) -> Sequence[Registered] | None:
+        """Who came since the last answer, as soon as there is somebody. None if it cannot be told:
+        then the status has to be asked for again."""
+
+    def tell_found(self, found: Registered, is_self: bool) -> None: ...
+
+    def tell_waiting(self, found: int, size: int) -> None: ...
+
+    def tell_complete(self, found: int, size: int) -> None: ...
+
+    def tell_retry(self, step: str, reason: Exception, seconds: float) -> None: ...
+
+
+class Claim:
+    """Knows whether a registration that is there already was made by this member: an earlier start
+    left a note, which says where and as what it was about to register."""
+
+    def __init__(self, note: Note | None, place: str, identity: str, value: str) -> None:
+        self._note = note
+        self._text = json.dumps({"discovery": place, "member": identity, "registered": value})
+        self.is_ours = note is not None and note.read() == self._text
+
+    def make(self) -> None:
+        if self._note is not None and not self.is_ours:
+            self._note.write(self._text)
+        self.is_ours = True
+
+    def drop(self) -> None:
+        if self._note is not None:
+            self._note.write("")
+
+
+class Meeting:
+    """One member, or one who wants to know the members, at a registry."""
+
+    def __init__(self, registry: Registry, reactor: ReactorView, identity: str = "") -> None:
+        """``identity`` is the own id in hex; empty for one who is no member."""
+        self._registry = registry
+        self._reactor = reactor
+        self._identity = identity
+        self._retries = 0
+        self._known: set[str] = set()
+
+    async def join(self, settings: BootstrapSettings, place: str) -> Members:
+        """Register, and wait until all are there. BootstrapError."""
+        value = members_text([(settings.name, settings.peer_urls)])
+        claim = Claim(settings.note, place, self._identity, value)
+        status = await self._status("cluster status check")
+        if status.is_full_for(self._identity):  # it is not to be burdened
+            raise self._registry.refusals.full()
+        if not await self._register(status, value, claim):
+            raise self._registry.refusals.registered_before(settings.name)
+        return await self._gather(is_member=True)
+
+    async def look(self) -> tuple[str, ...]:
+        """All members' URLs, without being one."""
+        members = await self._gather(is_member=False)
+        return tuple(sorted(url for _, urls in members for url in urls))
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _register(self, status: Status, value: str, claim: Claim) -> bool:
+        """False if the registration is somebody else's, who could be this member without its
+        data."""
+        found = status.of(self._identity)
+        may_be_ours = claim.is_ours
+        while found is None:
+            claim.make()
+            try:
+                if await self._registry.register(self._identity, value):
+                    self._retries = 0
+                    return True
+            except Unreachable as reason:
+                may_be_ours = True  # it may have been heard
+                await self._back_off("registration", reason)
+            found = (await self._status("registration")).of(self._identity)
+            if found is None and not may_be_ours:
+                raise self._registry.refusals.failed(
+                    "discovery: bad discovery endpoint",
+                    "it knows a registration of this member, and lists none",
+                )
+        if may_be_ours and found.value == value:
+            log.info("found the registration of this member", member=self._identity)
+            return True
+        claim.drop()
+        return False
+
+    async def _gather(self, is_member: bool) -> Members:
+        while True:
+            status = await self._status("waiting for other nodes")
+            if is_member and status.is_full_for(self._identity):
+                raise self._registry.refusals.full()
+            found = await self._wait(status)
+            if found is not None:
+                return self._members(found, status.size)
+
+    async def _status(self, step: str) -> Status:
+        """However long it takes to be told."""
+        while True:
+            try:
+                status = await self._registry.status()
+            except Unreachable as reason:
+                await self._back_off(step, reason)
+            else:
+                self._retries = 0
+                return status
+
+    async def _wait(self, status: Status) -> Sequence[Registered] | None:
+        """All members; None if the service has to be asked from the beginning."""
+        found = {each.identity: each for each in status.members}
+        for each in found.values():
+            self._tell(each)
+        while len(found) < status.size:
+            self._registry.tell_waiting(len(found), status.size)
+            try:
+                newcomers = await self._registry.newcomers()
+            except Unreachable as reason:
+                await self._back_off("waiting for other nodes", reason)
+                return None
+            if newcomers is None:
+                return None
+            for each in newcomers:
+                if each.identity not in found:
+                    self._tell(each)
+                    found[each.identity] = each
+        self._registry.tell_complete(len(found), status.size)
+        return status_of(found.values(), status.size).members
+
+    def _tell(self, found: Registered) -> None:
+        if found.identity not in self._known:
+            self._known.add(found.identity)
+            self._registry.tell_found(found, found.identity == self._identity)
+
+    async def _back_off(self, step: str, reason: Exception) -> None:
+        self._retries += 1
+        seconds = 2.0 ** min(self._retries, BACKOFF_DOUBLINGS_MAX)
+        self._registry.tell_retry(step, reason, seconds)
+        pause: Deferred[None] = Deferred()
+        self._reactor.callLater(seconds, pause.callback, None)
+        await pause
+
+    def _members(self, found: Sequence[Registered], size: int) -> Members:
+        members: dict[str, set[str]] = {}
+        for each in found:
+            for pair in each.value.split(","):
+                name, mark, url = pair.partition("=")
+                if not mark or not name or not _is_peer_url(url):
+                    raise self._registry.refusals.invalid_url(each)
+                members.setdefault(name, set()).add(url)
+        if len(members) != size:
+            raise self._registry.refusals.same_names(found)
+        return tuple((name, tuple(sorted(urls))) for name, urls in sorted(members.items()))
+
+
+def met_plan(settings: BootstrapSettings, members: Members, token: str) -> ClusterPlan:
+    """The plan of the cluster that these members found. BootstrapError."""
+    listed = replace(settings, initial_cluster=members, initial_cluster_token=token)
+    check_listed(listed)
+    check_unique(listed, "discovery cluster")
+    return static_plan(listed)
+
+
+def _is_peer_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme in ("unix", "unixs"):
+        return bool(parts.netloc)
+    has_end = bool(parts.hostname) and port is not None
+    return parts.scheme in ("http", "https") and has_end and not parts.path
