@@ -97,8 +97,11 @@ class _Offline:
     def seconds(self) -> float:
         return 0.0
 
-    def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> None:
-        return None
+    def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> _Offline:
+        return self
+
+    def cancel(self) -> None:
+        """A call that never comes need not be kept from coming."""
 
     def resolve(self, name: str, timeout: Sequence[int] = ()) -> Deferred[str]:
         return Deferred()

@@ -19,7 +19,7 @@ from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.proxy_mode import proxy_dir
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
-from etcdtw.bootstrap.discovery_v2 import CONNECT_SECONDS, discovered_urls, system_tls
+from etcdtw.bootstrap.discovery_v2 import discovered_urls, open_caller
 from etcdtw.bootstrap.dns_srv import srv_urls
 from etcdtw.bootstrap.existing import fetch_cluster
 from etcdtw.dns.resolvers import make_resolver
@@ -134,9 +134,7 @@ class V2Proxy(Service):
     async def _first_urls(self) -> tuple[str, ...]:
         settings = self._settings.bootstrap()
         if settings.discovery:
-            asking = HttpCaller(
-                self._reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy
-            )
+            asking = open_caller(settings, self._reactor)
             try:
                 return await discovered_urls(settings, asking, self._reactor)
             finally:

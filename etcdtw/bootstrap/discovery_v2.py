@@ -7,8 +7,8 @@ The conversation is etcd's discovery protocol, over the v2 API. The URL is the c
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -53,12 +53,27 @@ def claims_discovery(settings: BootstrapSettings) -> bool:
     return bool(settings.discovery)
 
 
+class OpenCalls(Calls, Protocol):
+    """A way to the service that is closed in the end."""
+
+    def stop(self) -> None: ...
+
+
+OpenCaller = Callable[[BootstrapSettings, Any], OpenCalls]
+
+
+def open_caller(settings: BootstrapSettings, reactor: Any) -> HttpCaller:
+    """What calls the service, by way of the proxy if there is one."""
+    return HttpCaller(reactor, CONNECT_SECONDS, tls=_system_tls, proxy=settings.discovery_proxy)
+
+
 @implementer(IBootstrapProvider)
 class DiscoveryProvider:
     """Registers the member and waits for the others."""
 
-    def __init__(self, reactor: ReactorView) -> None:
+    def __init__(self, reactor: ReactorView, open_caller: OpenCaller = open_caller) -> None:
         self._reactor = reactor
+        self._open_caller = open_caller
 
     def plan(self, settings: BootstrapSettings) -> Deferred[ClusterPlan]:
         return Deferred.fromCoroutine(self._plan(settings))
@@ -66,9 +81,7 @@ class DiscoveryProvider:
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
         _check_settings(settings)
         await a_turn(self._reactor)  # what needs no answer was checked before
-        caller = HttpCaller(
-            self._reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy
-        )
+        caller = self._open_caller(settings, self._reactor)
         try:
             return await discover(settings, caller, self._reactor)
         finally:
@@ -255,8 +268,7 @@ def _base(node: dict[str, Any]) -> str:
     return str(node.get("key", "")).rpartition("/")[2]
 
 
-def system_tls() -> Any:
-    """TLS to services of which nothing is known but this system's authorities."""
+def _system_tls() -> Any:
     from etcdtw.tls.contexts import FileContexts
     from etcdtw.tls.interfaces import TLSSettings
 

@@ -92,8 +92,13 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
 
 def a_turn(reactor: ReactorView) -> Deferred[None]:
     """Fires when the reactor has gone round, which one before the start never does."""
-    waiting: Deferred[None] = Deferred()
-    reactor.callLater(0, waiting.callback, None)
+    return pause(reactor, 0)
+
+
+def pause(reactor: ReactorView, seconds: float) -> Deferred[None]:
+    """Fires so much later."""
+    waiting: Deferred[None] = Deferred(lambda _: call.cancel())
+    call = reactor.callLater(seconds, waiting.callback, None)
     return waiting
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from etcdtw.bootstrap.existing import pause
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, Note, ReactorView
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
@@ -294,9 +294,7 @@ class Meeting:
         self._retries += 1
         seconds = 2.0 ** min(self._retries, BACKOFF_DOUBLINGS_MAX)
         self._registry.tell_retry(step, reason, seconds)
-        pause: Deferred[None] = Deferred()
-        self._reactor.callLater(seconds, pause.callback, None)
-        await pause
+        await pause(self._reactor, seconds)
 
     def _members(self, found: Sequence[Registered], size: int) -> Members:
         members: dict[str, set[str]] = {}

@@ -64,6 +64,9 @@ class Service:
         except V2Error as error:
             return succeed(Answered(error.status, {}, error.json().encode()))
 
+    def stop(self) -> None:
+        """Nothing is kept."""
+
     def _answer(self, event: Any) -> Deferred[Answered]:
         return succeed(self._answered(event))
 
