@@ -77,6 +77,10 @@ class DiscoveryCase(SynchronousTestCase):
 
     def refusal(self, member: Member) -> str:
         member.launch()
+        return self.refused(member)
+
+    def refused(self, member: Member) -> str:
+        """What it says when its start ends."""
         until(lambda: not member.running, lambda: member.output(), 30)
         self.assertEqual(member.process.returncode, 1)
         return member.output()
@@ -164,8 +168,8 @@ class SecureTests(DiscoveryCase):
         self.assert_one_cluster(members)
 
     def test_https(self) -> None:
-        """DI7: discovery over https, by an authority that OpenSSL's variable adds to this system's;
-        without it the service is nobody."""
+        """DI7, DI17: discovery over https, by an authority that OpenSSL's variable adds to this
+        system's; without it the service is nobody. A proxy leads there, and sees nothing of it."""
         root = Path(tempfile.mkdtemp(prefix="tls-"))
         self.addCleanup(shutil.rmtree, root)
         pki = Secured(root)
@@ -180,7 +184,12 @@ class SecureTests(DiscoveryCase):
         until(lambda: "signed by unknown authority" in member.output(), lambda: member.output(), 20)
         member.kill()
         member._argv = ["/usr/bin/env", f"SSL_CERT_FILE={pki.path('ca.crt')}", *member._argv]
-        member.start()
+        with _Proxy(("127.0.0.1", service.client_port)) as proxy:
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            member.add_flags(f"--discovery-proxy=127.0.0.1:{proxy.server_address[1]}")
+            member.start()
+            self.assertEqual(set(proxy.lines), {f"CONNECT {service.endpoint} HTTP/1.1"})
+            proxy.shutdown()
         self.assert_one_cluster([member])
 
     def test_automatic(self) -> None:
@@ -236,12 +245,18 @@ class RefusedTests(DiscoveryCase):
         until(lambda: not members[0].running, "the other is refused as well")
 
     def test_registered_before(self) -> None:
-        """DI23, DP8: a member that lost its data has registered already."""
+        """DI23, DP8, P30: a member that lost its data has registered already; one that only
+        crashed goes on with its registration."""
         url = self.make_token(self.service(), "2")
         member = self.newcomer("d0", url)
         member.launch()
         until(lambda: "waiting for 1 more" in member.output(), lambda: member.output(), 20)
         member.kill()
+        member.launch()
+        found = "found the registration of this member"
+        until(lambda: found in member.output(), lambda: member.output(), 20)
+        member.kill()
+        member.wipe()
         said = self.refusal(member)
         self.assertIn(
             f'member "d0" has previously registered with discovery service token ({url})', said
@@ -278,7 +293,8 @@ class LateServiceTests(DiscoveryCase):
 
 
 class _Proxy(socketserver.ThreadingTCPServer):
-    """Notes the first line of what it is asked, and passes it on."""
+    """Notes the first line of what it is asked, and passes it on; what follows a CONNECT it does
+    not read."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -296,10 +312,16 @@ class _ProxyHandler(socketserver.BaseRequestHandler):
         with socket.create_connection(proxy.target) as there:
             answers = threading.Thread(target=self.answer, args=(there,), daemon=True)
             answers.start()
+            tunnelled = False
             while data := self.request.recv(65536):
-                proxy.lines.append(data.split(b"\r\n")[0].decode())
-                # Absolute form is what servers understand as well.
-                there.sendall(data)
+                if not tunnelled:
+                    proxy.lines.append(data.split(b"\r\n")[0].decode())
+                if data.startswith(b"CONNECT "):
+                    tunnelled = True
+                    self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                else:
+                    # Absolute form is what servers understand as well.
+                    there.sendall(data)
 
     def answer(self, there: socket.socket) -> None:
         try:
