@@ -151,6 +151,18 @@ class StartingTests(SynchronousTestCase):
         self.assertEqual(self.members[0].calls, ["start"])
         self.assertIs(self.members[0].plan, None)
 
+    def test_note(self) -> None:
+        """P30: a provider's note lies in the data directory until the member serves clients."""
+        service = self.starting()
+        note = service._note()
+        service.startService()
+        note.write("registered")
+        self.assertEqual(service._note().read(), "registered")
+        for each in self.members[0].on_ready:
+            each()
+        data_dir = os.path.join(self.directory, "default.etcd")
+        self.assertEqual((note.read(), os.listdir(data_dir)), ("", []))
+
     def test_fatal_member(self) -> None:
         """An error of a running member ends the process with code 1, once."""
         self.starting().startService()
