@@ -276,6 +276,8 @@ class WatchStreams:
             self._stream.send(request.SerializeToString())
 
     def message_received(self, body: bytes) -> None:
+        if self._stream is None:
+            return  # we ended it
         try:
             response = WatchResponse.FromString(body)
         except DecodeError:
