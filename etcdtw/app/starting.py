@@ -134,12 +134,11 @@ class StartingMember(Service):
 
     def _run(self, member: RunnableMember) -> None:
         member.on_ready.extend(self._on_ready)
-        # Whoever runs has a log of his own, or needs none.
-        member.on_ready.append(lambda: self._note().write(""))
         member.on_removed.append(self._removed)
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+        self._note().write("")  # it has a log now, or needs none
 
     def _proxy(self) -> RunnableMember:
         from etcdtw.app.v2proxy import V2Proxy  # members need none of it

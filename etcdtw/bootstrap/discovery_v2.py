@@ -22,17 +22,16 @@ from etcdtw.bootstrap.interfaces import (
     IBootstrapProvider,
     ReactorView,
 )
-from etcdtw.bootstrap.meeting import (
-    Meeting,
+from etcdtw.bootstrap.meeting import Meeting, met_plan
+from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.registry import (
     Refusals,
     Registered,
     Status,
     Unreachable,
-    met_plan,
     parse_size,
     status_of,
 )
-from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
 

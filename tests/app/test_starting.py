@@ -152,16 +152,19 @@ class StartingTests(SynchronousTestCase):
         self.assertIs(self.members[0].plan, None)
 
     def test_note(self) -> None:
-        """P30: a provider's note lies in the data directory until the member serves clients."""
-        service = self.starting()
-        note = service._note()
+        """P30: a provider's note lies in the data directory until the member has its log."""
+        service = self.named()
         service.startService()
+        note = service._note()
         note.write("registered")
+        self.error = OSError(28, "No space left on device", "/wal")
+        self.reactor.lookups[0].callback("10.0.0.1")
         self.assertEqual(service._note().read(), "registered")
-        for each in self.members[0].on_ready:
-            each()
-        data_dir = os.path.join(self.directory, "default.etcd")
-        self.assertEqual((note.read(), os.listdir(data_dir)), ("", []))
+        self.error = None
+        self.starting(name="m").startService()
+        self.assertEqual(note.read(), "")
+        self.assertEqual(os.listdir(os.path.join(self.directory, "m.etcd")), [])
+        self.flushLoggedErrors()
 
     def test_fatal_member(self) -> None:
         """An error of a running member ends the process with code 1, once."""

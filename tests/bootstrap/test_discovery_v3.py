@@ -10,15 +10,16 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.bootstrap.discovery_v3 import (
     DiscoveryV3Provider,
-    V3Registry,
     claims_discovery_v3,
     discover,
-    open_client,
+    endpoints_of,
+    keepalive_of,
 )
 from etcdtw.bootstrap.factories import BUILT_IN, DISCOVERY_V3, choose_factory
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, DiscoverySettings
 from etcdtw.bootstrap.meeting import Meeting
 from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.registry_v3 import V3Registry
 from etcdtw.errors import AuthNotEnabled, Code, EtcdError, StatusError, Unimplemented
 from etcdtw.ids import format_id, member_id
 from etcdtw.pb.rpc_pb2 import (
@@ -386,12 +387,9 @@ class SettingsTests(V3Case):
             ({"insecure_skip_tls_verify": True}, "https"),
         ):
             asked = DiscoverySettings(token="t", endpoints=("a:1", "http://b:1"), **v3)
-            client = open_client(asked, self.clock)
-            schemes = [each.scheme for each in client.channel._addresses]
-            self.assertEqual(schemes, [scheme, "http"])
+            self.assertEqual(endpoints_of(asked), [f"{scheme}://a:1", "http://b:1"])
         for given, used in ((2.0, 10.0), (30.0, 30.0), (0.0, 0.0)):
-            asked = DiscoverySettings(token="t", endpoints=("a:1",), keepalive_time=given)
-            self.assertEqual(open_client(asked, self.clock).channel._keepalive_seconds, used)
+            self.assertEqual(keepalive_of(DiscoverySettings(keepalive_time=given)), used)
 
     def test_password_is_not_shown(self) -> None:
         """The record of the settings does not print it."""
