@@ -31,7 +31,7 @@ class DiscoverySettings:
     cert: str = ""
     key: str = ""
     cacert: str = ""
-    user: str = ""
+    user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
 
 

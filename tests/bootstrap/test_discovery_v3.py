@@ -393,4 +393,5 @@ class SettingsTests(V3Case):
 
     def test_password_is_not_shown(self) -> None:
         """The record of the settings does not print it."""
-        self.assertNotIn("secret", repr(DiscoverySettings(password="secret")))
+        settings = DiscoverySettings(user="u:secret", password="secret")
+        self.assertNotIn("secret", repr(settings))
