@@ -49,13 +49,19 @@ class DiscoveryCase(SynchronousTestCase):
         command: Sequence[str] | None = None,
         **tls: Secured | None,
     ) -> Member:
-        member = Member(
-            command or server_under_test(), f"--name={name}", "--initial-cluster=", *flags, **tls
-        )
+        return self.unlisted(name, f"--discovery={url}", *flags, command=command, **tls)
+
+    def unlisted(
+        self,
+        name: str,
+        *flags: str,
+        command: Sequence[str] | None = None,
+        **tls: Secured | None,
+    ) -> Member:
+        """Without a list of members, as the guide has it."""
+        member = Member(command or server_under_test(), f"--name={name}", *flags, **tls)
         self.addCleanup(member.close)
-        # Without a list of members, as the guide has it.
         member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
-        member.add_flags(f"--discovery={url}")
         return member
 
     def assemble(self, url: str, *commands: Sequence[str]) -> list[Member]:
@@ -74,6 +80,10 @@ class DiscoveryCase(SynchronousTestCase):
             client.call("KV.Put", key=b"%d" % n, value=b"v")
             names = [m.name for m in client.call("Cluster.MemberList", linearizable=True).members]
             self.assertEqual(sorted(names), [f"infra{n}" for n in range(len(members))])
+
+    def wait_for(self, words: str, member: Member) -> None:
+        """Until they are in its log."""
+        until(lambda: words in member.output(20_000), member.output)
 
     def refusal(self, member: Member) -> str:
         member.launch()
@@ -253,8 +263,7 @@ class RefusedTests(DiscoveryCase):
         until(lambda: "waiting for 1 more" in member.output(), lambda: member.output(), 20)
         member.kill()
         member.launch()
-        found = "found the registration of this member"
-        until(lambda: found in member.output(), lambda: member.output(), 20)
+        self.wait_for("found the registration of this member", member)
         member.kill()
         member.wipe()
         said = self.refusal(member)

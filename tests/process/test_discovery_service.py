@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.process.cluster import until
 from tests.process.foreign import ForeignClient
-from tests.process.member import Member, free_ports, old_etcd, real_etcd, server_under_test
+from tests.process.member import free_ports, old_etcd, real_etcd, server_under_test
 from tests.process.test_discovery import DiscoveryCase
 
 
@@ -86,15 +86,15 @@ class ServiceTests(DiscoveryCase):
         self.assertEqual(self.ask("DELETE", f"/{token}/abc")[0], 200)
 
     def test_v3_token(self) -> None:
-        """DP7: the last part of a new URL is a token of v3 discovery, at the client URL of the
-        service's member, for as long as the URL lives."""
+        """DP7, CL23-1: the last part of a new URL is a token of v3 discovery, at the client URL of
+        the service's member, for as long as the URL lives; a proxy finds the members by it."""
         token = self.ask("GET", "/new?size=1")[1].rpartition("/")[2]
-        member = Member(server_under_test(), "--name=infra0")
-        self.addCleanup(member.close)
-        member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
-        member.add_flags(f"--discovery-endpoints={self.endpoint}", f"--discovery-token={token}")
+        where = (f"--discovery-endpoints={self.endpoint}", f"--discovery-token={token}")
+        member, proxy = self.unlisted("infra0", *where), self.unlisted("p", *where, "--proxy=on")
+        proxy.launch()
         member.start()
         self.assert_one_cluster([member])
+        self.wait_for(f'"endpoints found","endpoints":["http://{member.endpoint}"]', proxy)
         with closing(ForeignClient(self.endpoint)) as client:
             key = f"/_etcd/registry/{token}/_config/size".encode()
             (size,) = client.call("KV.Range", key=key).kvs

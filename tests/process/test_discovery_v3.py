@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.process.cluster import client_of, until
-from tests.process.member import Member, etcdctl, real_etcd, server_under_test
+from tests.process.member import Member, etcdctl, real_etcd
 from tests.process.secured import Secured
 from tests.process.test_discovery import DiscoveryCase
 
@@ -34,12 +34,9 @@ class V3Case(DiscoveryCase):
             return [each.value.decode() for each in found.kvs]
 
     def at(self, endpoints: str, name: str, *flags: str) -> Member:
-        """A member that is to meet others there, without a list of members."""
-        member = Member(server_under_test(), f"--name={name}", *flags)
-        self.addCleanup(member.close)
-        member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
-        member.add_flags(f"--discovery-endpoints={endpoints}", f"--discovery-token={TOKEN}")
-        return member
+        """A member that is to meet others there."""
+        where = (f"--discovery-endpoints={endpoints}", f"--discovery-token={TOKEN}")
+        return self.unlisted(name, *where, *flags)
 
 
 class AssemblingTests(V3Case):
@@ -52,14 +49,13 @@ class AssemblingTests(V3Case):
         first = [self.at(service.endpoint, f"infra{n}") for n in range(2)]
         for each in first:
             each.launch()
-        until(lambda: '"found-peers":2' in first[0].output(), first[0].output)
+        self.wait_for('"found-peers":2', first[0])
         self.assertFalse(first[0].healthy())
         first[1].kill()
         service.kill()
         service.start()
         first[1].launch()
-        found = "found the registration of this member"
-        until(lambda: found in first[1].output(), first[1].output)
+        self.wait_for("found the registration of this member", first[1])
         third = self.at(service.endpoint, "infra2")
         third.start()
         members = [*first, third]
@@ -130,7 +126,7 @@ class RefusedTests(V3Case):
         self.assertIn("Auth/Authenticate is not available", self.refused(user))
         self.set_size(service, "2")
         lost.launch()
-        until(lambda: '"found-peers":1' in lost.output(), lost.output)
+        self.wait_for('"found-peers":1', lost)
         lost.kill()
         lost.wipe()
         self.assertIn('member "infra0" has previously registered', self.refusal(lost))
@@ -153,7 +149,7 @@ class RefusedTests(V3Case):
             member.launch()
             cases.append((member, words))
         for member, words in cases:
-            until(lambda member=member: '"backoff":"2s"' in member.output(), member.output)  # type: ignore[misc]
+            self.wait_for('"backoff":"2s"', member)
             self.assertIn(words, member.output())
             self.assertFalse(member.data_dir.exists())
             self.assertEqual(member.stop(), -15)
