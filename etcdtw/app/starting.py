@@ -97,19 +97,20 @@ class StartingMember(Service):
             self._run(self._proxy())
             return
         plan = None
-        if has_log(settings) and settings.discovery:
+        initialized = has_log(settings)
+        if initialized and settings.discovery:
             log.warn(
                 "discovery token ignored since a cluster has already been initialized. "
                 "Valid log found at {path}",
                 path=settings.wal_path,
             )
-        if has_log(settings) and settings.discovery_endpoints:
+        if initialized and settings.discovery_endpoints:
             log.warn(
                 "discovery token is ignored since cluster already initialized; "
                 "valid logs are found",
                 wal_dir=settings.wal_path,
             )
-        if not has_log(settings):
+        if not initialized:
             peer_tls = cache(lambda: asking_tls(settings, self._reactor))
             asked = replace(
                 settings.bootstrap(),

@@ -152,12 +152,12 @@ def _bootstrap_problems(found: Checked) -> Iterator[ConfigError]:
         if found.values[name].value and found.is_set(name)
     ]
     if len(ways) > 1:
-        # etcd knows the fourth way from 3.6 on.
-        v3 = '"discovery-endpoints" ' if "discovery-endpoints" in ways else ""
+        # etcd knows the fourth way, and names it, from 3.6 on.
+        v3 = ', "discovery-endpoints"' if "discovery-endpoints" in ways else ""
         yield found.problem(
             ways[1],
             "multiple discovery or bootstrap flags are set. Choose one of "
-            f'"initial-cluster", "discovery"{", " + v3 if v3 else " "}or "discovery-srv"',
+            f'"initial-cluster", "discovery"{v3} or "discovery-srv"',
         )
     yield from _v3_discovery_problems(found)
 

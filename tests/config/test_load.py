@@ -203,12 +203,9 @@ class RefusalTests(SynchronousTestCase):
         )  # fmt: skip
         sentence = "multiple discovery or bootstrap flags are set. Choose one of "
         for one, other in combinations(ways, 2):
-            v3 = '"discovery-endpoints" ' if other == ways[3] else ""
-            self.assertIn(
-                f'{sentence}"initial-cluster", "discovery"{", " + v3 if v3 else " "}'
-                'or "discovery-srv"',
-                self.reasons(one, other),
-            )
+            v3 = ', "discovery-endpoints"' if other == ways[3] else ""
+            kinds = f'"initial-cluster", "discovery"{v3} or "discovery-srv"'
+            self.assertIn(sentence + kinds, self.reasons(one, other))
 
     def test_v3_discovery(self) -> None:
         """DP7: etcd 3.6's rules and words for its flags."""
