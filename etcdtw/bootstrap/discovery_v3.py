@@ -38,11 +38,6 @@ OpenClient = Callable[[DiscoverySettings, Any], Client]
 log = Logger(namespace="etcdtw.discovery")
 
 
-def claims_discovery_v3(settings: BootstrapSettings) -> bool:
-    """Whether endpoints of a discovery service are given."""
-    return bool(settings.discovery_v3.endpoints)
-
-
 def open_client(settings: DiscoverySettings, reactor: Any) -> Client:
     """A client of the service, which has called nobody yet."""
     return Client(

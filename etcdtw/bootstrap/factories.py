@@ -54,6 +54,12 @@ def claims_static(settings: BootstrapSettings) -> bool:
     return not any(others)
 
 
+def claims_discovery_v3(settings: BootstrapSettings) -> bool:
+    """Whether endpoints of a discovery service are given. Here, since every member asks, and few
+    need the client that discovery brings with it."""
+    return bool(settings.discovery_v3.endpoints)
+
+
 STATIC = BootstrapFactory(
     "static",
     "all members are listed in --initial-cluster",
@@ -79,7 +85,7 @@ DISCOVERY_V3 = BootstrapFactory(
     "discovery-v3",
     "members register below --discovery-token at the etcd of --discovery-endpoints",
     ("discovery-token", "discovery-endpoints"),
-    "etcdtw.bootstrap.discovery_v3.claims_discovery_v3",
+    "etcdtw.bootstrap.factories.claims_discovery_v3",
     "etcdtw.bootstrap.discovery_v3.DiscoveryV3Provider",
 )
 BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV, DISCOVERY, DISCOVERY_V3)

@@ -10,12 +10,16 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.bootstrap.discovery_v3 import (
     DiscoveryV3Provider,
-    claims_discovery_v3,
     discover,
     endpoints_of,
     keepalive_of,
 )
-from etcdtw.bootstrap.factories import BUILT_IN, DISCOVERY_V3, choose_factory
+from etcdtw.bootstrap.factories import (
+    BUILT_IN,
+    DISCOVERY_V3,
+    choose_factory,
+    claims_discovery_v3,
+)
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, DiscoverySettings
 from etcdtw.bootstrap.meeting import Meeting
 from etcdtw.bootstrap.refusal import BootstrapError
