@@ -7,6 +7,7 @@ import socket
 import time
 from dataclasses import replace
 from itertools import repeat
+from typing import Protocol
 
 import hpack
 
@@ -14,7 +15,6 @@ from benchmarks.h2load import LoadFailed
 from benchmarks.samples import Sample
 from benchmarks.varying import START, TIMEOUT_SECONDS, PreparedConnection, encoded, frames_of
 from etcdtw.pb.rpc_pb2 import PutRequest, WatchRequest
-from tests.process.member import Member
 from tests.process.raw_http2 import (
     ACK,
     DATA,
@@ -72,7 +72,15 @@ class _WatchConnection:
         self._messages = self._messages[position:]
 
 
-def run(member: Member, *, streams: int, watchers: int, puts: int) -> Sample:
+class Watched(Protocol):
+    """What is measured: a member, or a proxy in front of one."""
+
+    client_port: int
+
+    def cpu_seconds(self) -> float: ...
+
+
+def run(member: Watched, *, streams: int, watchers: int, puts: int) -> Sample:
     """``watchers`` of one key spread over ``streams`` connections; then ``puts`` one by one."""
     body = PutRequest(key=WATCHED, value=b"x" * 256).SerializeToString()
     put_requests = encoded("/etcdserverpb.KV/Put", repeat(body), puts)

@@ -314,7 +314,15 @@ class NotSupportedForLearner(Unavailable):
     text = "etcdserver: rpc not supported for learner"
 
 
+class ClusterVersionUnavailable(Unavailable):
+    text = "etcdserver: cluster version not found during downgrade"
+
+
 # --- the rest ----------------------------------------------------------------------------------
+
+
+class UnknownMethod(EtcdError):
+    text = "etcdserver: unknown method"
 
 
 class Corrupt(EtcdError):

@@ -16,6 +16,7 @@ from etcdtw.api.v2.syncing import Syncing
 from etcdtw.api.v3.absent import refuse_the_rest
 from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.compactor import PeriodicCompactor, RevisionCompactor
+from etcdtw.api.v3.downgrade import DowngradeService
 from etcdtw.api.v3.kv import KvService
 from etcdtw.api.v3.lease import LeaseExpirer, LeaseService
 from etcdtw.api.v3.maintenance import MaintenanceService
@@ -93,6 +94,7 @@ class Core:
     keys: Keys
     syncing: Syncing
     on_removed: list[Callable[[], None]]
+    on_members: list[Callable[[], None]]
 
     def start(self) -> None:
         self.replica.start()
@@ -101,14 +103,18 @@ class Core:
         if self.compactor is not None:
             self.compactor.start()
 
-    def stop(self) -> None:
-        """Stop in the opposite order: nothing new is proposed once the replica has stopped."""
+    def stop(self, streams_stay: bool = False) -> None:
+        """Stop in the opposite order: nothing new is proposed once the replica has stopped.
+        ``streams_stay``: watches wait for another life, or for ``watches.stop``."""
         if self.compactor is not None:
             self.compactor.stop()
         self.expirer.stop()
         self.syncing.stop()
         self.keys.stop()
-        self.watches.stop()
+        if streams_stay:
+            self.watches.pause()
+        else:
+            self.watches.stop()
         self.snapshots.stop()
         self.slices.stop()
         self.reads.stop()
@@ -128,13 +134,13 @@ def assemble_core(
     dice: Dice,
     wall_seconds: Callable[[], float],
     caller: HttpCaller | None = None,
-    router: Router | None = None,
+    earlier: Core | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
-    ``caller`` calls other members' HTTP pages, None where there are none to call; ``router`` is
-    that of an earlier life on the same port;
+    ``caller`` calls other members' HTTP pages, None where there are none to call; ``earlier`` is
+    the life before on the same port, which has ended and whose streams go on;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -150,6 +156,7 @@ def assemble_core(
         persist_checkpoints=settings.experimental_enable_lease_checkpoint_persist,
     )
     store = Store(backend, lessor)
+    store.hashes_compactions = settings.experimental_compact_hash_check_enabled
     v2store = V2Store(lambda: int(wall_seconds() * 1e9))
     members = Members(v2store, backend)
     check_version(members.stored_version())
@@ -178,15 +185,19 @@ def assemble_core(
             if change.node_id == opened.member_id:
                 for each in on_removed:
                     each()
-            return
-        member = members.get(change.node_id)
-        assert member is not None, "a member was changed that is not there"
-        if change.type == ConfChangeType.UPDATE_NODE:
-            transport.update_peer(member.id, member.peer_urls)
+                return
         else:
-            transport.add_peer(member.id, member.peer_urls)
+            member = members.get(change.node_id)
+            assert member is not None, "a member was changed that is not there"
+            if change.type == ConfChangeType.UPDATE_NODE:
+                transport.update_peer(member.id, member.peer_urls)
+            else:
+                transport.add_peer(member.id, member.peer_urls)
+        for told in on_members:
+            told()
 
     on_removed: list[Callable[[], None]] = []
+    on_members: list[Callable[[], None]] = []
     applier.on_membership.append(membership_changed)
     for known in members.all():
         transport.add_peer(known.id, known.peer_urls)
@@ -240,10 +251,12 @@ def assemble_core(
     applier.on_over_quota.append(no_space.raise_alarm)
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)
-    if router is None:
-        router = Router()
+    if earlier is None:
+        router = Router(clock.seconds if settings.metrics == "extensive" else None)
     else:
+        router = earlier.router
         router.begin_again()
+    router.has_leader = lambda: replica.leader != 0
     Health(router)
     KvService(replica, kv, submitter, reads, settings.max_txn_ops).register(router)
     remote_leases: RemoteLeases | None = None
@@ -273,6 +286,7 @@ def assemble_core(
         replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
     )
     maintenance.register(router)
+    DowngradeService(members, submitter, header, lambda: store.revision).register(router)
     hub = WatchHub(store)
     watches = WatchService(
         hub,
@@ -282,10 +296,14 @@ def assemble_core(
         WatchSettings(
             progress_seconds=settings.experimental_watch_progress_notify_interval,
             response_bytes_max=settings.max_request_bytes + RECEIVE_MARGIN_BYTES,
+            no_leader_seconds=3 * settings.election_timeout / 1000,
         ),
-        has_leader=lambda: replica.leader != 0,
+        has_leader=router.has_leader,
     )
     watches.register(router)
+    if earlier is not None:
+        watches.take_over(earlier.watches)
+    replica.on_leader_change.append(watches.leader_changed)
     lease_service = LeaseService(
         submitter, lessor, header, lambda: store.revision, clock, ids.next, remote_leases
     )
@@ -342,6 +360,7 @@ def assemble_core(
         keys=Keys(replica, v2store, opened.cluster_id, wall_seconds, WorkedPasswords(background)),
         syncing=Syncing(replica, v2store, clock, wall_seconds),
         on_removed=on_removed,
+        on_members=on_members,
         sources=Sources(
             member_id=opened.member_id,
             quota_bytes=settings.quota_backend_bytes,

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from etcdtw.ids import format_id
 from etcdtw.membership import Members
 from etcdtw.peer.calling import Answered, HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
@@ -21,8 +22,31 @@ UNDECIDED = "3.0.0"
 log = Logger(namespace="etcdtw.member")
 
 
+def tell_versions(members: Members, cluster_id: int, member_id: int) -> None:
+    """Log the cluster's version, now and whenever it changes. Scripts wait for these lines."""
+    ids = {"cluster_id": format_id(cluster_id), "local_member_id": format_id(member_id)}
+
+    def changed(before: str | None, version: str) -> None:
+        short = _short(version)
+        if before is None:
+            log.info("set initial cluster version", **ids, cluster_version=short)
+        else:
+            log.info("updated cluster version", **ids, **{"from": _short(before), "to": short})
+        log.info("enabled capabilities for version", cluster_version=short)
+
+    if members.version is not None:
+        log.info("enabled capabilities for version", cluster_version=_short(members.version))
+    members.on_version.append(changed)
+
+
+def _short(version: str) -> str:
+    """``3.5`` of ``3.5.0``."""
+    return version.rpartition(".")[0]
+
+
 class VersionMonitor:
-    """Runs while this member leads; ``propose`` sets a version. It never falls."""
+    """Runs while this member leads; ``propose`` sets a version. It rises with the members', and
+    falls by one minor step when one of them is that much older (etcd 3.5)."""
 
     def __init__(
         self,
@@ -84,7 +108,9 @@ class VersionMonitor:
                 self._propose(UNDECIDED)
             return
         least = min(parsed_version(each)[:2] for each in (*versions, ETCD_VERSION))
-        if self._most:
-            least = min(least, parsed_version(self._most))
-        if known is None or parsed_version(known)[:2] < least:
+        most = min(least, parsed_version(self._most)) if self._most else least
+        major, minor = (0, 0) if known is None else parsed_version(known)[:2]
+        if least == (major, minor - 1):
             self._propose(f"{least[0]}.{least[1]}.0")
+        elif most > (major, minor):
+            self._propose(f"{most[0]}.{most[1]}.0")

@@ -1,4 +1,4 @@
-"""Members compare what they hold: before they serve, and now and then while they lead."""
+"""Members compare what they hold, before they serve or at any time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from etcdtw.api.v3.submit import entry_data
@@ -53,7 +52,7 @@ async def check_before_serving(core: Core, caller: HttpCaller) -> None:
             what = "found different hash values from remote peer"
         else:
             what = "found different compact revision values from remote peer"
-        log.warn("{what}", what=what, **_told(own, peer))
+        log.warn("{what}", what=what, **told(own, peer))
     if mismatch:
         raise Inconsistent(f"{format_id(own.member_id)} found data inconsistency with peers")
     log.info("initial corruption checking passed; no corruption")
@@ -74,54 +73,26 @@ def suspects(before: Hash, after: Hash, peers: Sequence[Hash]) -> Iterator[tuple
             yield peer, "same compact revision then hashes must match"
 
 
-class CorruptionMonitor:
-    """Compares every ``seconds`` while this member leads, and raises CORRUPT for who differs."""
+async def check_peers(core: Core, caller: HttpCaller) -> None:
+    """Compare with the others at the newest revision, and raise CORRUPT for who differs."""
+    before = await own_hash(core)
+    peers = await peer_hashes(core, core.members.all(), caller, before.revision)
+    await _linearizable(core)
+    after = await own_hash(core)
+    found = list(suspects(before, after, peers))
+    for suspect, why in found:
+        log.warn("{why}", why=why, **told(after, suspect))
+    if found:
+        raise_alarm(core, found[0][0].member_id)
+    log.info("finished peer corruption check", number_of_peers_checked=len(peers))
 
-    def __init__(self, core: Core, caller: HttpCaller, seconds: float) -> None:
-        self._core = core
-        self._caller = caller
-        self._seconds = seconds
-        self._call: IDelayedCall | None = None
 
-    def lead(self) -> None:
-        if self._call is None:
-            self._wait()
-
-    def follow(self) -> None:
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        self._call = None
-
-    def _wait(self) -> None:
-        self._call = self._caller.reactor.callLater(self._seconds, self._begin)
-
-    def _begin(self) -> None:
-        self._wait()
-        checked = Deferred.fromCoroutine(self._check())
-        checked.addErrback(
-            lambda failure: log.warn(
-                "failed to check hash KV: {error}", error=failure.getErrorMessage()
-            )
-        )
-
-    async def _check(self) -> None:
-        core = self._core
-        before = await own_hash(core)
-        peers = await peer_hashes(core, core.members.all(), self._caller, before.revision)
-        await _linearizable(core)
-        after = await own_hash(core)
-        found = list(suspects(before, after, peers))
-        for suspect, why in found:
-            log.warn("{why}", why=why, **_told(after, suspect))
-        if found:
-            self._raise_alarm(found[0][0].member_id)
-        log.info("finished peer corruption check", number_of_peers_checked=len(peers))
-
-    def _raise_alarm(self, member_id: int) -> None:
-        replica = self._core.replica
-        request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=member_id, alarm=CORRUPT)
-        data = entry_data("alarm", request.SerializeToString(), replica.ids.next())
-        replica.propose(Proposal(data, "alarm", request, lambda result: None))
+def raise_alarm(core: Core, member_id: int) -> None:
+    """CORRUPT for a member, 0 where nobody knows which one is wrong."""
+    replica = core.replica
+    request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=member_id, alarm=CORRUPT)
+    data = entry_data("alarm", request.SerializeToString(), replica.ids.next())
+    replica.propose(Proposal(data, "alarm", request, lambda result: None))
 
 
 async def own_hash(core: Core) -> Hash:
@@ -181,7 +152,8 @@ def _linearizable(core: Core) -> Deferred[None]:
     return done
 
 
-def _told(own: Hash, peer: Hash) -> dict[str, object]:
+def told(own: Hash, peer: Hash) -> dict[str, object]:
+    """Both sides, for a line of the log."""
     return {
         "local_member_id": format_id(own.member_id),
         "local_member_revision": own.revision,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -12,18 +11,19 @@ from twisted.application.service import Service as TwistedService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
+from etcdtw.app.command_flags import CommandError
 from etcdtw.app.fatal import Fatal
-from etcdtw.app.gateway_options import GatewayError, GatewayOptions, parse_gateway
+from etcdtw.app.gateway_options import GatewayOptions, parse_gateway
 from etcdtw.app.notify import notify_ready
+from etcdtw.app.verifying import verifier
 from etcdtw.dns.resolvers import make_resolver, server_address
 from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts
 from etcdtw.observe.levels import Verbosity
 from etcdtw.observe.logging import log_observers, plain
-from etcdtw.proxy.finding import NoEndpoints, Verify, find_clients
+from etcdtw.proxy.finding import NoEndpoints, find_clients
 from etcdtw.proxy.gateway import Gateway, by_name
 from etcdtw.proxy.targets import Targets
 
@@ -88,7 +88,7 @@ class GatewayService(TwistedService):
             )
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
-            raise GatewayError(
+            raise CommandError(
                 f"listen tcp {options.listen_addr}: bind: {reason[:1].lower()}{reason[1:]}"
             ) from None
         gateway.start()
@@ -110,42 +110,21 @@ class GatewayService(TwistedService):
             self._resolver,
             options.discovery_srv,
             options.discovery_srv_name,
-            None if options.insecure_discovery else self._verify(),
+            None
+            if options.insecure_discovery
+            else verifier(
+                self._reactor, self._resolver, options.discovery_srv, options.trusted_ca_file
+            ),
             only_verified=bool(options.trusted_ca_file),
         )
         return found.services, found.ttl_seconds
-
-    def _verify(self) -> Verify:
-        from etcdtw.tls.contexts import FileContexts
-        from etcdtw.tls.interfaces import TLSSettings
-        from etcdtw.tls.transport import SecureEndpoint
-
-        options, connect = self._options, by_name(self._reactor)
-        settings = TLSSettings(
-            side="client",
-            trusted_ca_file=os.path.abspath(options.trusted_ca_file)
-            if options.trusted_ca_file
-            else "",
-            server_name=options.discovery_srv,
-            wanted=(b"h2",),
-        )
-        contexts = FileContexts(settings, None, lambda: self._resolver)
-
-        def verify(service: Service) -> Deferred[None]:
-            made: Any = Factory.forProtocol(Protocol)
-            made.noisy = False
-            endpoint = SecureEndpoint(contexts, service.target, connect(service), self._reactor)
-            connected: Deferred[Any] = endpoint.connect(made)
-            return connected.addCallback(lambda probe: probe.transport.loseConnection())
-
-        return verify
 
     async def _check_no_loop(self, services: Sequence[Service]) -> None:
         options = self._options
         try:
             ours = set(await lookup_hosts(self._resolver, options.listen_host or "0.0.0.0"))
         except LookupFailed:
-            raise GatewayError(f"failed to resolve listen host: {options.listen_host}") from None
+            raise CommandError(f"failed to resolve listen host: {options.listen_host}") from None
         for each in services:
             if each.port != options.listen_port:
                 continue
@@ -156,7 +135,7 @@ class GatewayService(TwistedService):
             for address in addresses:
                 if address in ours:
                     found = f"{each.host_port}->{Service(address, each.port).host_port}"
-                    raise GatewayError(
+                    raise CommandError(
                         f"SRV or endpoint ({found}) should not resolve to the gateway listen addr "
                         f"({options.listen_addr})"
                     )
@@ -197,7 +176,7 @@ def checked(words: Sequence[str]) -> GatewayOptions | int:
             return 0
         for each in found.dns_servers:
             server_address(each)
-    except (GatewayError, ValueError) as error:
+    except (CommandError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return getattr(error, "exit_code", 1)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -60,8 +60,7 @@ def listen_all(
     ports: list[IListeningPort] = []
     try:
         for flag, urls, gate, secure in gates:
-            for url in urls:
-                factory = secure(gate) if is_secure(url) else gate
+            for url, factory in _factories(reactor, flag, urls, gate, secure):
                 port = _listen(reactor, flag, url, factory)
                 ports.append(port)
                 gate.hold(port)
@@ -72,6 +71,29 @@ def listen_all(
     return ports
 
 
+def _factories(
+    reactor: Any, flag: str, urls: Iterable[str], gate: Gate, secure: Secure
+) -> Iterator[tuple[str, Any]]:
+    """The URLs with what serves each socket. Those for clients may share an address, as etcd's
+    may: twice the same is once, and http beside https are told apart by what comes in."""
+    listed = list(urls)
+    if flag != "listen-client-urls":
+        for url in listed:
+            yield url, secure(gate) if is_secure(url) else gate
+        return
+    at_address: dict[str, list[str]] = {}
+    for url in listed:
+        at_address.setdefault(url.partition("://")[2].rstrip("/"), []).append(url)
+    for found in at_address.values():
+        kinds = {is_secure(url) for url in found}
+        if len(kinds) == 2:
+            from etcdtw.tls.either import EitherFactory  # only where there is TLS
+
+            yield found[0], EitherFactory(gate, secure(gate), reactor)
+        else:
+            yield found[0], secure(gate) if True in kinds else gate
+
+
 def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
     url = parse_url(text)
     if url.scheme in ("unix", "unixs"):
@@ -79,7 +101,7 @@ def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
     host, port = split_host_port(url.host)
     try:
         bound: IListeningPort = reactor.listenTCP(
-            int(port), factory, backlog=_BACKLOG, interface=_address(flag, host)
+            int(port), factory, backlog=_BACKLOG, interface=address_of(flag, host)
         )
     except CannotListenError as error:
         raise ConfigError(flag, text, f"listen tcp {url.host}: bind: {_reason(error)}") from error
@@ -110,7 +132,7 @@ def _remove_left_behind(path: str) -> None:
         pass  # it is not there, or binding tells what is wrong
 
 
-def _address(flag: str, host: str) -> str:
+def address_of(flag: str, host: str) -> str:
     """The address to bind for a host: names are resolved, as the clustering guide's commands
     expect, IPv4 first as Go does."""
     host = host.strip("[]")

@@ -19,10 +19,11 @@ from etcdtw.app.fatal import Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.log import observers_for
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import bootstrap_factories, has_log, preflight
+from etcdtw.app.preflight import has_log, preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, tell
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
@@ -31,9 +32,9 @@ from etcdtw.observe.logging import plain
 COMMANDS = {
     "ctl": "etcdtw.app.ctl.commands",
     "gateway": "etcdtw.app.gateway",
+    "grpc-proxy": "etcdtw.app.grpc_proxy",
     "playground": "etcdtw.app.playground",
 }
-OTHER_COMMANDS = ("grpc-proxy",)
 SECRETS = ("discovery-password", "discovery-user")
 """Flags whose values are not for the log."""
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
@@ -46,9 +47,6 @@ def run(
     assemble: Callable[[], Assemble] = find_assemble,
 ) -> int:
     """Start a member and stay until it ends; the exit code. ``assemble`` finds its maker."""
-    if words and words[0] in OTHER_COMMANDS:
-        sys.stderr.write(f"etcdtw {words[0]} is not available in this build yet\n")
-        return 1
     if words and words[0] in COMMANDS:
         command: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).run
         return command(words[1:])
@@ -57,6 +55,8 @@ def run(
         if isinstance(loaded, Wanted):
             sys.stdout.write(text_of(loaded))
             return 0
+        if loaded.check:
+            return dry_run(loaded, choose_reactor())
         _start_logging(loaded, words)
         preflight(loaded, bootstrap_factories())
         newcomer = not words and (sys.stderr.isatty() or "MAKELEVEL" in variables)
@@ -82,6 +82,13 @@ def refuse(refused: ConfigProblems) -> int:
     tell(refused, stream.write, time.time())
     stream.flush()
     return refused.exit_code
+
+
+def dry_run(loaded: Loaded, reactor: Any) -> int:
+    """Show on stdout what a start would do; the exit code."""
+    from etcdtw.app.check import check
+
+    return check(loaded, bootstrap_factories(), reactor, sys.stdout.write, refuse)
 
 
 def say_notices(loaded: Loaded) -> None:

@@ -20,9 +20,11 @@ from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
-from etcdtw.app.cluster_version import VersionMonitor
-from etcdtw.app.corruption import CorruptionMonitor, check_before_serving
+from etcdtw.app.cluster_version import VersionMonitor, tell_versions
+from etcdtw.app.corruption import check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.app.known_members import KnownMembers, kept_for
+from etcdtw.app.leader_checks import LeaderCheck, leader_checks
 from etcdtw.app.leadership import HeadStart, hand_over
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
@@ -53,8 +55,8 @@ from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
 PURGE_SECONDS = 30.0
-COMMITS = 2
-"""The place of the keyspace's worker among the others."""
+BACKGROUND, COMMITS = 1, 2
+"""The places of two workers among the others: for what may take longer, and the keyspace's."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -102,7 +104,7 @@ class Member(Service):
         self._announcements: list[Announcement] = []
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
-        self._corruption: CorruptionMonitor | None = None
+        self._checks: list[LeaderCheck] = []
         self._transport: PeerTransport | None = None
         self._head_start: HeadStart | None = None
         self._exchange: SnapshotExchange | None = None
@@ -140,7 +142,7 @@ class Member(Service):
             raise
         self.running = True
 
-    def _begin_life(self, plan: ClusterPlan | None) -> None:
+    def _begin_life(self, plan: ClusterPlan | None, earlier: Core | None = None) -> None:
         """Open what is on disk and go on with it; ``plan`` where nothing is there yet."""
         snap_files = SnapStore(self._fs, self._data_dir.snap_dir)
         opened = self._open_log(snap_files, plan)
@@ -170,11 +172,11 @@ class Member(Service):
             transport,
             self._reactor,
             workers[0],
-            workers[1],
+            workers[BACKGROUND],
             random.SystemRandom(),
             time.time,
             transport.caller,
-            self._client_factory.router if self._client_factory is not None else None,
+            earlier,
         )
         self.core = core
         self._exchange = SnapshotExchange(
@@ -187,6 +189,7 @@ class Member(Service):
             self._workers[3],
             self._begin_again,
         )
+        tell_versions(core.members, opened.cluster_id, opened.member_id)
         self._open_sides(core, transport)
         versions = VersionMonitor(
             opened.member_id,
@@ -202,13 +205,10 @@ class Member(Service):
         replica.on_following.append(versions.follow)
         replica.on_fatal.append(self._ended)
         core.on_removed.append(self._removed)
-        if self.settings.experimental_corrupt_check_time:
-            corruption = CorruptionMonitor(
-                core, transport.caller, self.settings.experimental_corrupt_check_time
-            )
-            replica.on_leading.append(corruption.lead)
-            replica.on_following.append(corruption.follow)
-            self._corruption = corruption
+        self._checks = list(leader_checks(core, transport.caller))
+        for check in self._checks:
+            replica.on_leading.append(check.lead)
+            replica.on_following.append(check.follow)
         self._transport = transport
         self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
         if self.settings.experimental_initial_corrupt_check:
@@ -231,17 +231,19 @@ class Member(Service):
             self._ended(failure.value)
 
     def _begin_again(self) -> None:
-        """The state of another member is on disk: begin a new life with it. Connections stay,
-        what was under way on them ends with an error that clients try again on."""
+        """The state of another member is on disk: begin a new life with it. Connections and
+        watches stay, what else was under way ends with an error that clients try again on."""
         assert self._client_factory is not None, "the member was never started"
         log.info("beginning again with the received snapshot")
+        earlier = self._running_core()
         try:
             self._client_factory.end_streams(Stopped())
             if self._gateway is not None:
-                self._gateway.stop()
-            self._end_life()
-            self._begin_life(None)
+                self._gateway.end_streams(Stopped())
+            self._end_life(streams_stay=True)
+            self._begin_life(None, earlier)
         except Exception as error:  # the member ends by its own fault
+            earlier.watches.stop()
             self._ended(error)
 
     def _open_log(self, snap_files: SnapStore, plan: ClusterPlan | None) -> OpenedLog:
@@ -312,7 +314,13 @@ class Member(Service):
         flusher = Flusher(self._reactor)
         message_bytes_max = settings.max_request_bytes + RECEIVE_MARGIN_BYTES
         if settings.enable_grpc_gateway:
-            self._gateway = Gateway(core.router, flusher, self._reactor, message_bytes_max)
+            self._gateway = Gateway(
+                core.router,
+                flusher,
+                self._reactor,
+                message_bytes_max,
+                settings.max_concurrent_streams,
+            )
         # Base64 takes four bytes for three.
         self._client_http.body_bytes_max = 2 * message_bytes_max + HTTP_MARGIN_BYTES
         return ClientPortFactory(
@@ -357,6 +365,12 @@ class Member(Service):
         assert self._client_factory is not None, "published before the client port was made"
         self._client_gate.open(self._client_factory)
         log.info("ready to serve client requests")
+        wanted = kept_for(self.settings)
+        if wanted is not None:
+            background = self._workers[BACKGROUND]
+            known = KnownMembers(wanted, core.cluster_id, core.members, self._fs, background)
+            core.on_members.append(known.keep)
+            known.keep()
         for each in self.on_ready:
             each()
 
@@ -421,15 +435,15 @@ class Member(Service):
         self._end_life()
         self._data_dir.unlock()
 
-    def _end_life(self) -> None:
+    def _end_life(self, streams_stay: bool = False) -> None:
         for each in self._announcements:
             each.stop()
         self._announcements.clear()
         self._publishing = False
         if self._versions is not None:
             self._versions.follow()
-        if self._corruption is not None:
-            self._corruption.follow()
+        for check in self._checks:
+            check.follow()
         if self._purging is not None and self._purging.active():
             self._purging.cancel()
         if self._head_start is not None:
@@ -437,7 +451,7 @@ class Member(Service):
         if self._exchange is not None:
             self._exchange.stop()
         if self.core is not None:
-            self.core.stop()
+            self.core.stop(streams_stay)
             self.core = None
         if self._backend is not None:
             self._backend.finish()

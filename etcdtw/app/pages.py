@@ -95,8 +95,10 @@ def peer_site(core: Core, transport: PeerTransport, receiver: Receiver, reactor:
     pages: dict[bytes, Resource] = {
         b"/version": Version(cluster),
         b"/members": Members(cluster),
-        b"/downgrade/enabled": DowngradeEnabled(cluster, lambda: core.members.downgrading),
-        b"/members/hashkv": HashKvPage(core.store, core.slices),
+        b"/downgrade/enabled": DowngradeEnabled(
+            cluster, lambda: core.members.downgrade_target is not None
+        ),
+        b"/members/hashkv": HashKvPage(core.store, core.slices, core.cluster_id),
         b"/leases": leases,
         b"/leases/internal": leases,
         b"/raft": RaftPage(transport),

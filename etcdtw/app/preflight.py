@@ -7,13 +7,12 @@ import os
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.secure import tls_problems
 from etcdtw.app.settings import MemberSettings
-from etcdtw.bootstrap.factories import BUILT_IN, choose_factory
+from etcdtw.bootstrap.factories import choose_factory
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
@@ -60,12 +59,6 @@ def data_dir_problems(settings: MemberSettings) -> list[ConfigError]:
     return []
 
 
-def bootstrap_factories() -> list[IBootstrapFactory]:
-    """The built-in bootstrap providers and those of other installed packages."""
-    others = [each for each in getPlugins(IBootstrapFactory) if each not in BUILT_IN]
-    return [*BUILT_IN, *others]
-
-
 async def make_plan(
     settings: BootstrapSettings, factories: Sequence[IBootstrapFactory], reactor: ReactorView
 ) -> ClusterPlan:
@@ -98,10 +91,10 @@ class _Offline:
         return 0.0
 
     def callLater(self, delay: float, callable: object, *args: object, **kw: object) -> _Offline:
-        return self
+        return self  # a call that is only ever cancelled
 
     def cancel(self) -> None:
-        """A call that never comes need not be kept from coming."""
+        """Nothing was to happen."""
 
     def resolve(self, name: str, timeout: Sequence[int] = ()) -> Deferred[str]:
         return Deferred()

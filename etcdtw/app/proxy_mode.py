@@ -6,6 +6,9 @@ import os
 
 from etcdtw.app.settings import MemberSettings
 
+CLUSTER_FILE = "cluster"
+"""In the proxy's directory: the peer URLs of the members."""
+
 
 def proxy_dir(settings: MemberSettings) -> str:
     """Where a proxy keeps what it knows."""
@@ -17,3 +20,13 @@ def is_proxy(settings: MemberSettings) -> bool:
     if os.path.isdir(os.path.join(settings.data_dir, "member")):
         return settings.proxy != "off"
     return settings.proxy != "off" or os.path.isdir(proxy_dir(settings))
+
+
+def way_to_members(settings: MemberSettings) -> str:
+    """The flag by which a proxy finds the members: etcd takes the first that is set, and the last
+    has a default."""
+    if settings.discovery:
+        return "discovery"
+    if settings.discovery_endpoints:
+        return "discovery-endpoints"
+    return "discovery-srv" if settings.discovery_srv else "initial-cluster"

@@ -172,6 +172,8 @@ class MemberSettings:
     log_package_levels: str
     adopt: bool
     bootstrap_provider: str
+    bootstrap_timeout: float
+    bootstrap_expect: int
     tls_provider: str
     dns_server: tuple[str, ...]
     max_cluster_version: str
@@ -217,4 +219,7 @@ class MemberSettings:
             has_authority=bool(self.peer_trusted_ca_file or self.peer_ca_file),
             provider=self.bootstrap_provider.partition(":")[0],
             provider_argument=self.bootstrap_provider.partition(":")[2],
+            timeout_seconds=self.bootstrap_timeout,
+            expected_size=self.bootstrap_expect,
+            data_dir=self.data_dir,
         )

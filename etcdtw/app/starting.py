@@ -21,13 +21,12 @@ from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
 from etcdtw.app.secure import asking_tls
 from etcdtw.app.settings import MemberSettings
-from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstrapFactory
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import make_resolver
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.note import NoteFile
-from etcdtw.tls.interfaces import ITLSContextFactory
 
 
 class RunnableMember(Protocol):
@@ -92,7 +91,7 @@ class StartingMember(Service):
     async def _start(self) -> None:
         settings = self._settings
         if settings.dns_server:
-            self._reactor.installResolver(self._resolver())
+            self._reactor.installResolver(make_resolver(self._reactor, settings.dns_server))
         if is_proxy(settings):
             self._run(self._proxy())
             return
@@ -111,24 +110,17 @@ class StartingMember(Service):
                 wal_dir=settings.wal_path,
             )
         if not initialized:
-            peer_tls = cache(lambda: asking_tls(settings, self._reactor))
-            asked = replace(
-                settings.bootstrap(),
-                peer_tls=peer_tls,
-                resolver=self._resolver if settings.dns_server else None,
-                note=self._note(),
-            )
+            asked = asking_settings(settings, self._reactor)
             try:
                 plan = await make_plan(asked, self._factories, self._reactor)
             except BootstrapError as error:
-                fallback = settings.discovery and settings.discovery_fallback == "proxy"
-                if error.code != CLUSTER_IS_FULL or not fallback:
+                if not falls_back(settings, error):
                     raise
                 log.warn("discovery cluster is full, falling back to proxy")
                 self._run(self._proxy())
                 return
             if plan.new and len(plan.members) > 1:
-                await self._ask_others(plan, peer_tls)
+                await ask_others(plan, asked, self._reactor)
         if not self.running:
             return
         self._run(self._assemble(settings, self._reactor, plan))
@@ -139,31 +131,12 @@ class StartingMember(Service):
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
-        self._note().write("")  # it has a log now, or needs none
+        note_of(self._settings).write("")  # it has a log now, or needs none
 
     def _proxy(self) -> RunnableMember:
         from etcdtw.app.v2proxy import V2Proxy  # members need none of it
 
         return V2Proxy(self._settings, self._reactor)
-
-    def _note(self) -> NoteFile:
-        return NoteFile(OsFilesystem(not self._settings.unsafe_no_fsync), self._settings.data_dir)
-
-    def _resolver(self) -> IResolver:
-        return make_resolver(self._reactor, self._settings.dns_server)
-
-    async def _ask_others(
-        self, plan: ClusterPlan, peer_tls: Callable[[], ITLSContextFactory]
-    ) -> None:
-        # Imported late: a member that is alone needs none of it.
-        from etcdtw.bootstrap.existing import FOUNDED_SECONDS, check_others
-        from etcdtw.peer.calling import HttpCaller
-
-        caller = HttpCaller(self._reactor, FOUNDED_SECONDS, tls=peer_tls)
-        try:
-            await check_others(plan, caller)
-        finally:
-            caller.stop()
 
     def _removed(self) -> None:
         """The member is no longer wanted: the process ends well, after whoever asked for it has
@@ -186,6 +159,44 @@ class StartingMember(Service):
         if self._member is None:
             return None
         return self._member.stopService()
+
+
+def asking_settings(settings: MemberSettings, reactor: Any) -> BootstrapSettings:
+    """What bootstrap providers may know, with all they need for asking others."""
+
+    def resolver() -> IResolver:
+        return make_resolver(reactor, settings.dns_server)
+
+    return replace(
+        settings.bootstrap(),
+        peer_tls=cache(lambda: asking_tls(settings, reactor)),
+        resolver=resolver if settings.dns_server else None,
+        note=note_of(settings),
+    )
+
+
+def note_of(settings: MemberSettings) -> NoteFile:
+    """What an earlier start may have left for the next one."""
+    return NoteFile(OsFilesystem(not settings.unsafe_no_fsync), settings.data_dir)
+
+
+def falls_back(settings: MemberSettings, error: BootstrapError) -> bool:
+    """Whether this refusal makes a v2 proxy of the member: v2 discovery has such refusals."""
+    is_full = error.code == CLUSTER_IS_FULL and error.flag == "discovery"
+    return is_full and settings.discovery_fallback == "proxy"
+
+
+async def ask_others(plan: ClusterPlan, asked: BootstrapSettings, reactor: Any) -> None:
+    """Before a cluster is founded, ask those that are up already. BootstrapError."""
+    # Imported late: a member that is alone needs none of it.
+    from etcdtw.bootstrap.existing import FOUNDED_SECONDS, check_others
+    from etcdtw.peer.calling import HttpCaller
+
+    caller = HttpCaller(reactor, FOUNDED_SECONDS, tls=asked.peer_tls)
+    try:
+        await check_others(plan, caller)
+    finally:
+        caller.stop()
 
 
 def find_assemble() -> Assemble:

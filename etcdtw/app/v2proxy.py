@@ -16,7 +16,7 @@ from etcdtw.api.http.access import Access
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.listening import Gate, listen_all
-from etcdtw.app.proxy_mode import proxy_dir
+from etcdtw.app.proxy_mode import CLUSTER_FILE, proxy_dir, way_to_members
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.discovery_v2 import discovered_urls, open_caller
@@ -30,7 +30,6 @@ from etcdtw.rpc import ClientPortFactory, Router, ServerSettings
 
 BODY_BYTES_MAX = 64 << 20
 NAME_BYTES = 4
-CLUSTER_FILE = "cluster"
 
 log = Logger(namespace="etcdtw.proxy")
 
@@ -132,18 +131,18 @@ class V2Proxy(Service):
         return tuple(str(each) for each in found)
 
     async def _first_urls(self) -> tuple[str, ...]:
-        settings = self._settings.bootstrap()
-        if settings.discovery:
+        settings, way = self._settings.bootstrap(), way_to_members(self._settings)
+        if way == "discovery":
             asking = open_caller(settings, self._reactor)
             try:
                 return await discovered_urls(settings, asking, self._reactor)
             finally:
                 asking.stop()
-        if settings.discovery_v3.endpoints:
+        if way == "discovery-endpoints":
             from etcdtw.bootstrap import discovery_v3  # brings in the client
 
             return await discovery_v3.discovered_urls(settings.discovery_v3, self._reactor)
-        if settings.discovery_srv:
+        if way == "discovery-srv":
             resolver = make_resolver(self._reactor, self._settings.dns_server)
             return await srv_urls(settings, resolver)
         return tuple(sorted(url for _, urls in settings.initial_cluster for url in urls))

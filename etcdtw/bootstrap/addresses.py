@@ -6,24 +6,21 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 
-from etcdtw.bootstrap.interfaces import ReactorView
-
-RETRY_SECONDS = 1.0
-GIVE_UP_SECONDS = 30.0
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ReactorView
+from etcdtw.bootstrap.waiting import Patience
 
 
 class Addresses:
-    """Addresses of host names, asked again every second until 30 seconds are over.
+    """Addresses of host names, asked again every second until the time is up.
 
     Addresses and ``localhost`` stand for themselves, as in etcd.
     """
 
-    def __init__(self, reactor: ReactorView) -> None:
+    def __init__(self, reactor: ReactorView, settings: BootstrapSettings) -> None:
         self._reactor = reactor
-        self._deadline = reactor.seconds() + GIVE_UP_SECONDS
+        self._patience = Patience(reactor, settings)
 
     async def of_url(self, url: str) -> str:
         """The URL with its host replaced. Fails with ``DNSLookupError`` after the deadline."""
@@ -39,12 +36,9 @@ class Addresses:
         while True:
             try:
                 return await self._reactor.resolve(host)
-            except DNSLookupError:
-                if self._reactor.seconds() + RETRY_SECONDS > self._deadline:
+            except DNSLookupError as problem:
+                if not await self._patience.pause(f"failed to resolve {host}: {problem}"):
                     raise
-                pause: Deferred[None] = Deferred()
-                self._reactor.callLater(RETRY_SECONDS, pause.callback, None)
-                await pause
 
 
 async def compare_by_address(

@@ -7,19 +7,20 @@ The conversation is etcd's discovery protocol, over the v2 API. The URL is the c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.existing import a_turn
+from etcdtw.bootstrap.from_http import MOVED, REDIRECTS_MAX, system_tls
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
     IBootstrapProvider,
+    IDryRun,
     ReactorView,
 )
 from etcdtw.bootstrap.meeting import Meeting, met_plan
@@ -32,6 +33,7 @@ from etcdtw.bootstrap.registry import (
     parse_size,
     status_of,
 )
+from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
 
@@ -39,10 +41,10 @@ CONNECT_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 WAIT_SECONDS = 3600.0
 """Of one question for the next registration; it is asked again."""
-REDIRECTS_MAX = 5
-_MOVED = (301, 302, 303, 307, 308)
 _FORM = {b"content-type": b"application/x-www-form-urlencoded"}
 _KEY_NOT_FOUND, _KEY_EXISTS, _HISTORY_CLEARED = 100, 105, 401
+
+T = TypeVar("T")
 
 log = Logger(namespace="etcdtw.discovery")
 
@@ -58,15 +60,16 @@ class OpenCalls(Calls, Protocol):
     def stop(self) -> None: ...
 
 
+_Ask = Callable[[BootstrapSettings, Calls, ReactorView], Coroutine[Any, Any, T]]
 OpenCaller = Callable[[BootstrapSettings, Any], OpenCalls]
 
 
 def open_caller(settings: BootstrapSettings, reactor: Any) -> HttpCaller:
     """What calls the service, by way of the proxy if there is one."""
-    return HttpCaller(reactor, CONNECT_SECONDS, tls=_system_tls, proxy=settings.discovery_proxy)
+    return HttpCaller(reactor, CONNECT_SECONDS, tls=system_tls, proxy=settings.discovery_proxy)
 
 
-@implementer(IBootstrapProvider)
+@implementer(IBootstrapProvider, IDryRun)
 class DiscoveryProvider:
     """Registers the member and waits for the others."""
 
@@ -77,12 +80,18 @@ class DiscoveryProvider:
     def plan(self, settings: BootstrapSettings) -> Deferred[ClusterPlan]:
         return Deferred.fromCoroutine(self._plan(settings))
 
+    def look(self, settings: BootstrapSettings) -> Deferred[ClusterPlan | str]:
+        return Deferred.fromCoroutine(self._with_caller(settings, token_state))
+
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        return await self._with_caller(settings, discover)
+
+    async def _with_caller(self, settings: BootstrapSettings, ask: _Ask[T]) -> T:
         _check_settings(settings)
         await a_turn(self._reactor)  # what needs no answer was checked before
         caller = self._open_caller(settings, self._reactor)
         try:
-            return await discover(settings, caller, self._reactor)
+            return await ask(settings, caller, self._reactor)
         finally:
             caller.stop()
 
@@ -90,9 +99,21 @@ class DiscoveryProvider:
 async def discover(settings: BootstrapSettings, caller: Calls, reactor: ReactorView) -> ClusterPlan:
     """The plan of the cluster that assembles at the settings' discovery URL. BootstrapError."""
     url = settings.discovery
-    identity = format_id(member_id(settings.peer_urls, url))
-    members = await Meeting(V2Registry(url, caller), reactor, identity).join(settings, url)
+    members = await _meeting(settings, caller, reactor).join(settings, url)
     return met_plan(settings, members, url)
+
+
+async def token_state(
+    settings: BootstrapSettings, caller: Calls, reactor: ReactorView
+) -> ClusterPlan | str:
+    """Who has registered, for one who could but does not. BootstrapError if he could not."""
+    return await _meeting(settings, caller, reactor).state(settings, settings.discovery)
+
+
+def _meeting(settings: BootstrapSettings, caller: Calls, reactor: ReactorView) -> Meeting:
+    url = settings.discovery
+    identity = format_id(member_id(settings.peer_urls, url))
+    return Meeting(V2Registry(url, caller), reactor, identity, settings.timeout_seconds)
 
 
 async def discovered_urls(
@@ -100,7 +121,8 @@ async def discovered_urls(
 ) -> tuple[str, ...]:
     """The peer URLs of the cluster at the settings' discovery URL, for one who does not belong to
     it: waits until it is complete."""
-    return await Meeting(V2Registry(settings.discovery, caller), reactor).look()
+    registry = V2Registry(settings.discovery, caller)
+    return await Meeting(registry, reactor, timeout_seconds=settings.timeout_seconds).look()
 
 
 def _check_settings(settings: BootstrapSettings) -> None:
@@ -166,10 +188,10 @@ class V2Registry:
             raise self.refusals.failed(str(error)) from None
         return True
 
-    async def newcomers(self) -> Sequence[Registered] | None:
+    async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
         query = f"?wait=true&recursive=true&waitIndex={self._index + 1}"
         try:
-            node, _ = await self._get(query, WAIT_SECONDS)
+            node, _ = await self._get(query, max(min(seconds, WAIT_SECONDS), ANSWER_SECONDS))
         except _V2Error as error:
             if error.code == _HISTORY_CLEARED:
                 return None
@@ -223,7 +245,7 @@ class V2Registry:
                 raise
             except Exception as error:  # whatever keeps it from answering may pass
                 raise Unreachable(str(error) or type(error).__name__) from None
-            if answered.status not in _MOVED:
+            if answered.status not in MOVED:
                 if answered.status >= 500:
                     raise Unreachable(f"{url} answered {answered.status}")
                 return answered
@@ -265,13 +287,3 @@ def _number(node: dict[str, Any], name: str) -> int:
 
 def _base(node: dict[str, Any]) -> str:
     return str(node.get("key", "")).rpartition("/")[2]
-
-
-def _system_tls() -> Any:
-    from etcdtw.tls.contexts import FileContexts
-    from etcdtw.tls.interfaces import TLSSettings
-
-    def no_lookups() -> Any:
-        raise AssertionError("only callers' addresses are looked up")
-
-    return FileContexts(TLSSettings(side="client"), None, no_lookups)

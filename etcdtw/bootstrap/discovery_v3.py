@@ -6,34 +6,38 @@ It is the protocol of etcd 3.6, over the v3 API. The token is the cluster's toke
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.existing import a_turn
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
     DiscoverySettings,
     IBootstrapProvider,
+    IDryRun,
 )
 from etcdtw.bootstrap.meeting import Meeting, met_plan
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.bootstrap.registry_v3 import REQUEST_SECONDS, V3Registry, credentials_of, positive
 from etcdtw.bootstrap.static import members_text
+from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.client import Client, tls_files
 from etcdtw.client.endpoints import CONNECT_SECONDS, Connector, parse_endpoint, plain_connector
 from etcdtw.errors import ConfigError
 from etcdtw.ids import format_id, member_id
+from etcdtw.rpc.outgoing import Keepalive
 
 KEEPALIVE_SECONDS_MIN = 10.0
 """Members end connections on which they are pinged more often than every 5 s; etcd's own client
 takes a shorter time for this one."""
 
+T = TypeVar("T")
 OpenClient = Callable[[DiscoverySettings, Any], Client]
+_Ask = Callable[[BootstrapSettings, Client, Any], Coroutine[Any, Any, T]]
 
 log = Logger(namespace="etcdtw.discovery")
 
@@ -45,12 +49,11 @@ def open_client(settings: DiscoverySettings, reactor: Any) -> Client:
         endpoints_of(settings),
         connector=_connector(settings, reactor),
         timeout_seconds=positive(settings.request_timeout, REQUEST_SECONDS),
-        keepalive_seconds=keepalive_of(settings),
-        keepalive_timeout=settings.keepalive_timeout,
+        keepalive=keepalive_of(settings),
     )
 
 
-@implementer(IBootstrapProvider)
+@implementer(IBootstrapProvider, IDryRun)
 class DiscoveryV3Provider:
     """Registers the member and waits for the others."""
 
@@ -61,7 +64,13 @@ class DiscoveryV3Provider:
     def plan(self, settings: BootstrapSettings) -> Deferred[ClusterPlan]:
         return Deferred.fromCoroutine(self._plan(settings))
 
+    def look(self, settings: BootstrapSettings) -> Deferred[ClusterPlan | str]:
+        return Deferred.fromCoroutine(self._with_client(settings, token_state))
+
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        return await self._with_client(settings, discover)
+
+    async def _with_client(self, settings: BootstrapSettings, ask: _Ask[T]) -> T:
         if settings.initial_cluster_state == "existing":
             raise _refusal(
                 "discovery-endpoints",
@@ -71,25 +80,38 @@ class DiscoveryV3Provider:
         await a_turn(self._reactor)  # what needs no answer was checked before
         client = self._open_client(settings.discovery_v3, self._reactor)
         try:
-            return await discover(settings, client, self._reactor)
+            return await ask(settings, client, self._reactor)
         finally:
             client.close()
 
 
 async def discover(settings: BootstrapSettings, client: Client, reactor: Any) -> ClusterPlan:
     """The plan of the cluster that assembles below the settings' token. BootstrapError."""
-    asked = settings.discovery_v3
-    registry = V3Registry(asked, client, reactor)
-    identity = format_id(member_id(settings.peer_urls, asked.token))
+    token = settings.discovery_v3.token
+    registry = V3Registry(settings.discovery_v3, client, reactor)
     log.info("Bootstrapping cluster using v3 discovery.", **registry.where)
     try:
-        members = await Meeting(registry, reactor, identity).join(settings, f"v3 {asked.token}")
+        members = await _meeting(settings, registry, reactor).join(settings, f"v3 {token}")
     except BootstrapError as error:
         log.error("discovery failed to join cluster", error=error.reason, **registry.where)
         raise
     cluster = members_text(members)
     log.info("discovery joined cluster successfully", cluster=cluster, **registry.where)
-    return met_plan(settings, members, asked.token)
+    return met_plan(settings, members, token)
+
+
+async def token_state(
+    settings: BootstrapSettings, client: Client, reactor: Any
+) -> ClusterPlan | str:
+    """Who has registered, for one who could but does not. BootstrapError if he could not."""
+    token = settings.discovery_v3.token
+    registry = V3Registry(settings.discovery_v3, client, reactor)
+    return await _meeting(settings, registry, reactor).state(settings, f"v3 {token}")
+
+
+def _meeting(settings: BootstrapSettings, registry: V3Registry, reactor: Any) -> Meeting:
+    identity = format_id(member_id(settings.peer_urls, settings.discovery_v3.token))
+    return Meeting(registry, reactor, identity, settings.timeout_seconds)
 
 
 async def discovered_urls(settings: DiscoverySettings, reactor: Any) -> tuple[str, ...]:
@@ -132,10 +154,11 @@ def endpoints_of(settings: DiscoverySettings) -> list[str]:
     return [each if "://" in each else f"{scheme}://{each}" for each in stripped]
 
 
-def keepalive_of(settings: DiscoverySettings) -> float:
-    """Seconds between pings; 0 for none."""
+def keepalive_of(settings: DiscoverySettings) -> Keepalive:
+    """Pings as etcd's own client sends them."""
     seconds = settings.keepalive_time
-    return max(seconds, KEEPALIVE_SECONDS_MIN) if seconds > 0 else 0.0
+    seconds = max(seconds, KEEPALIVE_SECONDS_MIN) if seconds > 0 else 0.0
+    return Keepalive(seconds, settings.keepalive_timeout, while_idle=False)
 
 
 def _connector(settings: DiscoverySettings, reactor: Any) -> Connector:

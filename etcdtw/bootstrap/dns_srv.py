@@ -16,21 +16,17 @@ from twisted.internet.interfaces import IResolver
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.existing import a_turn
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
     IBootstrapProvider,
     ReactorView,
 )
-from etcdtw.bootstrap.refusal import BootstrapError
-from etcdtw.bootstrap.static import StaticProvider, members_text
+from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
+from etcdtw.bootstrap.static import StaticProvider, check_size, members_text, nearest
+from etcdtw.bootstrap.waiting import Patience, a_turn
 from etcdtw.dns.resolvers import make_resolver
 from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts, lookup_services, service_name
-
-GIVE_UP_SECONDS = 30.0
-"""How long name servers that do not answer are asked again."""
-RETRY_SECONDS = 1.0
 
 log = Logger(namespace="etcdtw.bootstrap")
 
@@ -66,6 +62,8 @@ class SrvProvider:
         return Deferred.fromCoroutine(self._plan(settings))
 
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        if not settings.discovery_srv:
+            raise _refusal(settings, "there is no domain to ask for")
         await a_turn(self._reactor)  # what needs no answer was checked before
         if settings.resolver is not None:
             resolver = settings.resolver()
@@ -79,17 +77,23 @@ class SrvProvider:
     async def _members(
         self, settings: BootstrapSettings, resolver: IResolver
     ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        deadline = self._reactor.seconds() + GIVE_UP_SECONDS
+        """What name servers say at once, if they do; with a deadline of the operator's own they
+        may also say something better until then."""
+        patience = Patience(self._reactor, settings)
         while True:
             try:
-                return await self._asked(settings, resolver)
+                members = await self._asked(settings, resolver)
+                check_size(replace(settings, initial_cluster=members))
+                return members
             except LookupFailed as fault:
-                if fault.is_final or self._reactor.seconds() + RETRY_SECONDS > deadline:
-                    raise _refusal(settings, str(fault)) from None
-                log.warn("name servers did not answer, asking again: {error}", error=str(fault))
-            pause: Deferred[None] = Deferred()
-            self._reactor.callLater(RETRY_SECONDS, pause.callback, None)
-            await pause
+                refusal: BootstrapError = _unavailable(settings, str(fault))
+                is_final = fault.is_final
+            except BootstrapError as error:
+                refusal, is_final = error, not settings.expected_size
+            if is_final and not settings.timeout_seconds:
+                raise refusal
+            if not await patience.pause(refusal.reason):
+                raise refusal
 
     async def _asked(
         self, settings: BootstrapSettings, resolver: IResolver
@@ -175,12 +179,20 @@ def _named(
             f'cannot find local etcd member "{settings.name}" in SRV records',
             code="ETW-BOOT-SRV",
             hint=(
-                f"own addresses: {_ends(own)}; the records lead to "
+                f"own addresses: {_ends(own) or 'none'}, those of "
+                f"{','.join(settings.peer_urls)}; the records lead to "
                 + "; ".join(f"{each.url} ({_ends(each.addresses)})" for each in found)
+                + _suggested(settings, found)
             ),
         )
     _check_domain(settings, found)
     return tuple((name, tuple(sorted(urls))) for name, urls in sorted(members.items()))
+
+
+def _suggested(settings: BootstrapSettings, found: Sequence[Found]) -> str:
+    """The record that looks most like the own URLs."""
+    near = nearest(settings.peer_urls, [each.url for each in found])
+    return f"; is this member {near}? then use --initial-advertise-peer-urls {near}" if near else ""
 
 
 def _check_domain(settings: BootstrapSettings, found: Sequence[Found]) -> None:
@@ -216,10 +228,16 @@ def _both_failed(faults: Sequence[LookupFailed]) -> LookupFailed:
     )
 
 
-def _refusal(settings: BootstrapSettings, reason: str) -> BootstrapError:
-    return BootstrapError(
+def _refusal(
+    settings: BootstrapSettings, reason: str, kind: type[BootstrapError] = BootstrapError
+) -> BootstrapError:
+    return kind(
         "discovery-srv",
         f"error setting up initial cluster: {reason}",
         code="ETW-BOOT-SRV",
         hint=f"--discovery-srv is {settings.discovery_srv!r}",
     )
+
+
+def _unavailable(settings: BootstrapSettings, reason: str) -> BootstrapError:
+    return _refusal(settings, reason, BootstrapUnavailable)

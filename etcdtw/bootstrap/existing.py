@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, DeferredList
 from twisted.logger import Logger
 
 from etcdtw.bootstrap.addresses import Addresses, compare_by_address
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, PlannedMember, ReactorView
-from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
+from etcdtw.bootstrap.waiting import Patience, a_turn
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import Calls, HttpCaller
 from etcdtw.version import ETCD_VERSION, parsed_version
@@ -71,18 +72,25 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
         others = [
             url for name, urls in settings.initial_cluster if name != settings.name for url in urls
         ]
-        cluster = await fetch_cluster(caller, sorted(others))
-        ids = await match_members(settings, cluster, reactor)
-        await check_versions(caller, settings, cluster)
-        for warning in await what_we_lack(caller, cluster):
-            log.warn("{warning}", warning=warning)
+        cluster = await ask_for_cluster(settings, sorted(others), caller, reactor)
+        return await plan_of(cluster, settings, caller, reactor)
     finally:
         caller.stop()
+
+
+async def plan_of(
+    cluster: RemoteCluster, settings: BootstrapSettings, caller: Calls, reactor: ReactorView
+) -> ClusterPlan:
+    """The plan of a member that joins this cluster. BootstrapError when it may not."""
+    own = (await match_members(settings, cluster, reactor))[settings.name]
+    await check_versions(caller, settings, cluster)
+    for warning in await what_we_lack(caller, cluster):
+        log.warn("{warning}", warning=warning)
     return ClusterPlan(
         cluster_id=cluster.cluster_id,
-        member_id=ids[settings.name],
+        member_id=own,
         members=tuple(
-            PlannedMember(each.id, each.name, each.peer_urls)
+            PlannedMember(each.id, settings.name if each.id == own else each.name, each.peer_urls)
             for each in sorted(cluster.members, key=lambda each: each.id)
         ),
         token=settings.initial_cluster_token,
@@ -90,16 +98,18 @@ async def join_plan(settings: BootstrapSettings, reactor: ReactorView) -> Cluste
     )
 
 
-def a_turn(reactor: ReactorView) -> Deferred[None]:
-    """Fires when the reactor has gone round, which one before the start never does."""
-    return pause(reactor, 0)
-
-
-def pause(reactor: ReactorView, seconds: float) -> Deferred[None]:
-    """Fires so much later."""
-    waiting: Deferred[None] = Deferred(lambda _: call.cancel())
-    call = reactor.callLater(seconds, waiting.callback, None)
-    return waiting
+async def ask_for_cluster(
+    settings: BootstrapSettings, urls: Sequence[str], caller: Calls, reactor: ReactorView
+) -> RemoteCluster:
+    """What the first of these URLs that answers says. Without a deadline of the operator's own
+    each is asked once, as etcd does."""
+    patience = Patience(reactor, settings)
+    while True:
+        try:
+            return await fetch_cluster(caller, urls)
+        except BootstrapUnavailable as error:
+            if not settings.timeout_seconds or not await patience.pause(error.reason):
+                raise
 
 
 async def fetch_cluster(caller: Calls, urls: Sequence[str]) -> RemoteCluster:
@@ -109,10 +119,12 @@ async def fetch_cluster(caller: Calls, urls: Sequence[str]) -> RemoteCluster:
         try:
             found = await caller.call(b"GET", url + "/members", {}, b"", ASK_SECONDS)
             return _parsed(found.headers.get(b"x-etcd-cluster-id", b""), found.body)
+        except CancelledError:
+            raise
         except Exception as error:  # one that cannot say may have neighbours that can
             reasons.append(f"{url}: {error}")
             log.warn("failed to get cluster response", address=url, error=str(error))
-    raise BootstrapError(
+    raise BootstrapUnavailable(
         "initial-cluster",
         "cannot fetch cluster info from peer urls: "
         "could not retrieve cluster information from the given URLs",
@@ -164,7 +176,7 @@ async def check_others(plan: ClusterPlan, caller: Calls) -> None:
     for url, cluster in seen:
         for known in cluster.members:
             if known.id == plan.member_id and known.client_urls:
-                raise _bootstrapped(plan, known, url)
+                raise bootstrapped(known, url)
 
 
 async def ask_members(plan: ClusterPlan, caller: Calls) -> list[tuple[str, RemoteCluster]]:
@@ -206,16 +218,18 @@ def _conflict(plan: ClusterPlan, url: str, cluster: RemoteCluster) -> BootstrapE
     )
 
 
-def _bootstrapped(plan: ClusterPlan, member: RemoteMember, url: str) -> BootstrapError:
+def bootstrapped(member: RemoteMember, source: str) -> BootstrapError:
+    """The refusal of a member that was started before, as ``source`` says."""
     shown = format_id(member.id)
     return BootstrapError(
         "initial-cluster-state",
         f"member {shown} has already been bootstrapped",
         code="ETW-BOOT-AGAIN",
         hint=(
-            f"{url} knows it as {member.name!r}, which served {' '.join(member.client_urls)}, and "
-            f"its data directory is not here; if that is lost: 'etcdctl member remove {shown}', "
-            "'etcdctl member add', and start with --initial-cluster-state existing"
+            f"{source} knows it as {member.name!r}, which served {' '.join(member.client_urls)}, "
+            "and its data directory is not here; if that is lost: "
+            f"'etcdctl member remove {shown}', 'etcdctl member add', and start with "
+            "--initial-cluster-state existing"
         ),
     )
 
@@ -242,7 +256,7 @@ async def match_members(
     listed = dict(settings.initial_cluster)
     if len(listed) != len(cluster.members):
         raise _mismatch(cluster, "member count is unequal", settings)
-    addresses = Addresses(reactor)
+    addresses = Addresses(reactor, settings)
     ids: dict[str, int] = {}
     left = dict(listed)
     for member in cluster.members:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
-from twisted.plugin import IPlugin
+from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
 from etcdtw.bootstrap.interfaces import (
@@ -60,6 +60,11 @@ def claims_discovery_v3(settings: BootstrapSettings) -> bool:
     return bool(settings.discovery_v3.endpoints)
 
 
+def claims_nothing(settings: BootstrapSettings) -> bool:
+    """Of those that must be asked for by name."""
+    return False
+
+
 STATIC = BootstrapFactory(
     "static",
     "all members are listed in --initial-cluster",
@@ -88,8 +93,33 @@ DISCOVERY_V3 = BootstrapFactory(
     "etcdtw.bootstrap.factories.claims_discovery_v3",
     "etcdtw.bootstrap.discovery_v3.DiscoveryV3Provider",
 )
-BUILT_IN: tuple[IBootstrapFactory, ...] = (STATIC, DNS_SRV, DISCOVERY, DISCOVERY_V3)
+
+
+def _by_name(name: str, help: str, provider_path: str) -> BootstrapFactory:
+    flags = ("bootstrap-provider",)
+    claims = "etcdtw.bootstrap.factories.claims_nothing"
+    return BootstrapFactory(name, help, flags, claims, f"etcdtw.bootstrap.{provider_path}")
+
+
+FILE = _by_name("file", "members are listed in a file", "from_file.file_provider")
+HTTP = _by_name("http", "members are listed at an http URL", "from_http.http_provider")
+HTTPS = _by_name("https", "members are listed at an https URL", "from_http.http_provider")
+EXEC = _by_name("exec", "a program prints the members", "from_exec.exec_provider")
+LAST_KNOWN_GOOD = _by_name(
+    "last-known-good", "the members last seen are joined", "last_known_good.LastKnownGood"
+)
+CHAIN = _by_name("chain", "several providers, one after the other", "chain.ChainProvider")
+BUILT_IN: tuple[IBootstrapFactory, ...] = (
+    *(STATIC, DNS_SRV, DISCOVERY, DISCOVERY_V3),
+    *(FILE, HTTP, HTTPS, EXEC, LAST_KNOWN_GOOD, CHAIN),
+)
 """Known without a search: an installation that hides plugin files must still start."""
+
+
+def bootstrap_factories() -> list[IBootstrapFactory]:
+    """The built-in bootstrap providers and those of other installed packages."""
+    others = [each for each in getPlugins(IBootstrapFactory) if each not in BUILT_IN]
+    return [*BUILT_IN, *others]
 
 
 def choose_factory(

@@ -54,8 +54,12 @@ class BootstrapSettings:
     name and sorted peer URLs per member, and is empty when the flag is cleared by another kind of
     bootstrap. ``peer_tls`` is for calling members over https, None where nobody is called yet;
     ``has_authority``: their certificates are checked against ``--peer-trusted-ca-file``.
-    ``resolver`` is for DNS; without one, that of the system is used. ``note`` is for what must
-    survive a crash before the member has a log; None where nothing can be kept.
+    ``resolver`` is for DNS; without one, that of the system is used. ``provider`` and
+    ``provider_argument`` are the two sides of the colon in ``--bootstrap-provider``.
+    ``timeout_seconds`` is for all that a provider asks, 0: its own choice. A list is complete when
+    it has ``expected_size`` members, 0: however many. ``data_dir`` is where the member keeps its
+    data; other paths are absolute as well. ``note`` is for what must survive a crash before the
+    member has a log; None where nothing can be kept.
     """
 
     name: str
@@ -71,6 +75,9 @@ class BootstrapSettings:
     discovery_srv_name: str = ""
     provider: str = ""
     provider_argument: str = ""
+    timeout_seconds: float = 0.0
+    expected_size: int = 0
+    data_dir: str = ""
     peer_tls: Callable[[], ITLSContextFactory] | None = None
     has_authority: bool = False
     resolver: Callable[[], IResolver] | None = None
@@ -92,6 +99,7 @@ class ClusterPlan:
 
     ``members`` are ordered by id, as etcd writes them into the first log entries. ``new`` tells
     founding a cluster (the log begins with its members) from joining one (the log begins empty).
+    ``found_by`` is the provider's name where several were asked.
     """
 
     cluster_id: int
@@ -99,6 +107,7 @@ class ClusterPlan:
     members: tuple[PlannedMember, ...]
     token: str
     new: bool
+    found_by: str = field(default="", compare=False)
 
 
 class ReactorView(Protocol):
@@ -118,9 +127,25 @@ class IBootstrapProvider(Interface):
         """Find out the cluster.
 
         The Deferred fails with :class:`etcdtw.errors.ConfigError` when it cannot be founded or
-        joined as configured. It may take as long as other members or a discovery service need;
-        cancelling it gives up. Nothing but the settings' note is written before it has fired.
+        joined as configured. Which error decides what a chain of providers does:
+
+        * :class:`etcdtw.bootstrap.refusal.BootstrapUnavailable`: nothing was found out (nobody
+          answered, nothing is there), so that another provider may know more;
+        * any other: something was found that contradicts the configuration (this member is not in
+          it, a URL is another one, it cannot be read). Who asks on would found another cluster.
+
+        What may get better by itself is asked again for ``timeout_seconds`` before. Cancelling
+        the Deferred gives up and leaves no call or process behind. Nothing but the settings' note
+        is written before it has fired.
         """
+
+
+class IDryRun(Interface):
+    """What a provider also provides whose ``plan`` leaves traces, such as a registration."""
+
+    def look(settings: BootstrapSettings) -> Deferred[ClusterPlan | str]:
+        """As ``plan``, without the traces; text where there is no plan without them: what was
+        found instead, a line or several."""
 
 
 class IBootstrapFactory(Interface):

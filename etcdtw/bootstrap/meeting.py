@@ -8,16 +8,18 @@ there, and a service that does not answer is asked again and again, more and mor
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
-from etcdtw.bootstrap.existing import pause
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, Note, ReactorView
+from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.bootstrap.registry import Registered, Registry, Status, Unreachable, status_of
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
+from etcdtw.bootstrap.waiting import after
 
 BACKOFF_DOUBLINGS_MAX = 8
 """Pauses of 2, 4, … 256 s while the service does not answer."""
@@ -49,18 +51,26 @@ class Claim:
 class Meeting:
     """One member, or one who wants to know the members, at a registry."""
 
-    def __init__(self, registry: Registry, reactor: ReactorView, identity: str = "") -> None:
-        """``identity`` is the own id in hex; empty for one who is no member."""
+    def __init__(
+        self,
+        registry: Registry,
+        reactor: ReactorView,
+        identity: str = "",
+        timeout_seconds: float = 0.0,
+    ) -> None:
+        """``identity`` is the own id in hex; empty for one who is no member. ``timeout_seconds`` is
+        for all of it; 0: however long it takes."""
         self._registry = registry
         self._reactor = reactor
         self._identity = identity
+        self._deadline = reactor.seconds() + (timeout_seconds or math.inf)
+        self._may_be_registered = False
         self._retries = 0
         self._known: set[str] = set()
 
     async def join(self, settings: BootstrapSettings, place: str) -> Members:
         """Register, and wait until all are there. BootstrapError."""
-        value = members_text([(settings.name, settings.peer_urls)])
-        claim = Claim(settings.note, place, self._identity, value)
+        value, claim = self._own(settings, place)
         status = await self._status("cluster status check")
         if status.is_full_for(self._identity):  # it is not to be burdened
             raise self._registry.refusals.full()
@@ -68,10 +78,32 @@ class Meeting:
             raise self._registry.refusals.registered_before(settings.name)
         return await self._gather(is_member=True)
 
+    async def state(self, settings: BootstrapSettings, place: str) -> str:
+        """What one would find who registers now. BootstrapError if he could not."""
+        value, claim = self._own(settings, place)
+        refusals = self._registry.refusals
+        try:
+            status = await self._registry.status()
+        except Unreachable as reason:
+            raise refusals.unavailable(str(reason)) from None
+        if status.is_full_for(self._identity):
+            raise refusals.full()
+        own = status.of(self._identity)
+        if own is not None and not (claim.is_ours and own.value == value):
+            raise refusals.registered_before(settings.name)
+        there = [each.value for each in status.members]
+        lines = [f"{len(there)} of {status.size} members have registered at {refusals.place}"]
+        verb = "would register" if own is None else "has registered"
+        return "\n".join([*lines, *there, f"this one {verb} as {self._identity}"])
+
     async def look(self) -> tuple[str, ...]:
         """All members' URLs, without being one."""
         members = await self._gather(is_member=False)
         return tuple(sorted(url for _, urls in members for url in urls))
+
+    def _own(self, settings: BootstrapSettings, place: str) -> tuple[str, Claim]:
+        value = members_text([(settings.name, settings.peer_urls)])
+        return value, Claim(settings.note, place, self._identity, value)
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -80,6 +112,7 @@ class Meeting:
         data."""
         found = status.of(self._identity)
         may_be_ours = claim.is_ours
+        self._may_be_registered = True
         while found is None:
             claim.make()
             try:
@@ -130,8 +163,11 @@ class Meeting:
             self._tell(each)
         while len(found) < status.size:
             self._registry.tell_waiting(len(found), status.size)
+            left = self._deadline - self._reactor.seconds()
+            if left <= 0:
+                raise self._late("waiting for other nodes", f"{len(found)} of {status.size} came")
             try:
-                newcomers = await self._registry.newcomers()
+                newcomers = await self._registry.newcomers(left)
             except Unreachable as reason:
                 await self._back_off("waiting for other nodes", reason)
                 return None
@@ -152,8 +188,16 @@ class Meeting:
     async def _back_off(self, step: str, reason: Exception) -> None:
         self._retries += 1
         seconds = 2.0 ** min(self._retries, BACKOFF_DOUBLINGS_MAX)
+        if self._reactor.seconds() + seconds > self._deadline:
+            raise self._late(step, str(reason))
         self._registry.tell_retry(step, reason, seconds)
-        await pause(self._reactor, seconds)
+        await after(self._reactor, seconds)
+
+    def _late(self, step: str, reason: str) -> BootstrapError:
+        refusals = self._registry.refusals
+        if self._may_be_registered:  # the others may count on this member now
+            return refusals.failed(f"discovery: timed out {step}", f"{reason}, {refusals.place}")
+        return refusals.unavailable(f"timed out with {step}: {reason}")
 
     def _members(self, found: Sequence[Registered], size: int) -> Members:
         members: dict[str, set[str]] = {}

@@ -23,3 +23,13 @@ class BootstrapError(ConfigError):
         self.sentence = sentence or reason
         self.code = code
         self.hint = hint
+
+
+class BootstrapUnavailable(BootstrapError):
+    """Nothing was found out, for now: the next provider of a chain may be asked.
+
+    ``known_cluster`` is the id of the cluster that this member was in before, as far as that is
+    known: whoever is asked next must not found one.
+    """
+
+    known_cluster: int | None = None

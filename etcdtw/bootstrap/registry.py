@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
+from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError, BootstrapUnavailable
 
 SIZE_MAX = (1 << 63) - 1
 
@@ -77,6 +77,14 @@ class Refusals:
             hint=hint or f"--{self.flag} is {self.place}",
         )
 
+    def unavailable(self, reason: str) -> BootstrapUnavailable:
+        return BootstrapUnavailable(
+            self.flag,
+            f"failed to join discovery cluster (discovery: {reason})",
+            code="ETW-BOOT-DISCOVERY",
+            hint=f"--{self.flag} is {self.place}",
+        )
+
     def no_size(self) -> BootstrapError:
         return BootstrapError(
             self.flag,
@@ -139,9 +147,9 @@ class Registry(Protocol):
     async def register(self, identity: str, value: str) -> bool:
         """False if somebody is registered under this id; then nothing has changed."""
 
-    async def newcomers(self) -> Sequence[Registered] | None:
-        """Who came since the last answer, as soon as there is somebody. None if it cannot be told:
-        then the status has to be asked for again."""
+    async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
+        """Who came since the last answer, as soon as there is somebody, or after about so many
+        ``seconds``. None if it cannot be told: then the status has to be asked for again."""
 
     def tell_found(self, found: Registered, is_self: bool) -> None: ...
 

@@ -95,13 +95,13 @@ class V3Registry:
             )
         return bool(done.succeeded)
 
-    async def newcomers(self) -> Sequence[Registered] | None:
+    async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
         if self._watch is None:
             self._watch = self._client.watch(
                 self._members_key, prefix=True, start_revision=self._revision + 1
             )
         waiting = self._watch.next_events()
-        waiting.addTimeout(LOOK_AGAIN_SECONDS, self._clock)
+        waiting.addTimeout(min(seconds, LOOK_AGAIN_SECONDS), self._clock)
         try:
             events = await waiting
         except (TimeoutError, WatchCompacted):

@@ -8,7 +8,7 @@ URLs and the token, so that every member computes the same cluster without talki
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -42,6 +42,7 @@ class StaticProvider:
         return Deferred.fromCoroutine(self._plan(settings))
 
     async def _plan(self, settings: BootstrapSettings) -> ClusterPlan:
+        check_size(settings)
         check_listed(settings)
         difference = await self._addresses_differ(settings)
         if difference:
@@ -58,7 +59,7 @@ class StaticProvider:
         ours, listed = settings.peer_urls, listed_urls(settings)
         if sorted(ours) == sorted(listed):
             return ""
-        return await compare_by_address(Addresses(self._reactor), ours, listed)
+        return await compare_by_address(Addresses(self._reactor, settings), ours, listed)
 
 
 def static_plan(settings: BootstrapSettings) -> ClusterPlan:
@@ -83,18 +84,34 @@ def check_listed(settings: BootstrapSettings) -> None:
     names = [name for name, _ in settings.initial_cluster]
     if settings.name in names:
         return
-    listed = ", ".join(names) or "nobody"
-    own_urls = set(settings.peer_urls)
-    owner = next((name for name, urls in settings.initial_cluster if own_urls & set(urls)), None)
-    hint = f"--name is {settings.name!r}, --initial-cluster lists {listed}"
-    if owner is not None:
+    own = ",".join(settings.peer_urls)
+    listed = members_text(settings.initial_cluster) or "nobody"
+    hint = f"--name is {settings.name!r} with {own}, --initial-cluster lists {listed}"
+    owner = _owner(settings)
+    near = nearest([settings.name], names)
+    if owner:
         hint += f"; the own peer URL is listed as {owner!r}: use --name {owner}"
+    elif near:
+        hint += f"; the nearest name is {near!r}: use --name {near}"
     raise BootstrapError(
         "initial-cluster",
         f'couldn\'t find local name "{settings.name}" in the initial cluster configuration',
         code="ETW-BOOT-NAME",
         sentence=f"etcd: {settings.name} not listed in the initial cluster config",
         hint=hint,
+    )
+
+
+def check_size(settings: BootstrapSettings) -> None:
+    """As many members must be listed as ``--bootstrap-expect`` says."""
+    size, expected = len(settings.initial_cluster), settings.expected_size
+    if not expected or size == expected:
+        return
+    raise BootstrapError(
+        "bootstrap-expect",
+        f"{size} of {expected} expected members are listed",
+        code="ETW-BOOT-EXPECT",
+        hint=f"listed: {members_text(settings.initial_cluster) or 'nobody'}",
     )
 
 
@@ -149,6 +166,11 @@ def differing_urls(settings: BootstrapSettings, difference: str) -> BootstrapErr
     else:
         reason = f"failed to resolve {own_text} to match --initial-cluster={cluster_text}"
     hint = f"advertised: {own_text}; listed for {settings.name!r}: {','.join(listed)}"
+    owner = _owner(settings)
+    if owner:
+        hint += f"; the advertised URL is listed as {owner!r}: use --name {owner}"
+    else:
+        hint += f"; use --initial-advertise-peer-urls {','.join(listed)}, or list the other"
     schemes = {url.partition(":")[0] for url in own}, {url.partition(":")[0] for url in listed}
     if schemes[0] != schemes[1]:
         hint += f"; the schemes differ: {'/'.join(schemes[0])} and {'/'.join(schemes[1])}"
@@ -162,6 +184,21 @@ def differing_urls(settings: BootstrapSettings, difference: str) -> BootstrapErr
         ),
         hint=hint,
     )
+
+
+def _owner(settings: BootstrapSettings) -> str:
+    """Who else is listed with one of the own URLs."""
+    own = set(settings.peer_urls)
+    owners = (name for name, urls in settings.initial_cluster if own & set(urls))
+    return next((name for name in owners if name != settings.name), "")
+
+
+def nearest(texts: Iterable[str], others: Sequence[str]) -> str:
+    """The one of the others that looks most like one of the texts; empty if none does."""
+    from difflib import get_close_matches  # only refusals need it
+
+    found = [near for text in texts for near in get_close_matches(text, others, n=1)]
+    return found[0] if found else ""
 
 
 def members_text(members: Members) -> str:

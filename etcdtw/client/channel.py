@@ -13,13 +13,19 @@ from twisted.python.failure import Failure
 
 from etcdtw.client.endpoints import CONNECT_SECONDS, Address, Connector, parse_endpoint
 from etcdtw.errors import Code, EtcdError, StatusError, TooManyRequests
-from etcdtw.rpc.outgoing import OutgoingConnection, UnaryOutgoing, unavailable
+from etcdtw.rpc.outgoing import (
+    MESSAGE_BYTES_MAX,
+    NO_KEEPALIVE,
+    Keepalive,
+    OutgoingConnection,
+    UnaryOutgoing,
+    unavailable,
+)
 from etcdtw.rpc.status import deadline_exceeded
 
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 3.0
-KEEPALIVE_SECONDS = 30.0
-KEEPALIVE_TIMEOUT = 20.0
+KEEPALIVE = Keepalive(30.0)
 WAITING_MAX = 10_000
 """Calls that wait for a connection; more are refused."""
 
@@ -45,8 +51,8 @@ class Channel:
         dice: Dice,
         *,
         metadata: Mapping[str, str] | None = None,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        keepalive_timeout: float = KEEPALIVE_TIMEOUT,
+        keepalive: Keepalive = KEEPALIVE,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         """Raises ValueError for an endpoint that is none, or if there are none."""
         if not endpoints:
@@ -58,8 +64,8 @@ class Channel:
             connector(address)
         self._connector = connector
         self._dice = dice
-        self._keepalive_seconds = keepalive_seconds
-        self._keepalive_timeout = keepalive_timeout
+        self._keepalive = keepalive
+        self._message_bytes_max = message_bytes_max
         self._turn = 0
         self._failures = 0
         self._connection: OutgoingConnection | None = None
@@ -78,11 +84,18 @@ class Channel:
         response_class: type[Message],
         timeout_seconds: float,
         repeatable: bool,
+        metadata: Mapping[str, str] | None = None,
     ) -> Deferred[Any]:
         """The response, or an EtcdError. ``repeatable``: it does no harm to make the call twice.
-        Cancelling the Deferred cancels the call."""
+        ``metadata`` takes the place of the channel's. Cancelling the Deferred cancels the call."""
         return _UnaryAttempts(
-            self, path, request.SerializeToString(), response_class, timeout_seconds, repeatable
+            self,
+            path,
+            request.SerializeToString(),
+            response_class,
+            timeout_seconds,
+            repeatable,
+            self.metadata if metadata is None else metadata,
         ).result
 
     def wait(self, ready: Callable[[OutgoingConnection | EtcdError], None]) -> None:
@@ -112,11 +125,21 @@ class Channel:
             # Calls under way have their own timeouts; closing would fail them all.
             self.clock.callLater(CONNECT_SECONDS, connection.close)
 
+    def connect_alone(self) -> Deferred[OutgoingConnection]:
+        """A connection of one's own to the endpoint whose turn it is, for a stream whose reader may
+        hold it up; the caller closes it."""
+        address = self._address()
+        made = self._make(address, NO_KEEPALIVE)
+        connected: Deferred[Any] = self._connector(address).connect(
+            Factory.forProtocol(lambda: made)
+        )
+        return connected.addCallback(lambda _: made)
+
     def set_endpoints(self, endpoints: Sequence[str]) -> None:
         """Use these from now on. A connection to one that is gone is left."""
         addresses = [parse_endpoint(each) for each in endpoints]
         assert addresses, "a client needs at least one endpoint"
-        current = self._addresses[self._turn % len(self._addresses)]
+        current = self._address()
         self._addresses = addresses
         if current in addresses:
             self._turn = addresses.index(current)
@@ -141,19 +164,25 @@ class Channel:
     def _connect(self) -> None:
         if self._attempt is not None or self._pause is not None:
             return
-        address = self._addresses[self._turn % len(self._addresses)]
-        made = OutgoingConnection(
-            self.clock,
-            address.authority,
-            keepalive_seconds=self._keepalive_seconds,
-            keepalive_timeout=self._keepalive_timeout,
-            scheme="https" if address.scheme in ("https", "unixs") else "http",
-        )
+        address = self._address()
+        made = self._make(address, self._keepalive)
         made.on_settled = lambda error: self._settled(made, address, error)
         made.on_lost = lambda: self._lost(made)
         self._attempt = self._connector(address).connect(Factory.forProtocol(lambda: made))
         self._attempt.addCallbacks(
             lambda _: None, lambda failure: self._not_connected(address, failure)
+        )
+
+    def _address(self) -> Address:
+        return self._addresses[self._turn % len(self._addresses)]
+
+    def _make(self, address: Address, keepalive: Keepalive) -> OutgoingConnection:
+        return OutgoingConnection(
+            self.clock,
+            address.authority,
+            keepalive=keepalive,
+            scheme="https" if address.scheme in ("https", "unixs") else "http",
+            message_bytes_max=self._message_bytes_max,
         )
 
     def _settled(self, made: OutgoingConnection, address: Address, error: EtcdError | None) -> None:
@@ -216,6 +245,7 @@ class _UnaryAttempts:
         response_class: type[Message],
         timeout_seconds: float,
         repeatable: bool,
+        metadata: Mapping[str, str],
     ) -> None:
         self.result: Deferred[Any] = Deferred(self._cancelled)
         self._channel = channel
@@ -223,6 +253,7 @@ class _UnaryAttempts:
         self._body = body
         self._response_class = response_class
         self._repeatable = repeatable
+        self._metadata = metadata
         self._until = channel.clock.seconds() + timeout_seconds
         self._call: UnaryOutgoing | None = None
         self._connection: OutgoingConnection | None = None
@@ -235,9 +266,7 @@ class _UnaryAttempts:
             return
         self._connection = connection
         left = max(self._until - self._channel.clock.seconds(), 0.001)
-        self._call = connection.unary(
-            self._path, self._body, self._channel.metadata, left, self._answered
-        )
+        self._call = connection.unary(self._path, self._body, self._metadata, left, self._answered)
 
     def _answered(self, answer: bytes | EtcdError, maybe_done: bool) -> None:
         self._call = None

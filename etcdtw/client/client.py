@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etcdtw.client.channel import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT, Channel, Dice
+from etcdtw.client.channel import Channel, Dice
 from etcdtw.client.endpoints import Connector, plain_connector
 from etcdtw.client.lease import KeptLease, LeaseKeeper
 from etcdtw.client.ranges import Key
@@ -33,15 +33,12 @@ class Client:
         timeout_seconds: float = TIMEOUT_SECONDS,
         metadata: Mapping[str, str] | None = None,
         dice: Dice | None = None,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        keepalive_timeout: float = KEEPALIVE_TIMEOUT,
+        **options: Any,
     ) -> None:
         """Nothing is connected before the first call. ValueError for an endpoint that is none.
 
         ``connector`` makes Twisted endpoints for addresses, by default plain TCP and Unix sockets;
-        ``metadata`` goes along with every call. A member that was not heard of for
-        ``keepalive_seconds`` is pinged (0: never), and has ``keepalive_timeout`` to answer; most
-        end a connection on which they are pinged more often than every 5 seconds.
+        ``metadata`` goes along with every call; ``options`` are the channel's.
         """
         self.channel = Channel(
             reactor,
@@ -49,8 +46,7 @@ class Client:
             connector or plain_connector(reactor),
             dice or random.Random(),
             metadata=metadata,
-            keepalive_seconds=keepalive_seconds,
-            keepalive_timeout=keepalive_timeout,
+            **options,
         )
         self.kv = Kv(self.channel, timeout_seconds)
         self.leases = Leases(self.channel, timeout_seconds)

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from etcdtw.config.flags import (
+    CHECK,
     CONFIG_FILE,
     FLAGS,
     IGNORED_SWITCHES,
+    OLD_ADDRESSES,
+    OLD_FLAGS,
     OLD_NAMES,
     VERSION,
     Flag,
@@ -29,7 +32,8 @@ USAGE_EXIT = 2
 
 @dataclass(slots=True)
 class Arguments:
-    """What a command line says. ``values`` also holds ``config-file`` and ``version``."""
+    """What a command line says. ``values`` also holds ``config-file``, ``version``, ``check`` and
+    the old flags that were given."""
 
     values: Values = field(default_factory=dict)
     wants_help: bool = False
@@ -88,20 +92,20 @@ def _store(found: Arguments, flag: Flag, name: str, text: str) -> None:
             _problem(name, f"invalid {kind} {quote(text)} for {dash}{name}: {problem}")
         )
         return
-    if name in OLD_NAMES:
-        found.notices.append(Notice(f'flag "-{name}" is deprecated, use "-{flag.name}"'))
+    new = OLD_ADDRESSES.get(name) or OLD_NAMES.get(name)
+    if new is not None:
+        found.notices.append(Notice(f'flag "-{name}" is deprecated, use "-{new}"'))
     if flag.kind is URLS and not text:
         return  # etcd keeps the default then
     found.values[flag.name] = Value(value, COMMAND_LINE)
 
 
 def find_flag(name: str) -> Flag | None:
-    """The flag of that name, of ``version`` and ``config-file`` too."""
-    if name == CONFIG_FILE.name:
-        return CONFIG_FILE
-    if name == VERSION.name:
-        return VERSION
-    return FLAGS.get(OLD_NAMES.get(name, name))
+    """The flag of that name, of those that are only for command lines too."""
+    for each in (CONFIG_FILE, VERSION, CHECK):
+        if name == each.name:
+            return each
+    return OLD_FLAGS.get(name) or FLAGS.get(OLD_NAMES.get(name, name))
 
 
 def _problem(flag: str, reason: str) -> ConfigError:

@@ -58,8 +58,12 @@ def read_environment(variables: Mapping[str, str], given: Values, *, strict: boo
     return found
 
 
+_OTHERS = frozenset({PREFIX + "UNSUPPORTED_ARCH"})
+"""Read by etcd itself, on machines where it is not supported."""
+
+
 def _unknown(variables: Mapping[str, str]) -> list[Notice]:
-    known = {flag.variable for flag in FLAGS.values()} | {CONFIG_FILE.variable}
+    known = {flag.variable for flag in FLAGS.values()} | {CONFIG_FILE.variable} | _OTHERS
     notices = []
     for key in sorted(variables):
         if key == VERSION.variable:

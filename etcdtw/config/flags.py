@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from etcdtw.config.kinds import (
+    CHECKS,
     DURATION,
     ENDPOINTS,
     HOST_NAMES,
     INITIAL_CLUSTER,
     INT,
     INT64,
+    IP_PORT,
     LOG_OUTPUTS,
     ORIGINS,
     PATH,
@@ -29,6 +31,7 @@ from etcdtw.config.kinds import (
     WORDS,
     Kind,
     one_of,
+    refused,
 )
 
 DEFAULT_NAME = "default"
@@ -265,7 +268,7 @@ SECTIONS = (
     )),
     Section("Profiling and Monitoring", (
         Flag("enable-pprof", SWITCH, "false", "Serve profiles under /debug/pprof/."),
-        Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs.", _LATER),
+        Flag("metrics", TEXT, "basic", "'basic', or 'extensive' with histograms of RPCs."),
         Flag("listen-metrics-urls", URLS, "", "More URLs that serve metrics and health."),
     )),
     Section("Logging", (
@@ -303,9 +306,9 @@ SECTIONS = (
         Flag(_X + "initial-corrupt-check", SWITCH, "false", "Check data before serving."),
         Flag(_X + "corrupt-check-time", DURATION, "0s", "Time between data checks."),
         Flag(_X + "compact-hash-check-enabled", SWITCH, "false",
-             "Compare hashes of compacted revisions between members.", _LATER),
+             "Compare hashes of compacted revisions between members."),
         Flag(_X + "compact-hash-check-time", DURATION, "1m",
-             "Time between comparisons of compaction hashes.", _LATER),
+             "Time between comparisons of compaction hashes."),
         Flag(_X + "enable-v2v3", TEXT, "", "Serve the v2 API from v3 keys under a prefix.", _LATER),
         Flag(_X + "enable-lease-checkpoint", SWITCH, "false",
              "The leader tells the others how long leases still live.", _LATER),
@@ -320,7 +323,7 @@ SECTIONS = (
         Flag(_X + "watch-progress-notify-interval", DURATION, "10m",
              "Time between progress notices to idle watchers."),
         Flag(_X + "downgrade-check-time", DURATION, "5s",
-             "Time between looks at a downgrade in progress.", _LATER),
+             "Time between looks at a downgrade in progress (0: never)."),
         Flag(_X + "memory-mlock", SWITCH, "false", "Keep the keyspace in main memory.", _LATER),
         Flag(_X + "warning-apply-duration", DURATION, "100ms",
              "A request that takes longer than this to be applied is logged."),
@@ -349,7 +352,14 @@ SECTIONS = (
         Flag("adopt", SWITCH, "false",
              "Take over etcd's database in the data directory though a keyspace is there already."),
         Flag("bootstrap-provider", TEXT, "",
-             "Find the cluster by an installed provider of that name: 'name' or 'name:argument'."),
+             "Find the cluster by a provider of that name: 'name' or 'name:argument', such as\n"
+             "'file:PATH', 'https://…', 'exec:COMMAND', 'last-known-good', 'chain:ONE,TWO', or an\n"
+             "installed one."),
+        Flag("bootstrap-timeout", DURATION, "0s",
+             "How long to ask again for a cluster that is not known yet (0: 30s; for ever with\n"
+             "--discovery)."),
+        Flag("bootstrap-expect", UINT, "0",
+             "Number of members that a list of them must have to be complete (0: any)."),
         Flag("tls-provider", TEXT, "files",
              "Take certificates from an installed provider of that name: 'name' or "
              "'name:argument'."),
@@ -365,9 +375,32 @@ FLAGS: dict[str, Flag] = {flag.name: flag for section in SECTIONS for flag in se
 
 CONFIG_FILE = Flag("config-file", PATH, "", "A file to take all settings from.", key=None)
 VERSION = Flag("version", SWITCH, "false", "Show versions and exit.", key=None)
+CHECK = Flag("check", CHECKS, "false", "Show what a start would do, and exit.", key=None)
 
 OLD_NAMES = {"log-output": "log-outputs"}
 """Flags of etcd 3.3 and 3.4 that were renamed."""
+
+OLD_ADDRESSES = {
+    "addr": "advertise-client-urls",
+    "bind-addr": "listen-client-urls",
+    "peer-addr": "initial-advertise-peer-urls",
+    "peer-bind-addr": "listen-peer-urls",
+}
+"""Flags of etcd 0.4 that take ``IP:port``, and the flags of URLs that took their places."""
+
+GONE = ("peers", "peers-file")
+"""Flags of etcd 0.4 that are refused, with a pointer to ``--initial-cluster``."""
+
+OLD_FLAGS: dict[str, Flag] = {
+    **{
+        name: Flag(name, IP_PORT, "", f"Former form of --{new}.", key=None)
+        for name, new in OLD_ADDRESSES.items()
+    },
+    **{
+        name: Flag(name, refused(name, "initial-cluster"), "", "Is refused.", key=None)
+        for name in GONE
+    },
+}
 
 IGNORED_SWITCHES = frozenset(
     {

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import platform
 
-from etcdtw.config.flags import IGNORED_SWITCHES, OLD_NAMES, SECTIONS, Feature, Flag
+from etcdtw.config.flags import (
+    GONE,
+    IGNORED_SWITCHES,
+    OLD_ADDRESSES,
+    OLD_NAMES,
+    SECTIONS,
+    Feature,
+    Flag,
+)
 from etcdtw.version import ETCD_VERSION, ETCDTW_VERSION
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -17,6 +25,9 @@ Usage:
 
   etcdtw --version
     Show versions.
+
+  etcdtw --check [flags]
+    Show what a start would do, without doing it; with --check=flags, what etcd would be told.
 
   etcdtw -h | --help
     Show all flags.
@@ -62,6 +73,9 @@ def docs_page() -> str:
         "also stands alone. Its environment variable is `ETCD_` and the name in upper case with",
         "underscores. With `--config-file` all settings come from that YAML file, flags and",
         "variables are ignored; durations are whole nanoseconds there.",
+        "",
+        "`--check` before or among the flags shows what a start with them would do, and exits;",
+        "`--check=flags` prints flags for etcd.",
     ]
     for section in SECTIONS:
         lines += [
@@ -72,13 +86,16 @@ def docs_page() -> str:
             "|---|---|---|---|---|---|",
         ]
         lines += [_docs_row(flag) for flag in section.flags]
-    old = ", ".join(f"`--{old}` is `--{new}`" for old, new in sorted(OLD_NAMES.items()))
+    renamed = sorted((OLD_NAMES | OLD_ADDRESSES).items())
+    old = ", ".join(f"`--{old}` is `--{new}`" for old, new in renamed)
+    gone = ", ".join(f"`--{name}`" for name in GONE)
     ignored = ", ".join(f"`{name}`" for name in sorted(IGNORED_SWITCHES))
     lines += [
         "",
         "## Old names",
         "",
-        f"{old}. Accepted and ignored with a notice: {ignored}.",
+        f"{old}; addresses are `IP:port`, and go with their new names not at once. Refused:",
+        f"{gone} (`--initial-cluster`). Accepted and ignored with a notice: {ignored}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from etcdtw.config import gotext
-from etcdtw.config.urls import parse_url_list
+from etcdtw.config.urls import is_ip_address, parse_url_list, split_host_port
 
 FlagValue = str | bool | int | float | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -121,6 +121,25 @@ def one_of(*words: str, quotes_value: bool = False) -> Kind:
     return Kind("|".join(words), parse, _text_in_file(parse))
 
 
+def _ip_port(text: str) -> str:
+    text = text.strip()
+    host, port = split_host_port(text)
+    if not is_ip_address(host):
+        raise ValueError("bad IP in address specification")
+    if not port.isdecimal():
+        raise ValueError("bad port in address specification")
+    return text
+
+
+def refused(name: str, instead: str) -> Kind:
+    """Of a flag that takes nothing any more."""
+
+    def parse(text: str) -> str:
+        raise ValueError(f'flag "-{name}" is no longer supported. Use -{instead} instead.')
+
+    return Kind("", parse, _text_in_file(parse))
+
+
 TEXT = Kind("text", str, _file_text)
 # A relative path is taken from the directory of the start, even if a daemon leaves it.
 PATH = Kind("path", str, _file_text)
@@ -132,6 +151,7 @@ INT = _integer("int", -(1 << 63), (1 << 63) - 1)
 INT64 = _integer("int64", -(1 << 63), (1 << 63) - 1)
 DURATION = Kind("duration", _duration, _file_duration)
 URLS = Kind("URL[,URL]", _urls, _text_in_file(_urls))
+IP_PORT = Kind("IP:port", _ip_port, _text_in_file(_ip_port))
 ORIGINS = Kind("*|URL[,URL]", _origins, _text_in_file(_origins))
 HOST_NAMES = Kind("*|host[,host]", _host_names, _text_in_file(_host_names))
 LOG_OUTPUTS = Kind(
@@ -145,5 +165,13 @@ WORDS = Kind(
     lambda text: tuple(text.split(",")) if text else (),
     lambda value: tuple(_file_list(value)),
 )
+CHECK_FORMS = ("plan", "flags")
+
+
+def _check(text: str) -> FlagValue:
+    return text if text in CHECK_FORMS else gotext.parse_bool(text)
+
+
+CHECKS = Kind("true|false|flags", _check, _text_in_file(_check), is_switch=True)
 # Checked when the whole configuration is known, since etcd reports a bad one as a start error.
 INITIAL_CLUSTER = Kind("name=URL[,name=URL]", str, _file_text)

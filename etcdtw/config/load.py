@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etcdtw.app.settings import InitialCluster, MemberSettings
+from etcdtw.bootstrap.naming import rooted
 from etcdtw.config.arguments import Arguments, parse_arguments
 from etcdtw.config.environment import read_environment
-from etcdtw.config.flags import CONFIG_FILE, FLAGS, VERSION
+from etcdtw.config.flags import CHECK, CONFIG_FILE, FLAGS, OLD_ADDRESSES, VERSION
 from etcdtw.config.kinds import PATH, FlagValue
 from etcdtw.config.problems import ConfigProblems, Notice, Stage
 from etcdtw.config.urls import parse_initial_cluster
@@ -42,13 +43,15 @@ class Loaded:
     """A configuration that etcd would begin to start with.
 
     The problems are those that etcd finds while starting: ``bootstrap_problems`` only matter when
-    the data directory is new. ``etcdtw.app.preflight`` raises them in the right order.
+    the data directory is new. ``etcdtw.app.preflight`` raises them in the right order. ``check``
+    asks for a dry run: ``plan`` for what a start would do, ``flags`` for etcd's flags; empty: none.
     """
 
     settings: MemberSettings
     notices: tuple[Notice, ...] = ()
     bootstrap_problems: tuple[ConfigError, ...] = ()
     start_problems: tuple[ConfigError, ...] = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def load(
         raise ConfigProblems(Stage.VERIFY, [ConfigError(stray, COMMAND_LINE, reason)])
     if (version := arguments.values.pop(VERSION.name, None)) is not None and version.value:
         return Wanted("version")
+    check = _check(arguments)
     said = list(arguments.notices)
     path = _config_file(arguments, variables)
     if path:
@@ -97,7 +101,7 @@ def load(
     else:
         given, more = _flags_and_variables(arguments, variables)
         said += more
-    return _finish(given, said, directory, from_file=bool(path))
+    return replace(_finish(given, said, directory, from_file=bool(path)), check=check)
 
 
 def member_settings(directory: str = "/", **changes: FlagValue) -> MemberSettings:
@@ -117,6 +121,13 @@ def member_settings(directory: str = "/", **changes: FlagValue) -> MemberSetting
     return loaded.settings
 
 
+def _check(arguments: Arguments) -> str:
+    given = arguments.values.pop(CHECK.name, None)
+    if given is None or not given.value:
+        return ""
+    return str(given.value) if isinstance(given.value, str) else "plan"
+
+
 def _config_file(arguments: Arguments, variables: Mapping[str, str]) -> str:
     given = arguments.values.pop(CONFIG_FILE.name, None)
     return str(given.value) if given is not None else variables.get(CONFIG_FILE.variable, "")
@@ -131,7 +142,30 @@ def _flags_and_variables(
     )
     if environment.problems:
         raise ConfigProblems(Stage.VERIFY, environment.problems)
-    return {**environment.values, **arguments.values}, environment.notices
+    given = {**environment.values, **arguments.values}
+    problems = _take_addresses(given)
+    if problems:
+        raise ConfigProblems(Stage.VERIFY, problems)
+    return given, environment.notices
+
+
+def _take_addresses(given: Values) -> list[ConfigError]:
+    """Put a URL in the place of every address that was given by a flag of etcd 0.4: one of https
+    where there is a certificate for it. Both forms at once are a problem."""
+    problems = []
+    for old, new in OLD_ADDRESSES.items():
+        address = given.pop(old, None)
+        if address is None:
+            continue
+        if new in given:
+            reason = f"Set only one of flags -{new} and -{old}"
+            problems.append(ConfigError(old, address.source, reason))
+            continue
+        side = "peer-" if old.startswith("peer-") else ""
+        is_secure = any(f"{side}{each}-file" in given for each in ("cert", "key"))
+        url = f"{'https' if is_secure else 'http'}://{address.value}"
+        given[new] = Value((url,), address.source)
+    return problems
 
 
 def _finish(given: Values, said: list[Notice], directory: str, *, from_file: bool) -> Loaded:
@@ -176,6 +210,7 @@ def _settings(found: Checked, members: InitialCluster, directory: str) -> Member
             each if each in STANDARD else absolute(each) for each in found.texts("log-outputs")
         ),
         initial_cluster=members,
+        bootstrap_provider=rooted(found.text("bootstrap-provider"), directory),
         auto_compaction_retention=retention,
     )
     return MemberSettings(**fields)  # type: ignore[arg-type]

@@ -151,7 +151,8 @@ def _bootstrap_problems(found: Checked) -> Iterator[ConfigError]:
         for name in ("initial-cluster", "discovery", "discovery-srv", "discovery-endpoints")
         if found.values[name].value and found.is_set(name)
     ]
-    if len(ways) > 1:
+    chained = found.text("bootstrap-provider").startswith("chain:")
+    if len(ways) > 1 and not chained:
         # etcd knows the fourth way, and names it, from 3.6 on.
         v3 = ', "discovery-endpoints"' if "discovery-endpoints" in ways else ""
         yield found.problem(
@@ -204,6 +205,12 @@ def _timing_problems(found: Checked) -> Iterator[ConfigError]:
 def start_problems(found: Checked) -> Iterator[ConfigError]:
     """What etcd refuses while it starts, and what this build cannot do yet."""
     yield from _tls_problems(found)
+    if found.text("bootstrap-provider") and found.text("proxy") != "off":
+        yield found.problem(
+            "bootstrap-provider",
+            "a proxy is no member: it finds the cluster by --discovery, --discovery-srv or "
+            "--initial-cluster",
+        )
     try:
         compaction_retention(
             found.text("auto-compaction-mode"), found.text("auto-compaction-retention")

@@ -11,15 +11,16 @@ from etcdtw.errors import EtcdError
 class MembershipError(EtcdError):
     """A refused membership change. ``v3`` is what gRPC clients are told instead."""
 
-    v3: ClassVar[type[EtcdError] | None] = None
+    v3: ClassVar[type[EtcdError]]
 
     def for_v3(self) -> EtcdError:
         """The error that gRPC clients read."""
-        return self if self.v3 is None else self.v3()
+        return self.v3()
 
 
 class IDRemoved(MembershipError):
     text = "membership: ID removed"
+    v3 = errors.MemberNotFound
 
 
 class IDExists(MembershipError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 from etcdtw.ids import format_id
@@ -52,6 +53,8 @@ class Members:
         self._members: dict[int, Member] = {}
         self.removed: set[int] = set()
         self.version: str | None = None
+        self.on_version: list[Callable[[str | None, str], None]] = []
+        """Called with the version before, None for none, and the new one."""
 
     # --- reads ---------------------------------------------------------------------------------
 
@@ -205,7 +208,10 @@ class Members:
         self._store.set(VERSION_PATH, version)
         if to_backend and self._backend is not None:
             self._backend.put(_CLUSTER, _CLUSTER_VERSION, version.encode())
-        self.version = version
+        before, self.version = self.version, version
+        if before != version:
+            for each in self.on_version:
+                each(before, version)
 
     def set_downgrade(self, enabled: bool, target: str) -> None:
         """Note that the cluster is about to become ``target``, or is not (etcdctl downgrade)."""
@@ -216,10 +222,11 @@ class Members:
             self._backend.put(_CLUSTER, _DOWNGRADE, data)
 
     @property
-    def downgrading(self) -> bool:
-        """Whether the cluster is about to become older."""
+    def downgrade_target(self) -> str | None:
+        """The version that the cluster is about to become, like ``3.4.0``; None: it stays."""
         found = None if self._backend is None else self._backend.get(_CLUSTER, _DOWNGRADE)
-        return found is not None and parse_object(found).get("enabled") is True
+        info = {} if found is None else parse_object(found)
+        return str(info.get("target-version", "")) if info.get("enabled") is True else None
 
     def _keep(self, member: Member, to_backend: bool) -> None:
         if to_backend and self._backend is not None:

@@ -7,6 +7,7 @@ each key also stays in memory within a bound.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
@@ -46,6 +47,7 @@ from etcdtw.varint import varint
 KEY_BUCKET = b"key"
 META_BUCKET = b"meta"
 RECENT_BYTES_MAX = 256 << 20
+COMPACTION_HASHES_MAX = 10
 _ALL_AT_ONCE = 1 << 32
 
 
@@ -96,6 +98,10 @@ class Store:
         self.compactions: list[Compaction] = []
         self.tells_prev = False
         """Whether somebody wants to know what deleted keys were; who does sets it."""
+        self.hashes_compactions = False
+        """Whether each compaction is to be preceded by a hash of what is there; who wants to
+        compare these sets it."""
+        self.compaction_hashes: deque[HashKV] = deque(maxlen=COMPACTION_HASHES_MAX)
         self.readers: list[Reader] = []
         self.index = KeyIndex()
         self.recent = RecentChunks(recent_bytes_max)
@@ -381,6 +387,9 @@ class Store:
             raise Compacted
         if revision > self.revision:
             raise FutureRevision
+        if self.hashes_compactions and revision > 0:
+            # The compaction waits for it, and brings it to its end.
+            self.compaction_hashes.append(self.hash_kv(revision))
         self.compacted = revision
         self.backend.put(META_BUCKET, SCHEDULED, revision_key(revision, 0))
         return self.start_compaction(revision)
@@ -404,3 +413,10 @@ class Store:
         job = HashKV(self, revision or self.revision)
         self.readers.append(job)
         return job
+
+    def compaction_hash(self, revision: int) -> HashKV | None:
+        """What HashKV was before the compaction at exactly this revision, if that is known."""
+        for job in self.compaction_hashes:
+            if job.revision == revision and job.done:
+                return job
+        return None

@@ -121,7 +121,7 @@ class WatchHub:
     """
 
     def __init__(self, store: WatchableStore) -> None:
-        self._store = store
+        self.store = store
         self._index = AudienceIndex[Audience]()
         self._audiences: dict[Interest, Audience] = {}  # of synced watchers
         # Behind, by next_revision // SLICE_REVISIONS: those walk the same history together.
@@ -136,7 +136,7 @@ class WatchHub:
     @property
     def revision(self) -> int:
         """The store's revision as far as watchers have been told."""
-        return self._store.revision
+        return self.store.revision
 
     @property
     def watchers(self) -> int:
@@ -154,7 +154,7 @@ class WatchHub:
         0 and less: from the next revision on. Nothing is delivered before this returns."""
         assert watcher.place is Place.NEW, "a watcher begins once"
         if watcher.interest.prev_kv:
-            self._store.tells_prev = True
+            self.store.tells_prev = True
         upcoming = self.revision + 1
         watcher.next_revision = start_revision if start_revision > 0 else upcoming
         if watcher.next_revision >= upcoming:
@@ -205,8 +205,8 @@ class WatchHub:
         for watcher in synced:
             watcher.next_revision = self.position(watcher)
             self._take_out(watcher)
-        store.tells_prev = self._store.tells_prev
-        self._store = store
+        store.tells_prev = self.store.tells_prev
+        self.store = store
         for watcher in synced:
             self._fall_behind(watcher)
 
@@ -247,7 +247,7 @@ class WatchHub:
 
         event_bytes = 0
         touched: dict[Audience, None] = {}
-        for revision, changes in self._store.history(first, last, SLICE_REVISIONS):
+        for revision, changes in self.store.history(first, last, SLICE_REVISIONS):
             matches, size = _collect(index, revision, changes, touched)
             cost += len(changes) + matches
             event_bytes += size
@@ -289,9 +289,9 @@ class WatchHub:
         if not watcher.subscriber.ready:
             self._park(watcher)
             return False
-        if watcher.next_revision < self._store.compacted:
+        if watcher.next_revision < self.store.compacted:
             watcher.place = Place.CLOSED
-            watcher.compacted(self._store.compacted)
+            watcher.compacted(self.store.compacted)
             return False
         if watcher.next_revision > self.revision:
             self._sync(watcher)
@@ -327,7 +327,7 @@ class WatchHub:
                 del self._audiences[watcher.interest]
                 self._index.remove(watcher.interest, audience)
                 if not self._audiences:
-                    self._store.on_change.remove(self.changed)
+                    self.store.on_change.remove(self.changed)
         elif watcher.place is Place.BEHIND:
             _discard(self._behind, watcher.next_revision // SLICE_REVISIONS, watcher)
         elif watcher.place is Place.PARKED:
@@ -338,7 +338,7 @@ class WatchHub:
         audience = self._audiences.get(watcher.interest)
         if audience is None:
             if not self._audiences:
-                self._store.on_change.append(self.changed)
+                self.store.on_change.append(self.changed)
             audience = self._audiences[watcher.interest] = Audience(watcher.interest)
             self._index.add(watcher.interest, audience)
         audience.watchers[watcher] = None

@@ -11,7 +11,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from etcdtw.peer.stream_http import StreamEvents, StreamRequest
@@ -23,6 +25,13 @@ EndpointMaker = Callable[[str, str, int], IStreamClientEndpoint]
 
 CONNECTIONS_PER_PEER = 4
 """For posts; streams have their own."""
+
+
+ANSWER_BYTES_MAX = 64 << 20
+
+
+class TooLong(Exception):
+    """An answer has more bytes than the caller wants."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +61,18 @@ class HttpCaller:
         make_endpoint: EndpointMaker | None = None,
         tls: Callable[[], ITLSContextFactory] | None = None,
         proxy: str = "",
+        body_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
         """``timeout_seconds`` is for connecting; ``tls`` is asked when a URL wants it; ``proxy`` is
-        the URL or ``host:port`` of an HTTP proxy that calls go through."""
+        the URL or ``host:port`` of an HTTP proxy that calls go through; an answer with more than
+        ``body_bytes_max`` fails with TooLong."""
         self.reactor = reactor
         self._timeout = timeout_seconds
         self._make_endpoint = make_endpoint or self._endpoint
         self._tls = tls
         self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         self._agents: dict[bool, Any] = {}
+        self._body_bytes_max = body_bytes_max
 
     def stop(self) -> None:
         """Close connections that are kept for later calls."""
@@ -129,13 +141,11 @@ class HttpCaller:
         return FileBodyProducer(file, cooperator=cooperator)
 
     def _whole(self, request: Deferred[Any], seconds: float) -> Deferred[Answered]:
-        from twisted.web.client import readBody
-
         def got(response: Any) -> Deferred[Answered]:
             found = headers_of(response)
-            return readBody(response).addCallback(
-                lambda content: Answered(response.code, found, content)
-            )
+            body = _Body(self._body_bytes_max)
+            response.deliverBody(body)
+            return body.whole.addCallback(lambda content: Answered(response.code, found, content))
 
         request.addCallback(got)
         request.addTimeout(seconds, self.reactor)
@@ -219,6 +229,46 @@ def _authorization(proxy: SplitResult) -> bytes:
         return b""
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
     return b"Basic " + b64encode(pair.encode())
+
+
+class _Body(TwistedProtocol):
+    """Collects the body of an answer."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._parts = bytearray()
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._abort())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._parts += data
+        if len(self._parts) > self._bytes_max and not self.whole.called:
+            self._abort()
+            self.whole.errback(TooLong(f"the answer has more than {self._bytes_max} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        from twisted.web.client import ResponseDone
+        from twisted.web.http import PotentialDataLoss
+
+        # Without a length the end of the connection is that of the answer.
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(bytes(self._parts))
+        else:
+            self.whole.errback(reason)
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+
+
+def why_no_answer(error: BaseException) -> str:
+    """The reason for people: what lies below, where the agent only says that it failed."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return why_no_answer(reasons[0].value)
+    return str(error) or type(error).__name__
 
 
 def headers_of(response: Any) -> dict[bytes, bytes]:

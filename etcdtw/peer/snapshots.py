@@ -67,6 +67,11 @@ class SnapshotBody:
         self._head = bytearray()
         self._store(rest)
 
+    @property
+    def missing(self) -> str:
+        """What is wrong with a body that ends before its message does."""
+        return "EOF" if len(self._head) in (0, _SIZE.size) else "unexpected EOF"
+
     def _store(self, data: bytes) -> None:
         assert self.store is not None, "nowhere to put it"
         try:

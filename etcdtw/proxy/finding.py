@@ -26,10 +26,11 @@ class NoEndpoints(Exception):
 
 @dataclass(frozen=True)
 class FoundClients:
-    """Endpoints to use, and how long that holds."""
+    """Endpoints to use, how long that holds, and the ``host:port`` of those that speak TLS."""
 
     services: tuple[Service, ...]
     ttl_seconds: float
+    secure: frozenset[str] = frozenset()
 
 
 async def find_clients(
@@ -55,8 +56,9 @@ async def find_clients(
     )
     ttl = min(each.ttl for each in everything)
     ttl = max(TTL_SECONDS_MIN, min(ttl, TTL_SECONDS_MAX))
+    of_tls = frozenset(each.host_port for each in secure)
     if verify is None:
-        return FoundClients(tuple(_each_once(everything)), ttl)
+        return FoundClients(tuple(_each_once(everything)), ttl, of_tls)
     used, dropped = await _verified(secure, verify)
     if plain and (only_verified or secure):
         why = "is insecure"
@@ -71,7 +73,7 @@ async def find_clients(
         log.warn("dropped discovered endpoints", srv_server=domain, error=",".join(dropped))
     if not used:
         raise NoEndpoints(f"no endpoint of {domain} can be used: {', '.join(dropped)}")
-    return FoundClients(tuple(_each_once(used)), ttl)
+    return FoundClients(tuple(_each_once(used)), ttl, of_tls)
 
 
 async def _ask(resolver: IResolver, name: str) -> tuple[list[Service], LookupFailed | None]:

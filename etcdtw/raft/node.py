@@ -32,9 +32,11 @@ from etcdtw.raft.progress import Progress
 from etcdtw.raft.ready import Ready
 from etcdtw.raft.replication import (
     broadcast_append,
+    lack_commit,
     on_own_log_durable,
     on_snapshot_status,
     on_unreachable,
+    tell_commit,
 )
 from etcdtw.raft.state import Dice, RaftState
 from etcdtw.raft.step import step
@@ -162,6 +164,23 @@ class RaftNode:
         progress = self._raft.tracker.progress.get(member)
         if progress is not None and self._raft.state is StateType.LEADER:
             on_snapshot_status(progress, ok)
+
+    def hold_commit(self, held: bool) -> None:
+        """While held, a new commit index goes to the others with the next entries or heartbeat
+        instead of at once by a message of its own; letting go tells those who lack it."""
+        self._raft.holds_commit = held
+        if not held:
+            self.tell_commit()
+
+    @property
+    def commit_is_untold(self) -> bool:
+        """Whether a leader holds news of what is committed."""
+        return self._raft.state is StateType.LEADER and bool(lack_commit(self._raft))
+
+    def tell_commit(self) -> None:
+        """Send such news now."""
+        if self._raft.state is StateType.LEADER:
+            tell_commit(self._raft)
 
     # --- requests ------------------------------------------------------------------------------
 

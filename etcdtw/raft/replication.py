@@ -91,6 +91,28 @@ def advance_commit(raft: RaftState) -> bool:
     return True
 
 
+def commit_moved(raft: RaftState) -> None:
+    """Tell everybody, unless what is sent next may do that."""
+    if not raft.holds_commit:
+        broadcast_append(raft)
+
+
+def lack_commit(raft: RaftState) -> list[tuple[int, Progress]]:
+    """Members that could commit more if they were told now."""
+    committed = raft.log.committed
+    return [
+        (member, progress)
+        for member, progress in raft.tracker.progress.items()
+        if member != raft.id and not progress.is_paused and progress.needs_commit(committed)
+    ]
+
+
+def tell_commit(raft: RaftState) -> None:
+    """Tell those who lack it what is committed."""
+    for member, progress in lack_commit(raft):
+        send_append(raft, member, progress)
+
+
 def on_append_response(raft: RaftState, message: Message, progress: Progress) -> bool:
     """A member answered an append or a snapshot; True when the commit index moved."""
     progress.recent_active = True
@@ -110,8 +132,8 @@ def on_append_response(raft: RaftState, message: Message, progress: Progress) ->
         progress.become_replicate()
     moved = advance_commit(raft)
     if moved:
-        broadcast_append(raft)
-    elif progress.needs_commit(raft.log.committed):
+        commit_moved(raft)
+    elif not raft.holds_commit and progress.needs_commit(raft.log.committed):
         send_append(raft, message.from_, progress)
     while send_append(raft, message.from_, progress, even_empty=False):
         pass
@@ -161,6 +183,6 @@ def on_own_log_durable(raft: RaftState) -> bool:
         return False
     assert raft.state is StateType.LEADER, "only a leader counts its own log"
     if advance_commit(raft):
-        broadcast_append(raft)
+        commit_moved(raft)
         return True
     return False

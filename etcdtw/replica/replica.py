@@ -30,6 +30,8 @@ from etcdtw.raft import (
 from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
 from etcdtw.raft.state_machine import IStateMachine
+from etcdtw.replica.acknowledgements import newest_only
+from etcdtw.replica.commit_notices import CommitNotices
 from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
@@ -90,6 +92,7 @@ class Replica:
         self._settings = settings
         self._proposals = ProposalQueue(settings.request_seconds)
         self._reads = ReadQueue(ids, settings.request_seconds)
+        self._commit_notices = CommitNotices(node, clock, self.wake)
         self._turn: IDelayedCall | None = None
         self._tick: IDelayedCall | None = None
         self._tick_due = 0.0
@@ -217,6 +220,7 @@ class Replica:
         wire, and so is what no peer may send; its sender times out or retries."""
         if self._stopped:
             return
+        self._commit_notices.received(message)
         try:
             self.node.step(message)
         except (ProposalDropped, UnexpectedMessage):
@@ -331,6 +335,8 @@ class Replica:
         self.durable.compact(applied)
         self._release()
         self._reads.release(applied)
+        if not self._stopped:
+            self._commit_notices.turn_ended(now)
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""
@@ -362,7 +368,7 @@ class Replica:
 
     def _persisted(self, ready: Ready) -> None:
         if ready.after_persist:
-            self._send(ready.after_persist)
+            self._send(newest_only(ready.after_persist))
         self.node.persisted(ready)
 
     def _send(self, messages: list[Message]) -> None:
@@ -474,6 +480,7 @@ class Replica:
         for call in (self._turn, self._tick):
             if call is not None and call.active():
                 call.cancel()
+        self._commit_notices.stop()
         self._transport.stop()
         self._proposals.fail_all(Stopped())
         for proposal, _ in self._answers:

@@ -67,7 +67,7 @@ class Call(Protocol):
 class Target:
     """What the headers of a request ask for, worked out once for all requests that share them."""
 
-    __slots__ = ("clients", "gzip", "metadata", "method")
+    __slots__ = ("clients", "gzip", "metadata", "method", "needs_leader")
 
     def __init__(
         self, method: Method, metadata: Mapping[str, str], gzip: bool, clients: Tally
@@ -76,6 +76,7 @@ class Target:
         self.method = method
         self.metadata = metadata
         self.gzip = gzip
+        self.needs_leader = metadata.get("hasleader") == "true"
 
 
 class _CallFacts:

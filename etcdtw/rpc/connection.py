@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from etcdtw.errors import Code, EtcdError, ProtocolError, StatusError, Stopped
+from etcdtw.errors import Code, EtcdError, NoLeader, ProtocolError, StatusError, Stopped
 from etcdtw.http2.frames import ErrorCode
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
@@ -31,6 +31,7 @@ from .status import (
     parse_timeout,
 )
 from .targets import Refusal, find_target
+from .timed import TimedStream, TimedUnary
 from .transport import Transport
 
 UNSENT_BYTES_MAX = 256 * 1024  # streams should wait once a turn has produced more than this
@@ -63,6 +64,9 @@ class RpcConnection:
         self.unsent_bytes = 0  # of streams, since the last write
         self.partial_bytes = 0  # of incomplete requests
         self._router = router
+        timed = router.seconds is not None
+        self._make_unary = TimedUnary if timed else UnaryCall
+        self._make_stream = TimedStream if timed else StreamCall
         self._open_page = open_page
         self._settings = settings
         self.message_bytes_max = settings.max_receive_bytes
@@ -289,7 +293,7 @@ class RpcConnection:
         else:
             target.clients.count += 1
             reader = MessageReader(self.message_bytes_max, target.gzip)
-            self._start_stream(StreamCall(self, stream_id, target, deadline, reader))
+            self._start_stream(self._make_stream(self, stream_id, target, deadline, reader))
         if ended:
             self.data_received(stream_id, b"", True)
 
@@ -321,9 +325,12 @@ class RpcConnection:
         method.started += 1
         method.received_bytes += len(message)
         target.clients.count += 1
-        call = UnaryCall(self, stream_id, target, deadline)
+        call = self._make_unary(self, stream_id, target, deadline)
         if deadline is not None and deadline <= self._now:
             call.expire(deadline_exceeded())
+            return
+        if target.needs_leader and not self._router.has_leader():
+            call.fail(NoLeader())
             return
         try:
             method.unary_handler(call, message)  # type: ignore[misc]  # checked by the caller
@@ -402,9 +409,9 @@ class RpcConnection:
         self.transport.abortConnection()
 
     def end_streams(self, error: EtcdError) -> None:
-        """End all streams, the connection stays."""
+        """End all streams but lasting ones, the connection stays."""
         for call in list(self.calls.values()):
-            if isinstance(call, StreamCall):
+            if isinstance(call, StreamCall) and not call.method.lasting:
                 call.fail(error)
         self.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as TypingProtocol
 from urllib.parse import unquote
@@ -36,6 +37,19 @@ _HTTP_CODES = {
     504: Code.UNAVAILABLE,
 }
 
+
+@dataclass(frozen=True)
+class Keepalive:
+    """When to ask a server that was not heard of for so many seconds (0: never) whether it is
+    there, and how long to wait for its answer. ``while_idle``: also while no call is under way."""
+
+    seconds: float
+    timeout: float = 20.0
+    while_idle: bool = True
+
+
+NO_KEEPALIVE = Keepalive(0.0)
+
 UnaryDone = Callable[[bytes | EtcdError, bool], None]
 """Takes the answer or the error, and whether the server may have acted on the request."""
 
@@ -61,17 +75,17 @@ class OutgoingConnection(Protocol):
         clock: IReactorTime,
         authority: str,
         *,
-        keepalive_seconds: float = 0.0,
-        keepalive_timeout: float = 20.0,
+        keepalive: Keepalive = NO_KEEPALIVE,
         scheme: str = "http",
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         self.on_settled: Callable[[EtcdError | None], None] = lambda error: None
         self.on_lost: Callable[[], None] = lambda: None
         self._clock = clock
         self._authority = authority
         self._scheme = scheme
-        self._keepalive_seconds = keepalive_seconds
-        self._keepalive_timeout = keepalive_timeout
+        self._pings = keepalive
+        self.message_bytes_max = message_bytes_max
         self._http2 = ClientConnection(self, SECRET_FIELDS)
         self._calls: dict[int, _Call] = {}
         self._flush_call: IDelayedCall | None = None
@@ -158,8 +172,8 @@ class OutgoingConnection(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self._last_heard = self._clock.seconds()
-        if self._keepalive_seconds:
-            self._keepalive = self._clock.callLater(self._keepalive_seconds, self._ping)
+        if self._pings.seconds:
+            self._keepalive = self._clock.callLater(self._pings.seconds, self._ping)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -214,7 +228,10 @@ class OutgoingConnection(Protocol):
 
     def _ping(self) -> None:
         """Ask whether the server is there, when it has not been heard of lately."""
-        delay = self._last_heard + self._keepalive_seconds - self._clock.seconds()
+        pings = self._pings
+        delay = self._last_heard + pings.seconds - self._clock.seconds()
+        if not self._calls and not pings.while_idle:
+            delay = pings.seconds
         if delay > TIMER_GRAIN_SECONDS:
             self._keepalive = self._clock.callLater(delay, self._ping)
             return
@@ -230,7 +247,7 @@ class OutgoingConnection(Protocol):
             else:
                 self._keepalive = self._clock.callLater(0, self._ping)
 
-        self._keepalive = self._clock.callLater(self._keepalive_timeout, check)
+        self._keepalive = self._clock.callLater(pings.timeout, check)
 
     # --- events of the codec ---------------------------------------------------------------------
 
@@ -298,7 +315,7 @@ class _Call:
 
     def __init__(self, connection: OutgoingConnection) -> None:
         self._connection = connection
-        self.reader = MessageReader(MESSAGE_BYTES_MAX, gzip=False)
+        self.reader = MessageReader(connection.message_bytes_max, gzip=False)
 
     def message(self, body: bytes) -> None:
         """A whole message came."""

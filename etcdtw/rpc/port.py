@@ -109,7 +109,7 @@ class ClientPortFactory(Factory):
                 each.callback(None)
 
     def end_streams(self, error: EtcdError) -> None:
-        """End all streams, the connections stay."""
+        """End all streams but lasting ones, the connections stay."""
         for connection in list(self._connections):
             connection.end_streams(error)
 

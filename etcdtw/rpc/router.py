@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from typing import Literal
 
+from etcdtw.counting import Histogram
 from etcdtw.errors import Code, EtcdError, StatusError, Unimplemented
 
 from .call import StreamCall, UnaryCall
@@ -15,6 +16,7 @@ CLIENT_VERSIONS_MAX = 64
 """Versions that are told apart; clients choose the word, and must not fill our memory."""
 CLIENT_VERSION_LENGTH_MAX = 32
 UNKNOWN_VERSION = "unknown"
+HANDLING_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 Kind = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
 
 
@@ -27,17 +29,30 @@ class Tally:
         self.count = 0
 
 
+class CallTimes:
+    """How long calls of a method took, on the clock ``seconds``."""
+
+    __slots__ = ("histogram", "seconds")
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self.histogram = Histogram(HANDLING_BOUNDS)
+
+
 class Method:
     """One method and its counters, which whoever shows metrics reads when asked.
 
     ``handled`` counts ended calls by gRPC code, ``received`` and ``sent`` messages of streams;
     bytes are those of messages without framing; ``clients`` counts those of no known version.
+    ``times`` is None where nobody asked for them.
+    Calls of a ``lasting`` method go on when another life of the member takes the router over.
     """
 
     __slots__ = (
         "clients",
         "handled",
         "kind",
+        "lasting",
         "name",
         "path",
         "received",
@@ -47,6 +62,7 @@ class Method:
         "service",
         "started",
         "stream_handler",
+        "times",
         "unary_handler",
     )
 
@@ -56,10 +72,12 @@ class Method:
         kind: Kind,
         unary_handler: UnaryHandler | None,
         stream_handler: StreamHandler | None,
+        lasting: bool = False,
     ) -> None:
         self.path = path
         self.service, _, self.name = path.removeprefix("/").rpartition("/")
         self.kind = kind
+        self.lasting = lasting
         self.unary_handler = unary_handler
         self.stream_handler = stream_handler
         self.started = 0
@@ -68,12 +86,17 @@ class Method:
         self.received = self.sent = 0
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.times: CallTimes | None = None
 
 
 class Router:
     """The methods of a server by path, ``/package.Service/Method``."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Callable[[], float] | None = None) -> None:
+        """``seconds`` is a clock to tell how long calls take, None where nobody wants to know."""
+        self.seconds = seconds
+        self.has_leader: Callable[[], bool] = lambda: True
+        """Asked for unary calls of clients that want no answer from a member without a leader."""
         self._methods: dict[str, Method] = {}
         self._old: dict[str, Method] = {}
         self._services: set[str] = set()
@@ -86,10 +109,17 @@ class Router:
         request's bytes; it answers at once or later, or raises EtcdError."""
         self._add(Method(path, "unary", handler, None))
 
-    def add_stream(self, path: str, handler: StreamHandler, kind: Kind = "bidi_stream") -> None:
+    def add_stream(
+        self,
+        path: str,
+        handler: StreamHandler,
+        kind: Kind = "bidi_stream",
+        *,
+        lasting: bool = False,
+    ) -> None:
         """Serve a streaming method. ``handler`` takes the call when it begins and sets the
         call's callbacks; messages come through them."""
-        self._add(Method(path, kind, None, handler))
+        self._add(Method(path, kind, None, handler, lasting))
 
     def methods(self) -> Iterator[Method]:
         """All methods with their counters."""
@@ -159,6 +189,8 @@ class Router:
             old.unary_handler = method.unary_handler
             old.stream_handler = method.stream_handler
             method = old
+        elif self.seconds is not None:
+            method.times = CallTimes(self.seconds)
         method.clients = self.clients(UNKNOWN_VERSION, method.kind)
         self._methods[method.path] = method
         self._services.add(method.service)

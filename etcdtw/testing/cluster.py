@@ -153,6 +153,7 @@ class SimMember:
                 self.disk.kill()
             else:
                 cluster.checkers.violated("recovery", f"{self.id} cannot read its log: {error}")
+            self.watching.cut()
             return
         clock = cluster.time.view(self.condition.clock_rate)
         syncs, background, received = (
@@ -226,6 +227,10 @@ class SimMember:
             self.life.clock.set_rate(condition.clock_rate)
 
     def _end(self) -> None:
+        self._end_life()
+        self.watching.cut()
+
+    def _end_life(self) -> None:
         life, self.life = self.life, None
         if life is not None:
             life.snapshots.stop()
@@ -242,7 +247,7 @@ class SimMember:
         self.cluster.trace.add(self.id, "begins again")
         if self.life is not None:
             self.life.transport.stop()
-        self._end()
+        self._end_life()
         self.disk.kill()
         self.boot()
 

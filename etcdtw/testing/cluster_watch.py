@@ -21,7 +21,8 @@ SYNC_BUDGET = 1000
 
 
 class Watching:
-    """A client that watches all keys on one member, and goes on where it was after a restart."""
+    """A client that watches all keys on one member, and goes on where it was after a restart; what
+    it asked for outlasts the installation of a snapshot."""
 
     def __init__(self, member_id: int, checkers: Checkers) -> None:
         self.next_revision = 2  # a new store is at revision 1
@@ -37,11 +38,22 @@ class Watching:
         return True
 
     def begin(self, store: Store) -> None:
-        """Watch in another life of the member."""
+        """Watch in another life of the member, from anew if the connection was cut."""
         self._store = store
-        self._hub = WatchHub(store)
+        if self._hub is None:
+            self._hub = WatchHub(store)
+            self._add()
+            return
+        self._hub.restore(store)
+        watch = self._watch
+        if watch is not None and self._hub.position(watch) == store.compacted:
+            self._hub.cancel(watch)
+            self._add()
+
+    def cut(self) -> None:
+        """The connection is lost, with all that was on its way."""
+        self._hub = None
         self._batches.clear()
-        self._add()
 
     def go_on(self) -> None:
         """Let the hub read history; called now and then."""

@@ -30,6 +30,7 @@ from etcdtw.tls.material import (
 from etcdtw.tls.verdict import (
     Check,
     Verdict,
+    client_check,
     common_name_check,
     handshake_fault,
     host_check,
@@ -209,7 +210,7 @@ class FileContexts:
             checks.append(common_name_check(settings.allowed_cn, flag(settings, "allowed_cn")))
         if settings.allowed_hostname:
             checks.append(host_check(settings.allowed_hostname))
-        return tuple(checks)
+        return tuple(client_check(each) for each in checks)
 
     def _check(self, certificate: x509.Certificate) -> str:
         for check in self._common:

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from twisted.logger import Logger
 
+from etcdtw.tls.names import issuer
+
 T = TypeVar("T")
 log = Logger(namespace="etcdtw.tls")
 
@@ -62,11 +64,11 @@ class Revocations:
     """What lists of revoked certificates say."""
 
     def __init__(self, lists: Sequence[x509.CertificateRevocationList]) -> None:
-        self._revoked = {(each.issuer, one.serial_number) for each in lists for one in each}
+        self._revoked = {(issuer(each), one.serial_number) for each in lists for one in each}
 
     def revokes(self, certificate: x509.Certificate) -> bool:
         """Whether one of the lists has this certificate, and is of who issued it."""
-        return (certificate.issuer, certificate.serial_number) in self._revoked
+        return (issuer(certificate), certificate.serial_number) in self._revoked
 
 
 _CRL_MARK = b"-----BEGIN X509 CRL-----"

@@ -34,6 +34,9 @@ HANDSHAKES_MAX = 2_000
 """Under way on one port; more callers are turned away until some are done."""
 
 
+HELD_BYTES = 1 << 16
+"""Of a caller whose handshake waits for its turn; then nothing more is read from it."""
+
 RECORD_BYTES = 1 << 14
 OUTPUT_BYTES = 1 << 18
 """Taken from OpenSSL at once."""
@@ -47,18 +50,28 @@ class TlsProtocol(TLSMemoryBIOProtocol):
     def __init__(self, factory: Any, wrapped: Any, turns: HandshakeTurns | None = None) -> None:
         super().__init__(factory, wrapped)  # type: ignore[no-untyped-call]
         self._turns = turns
+        # What came while an earlier part of the handshake waits for its turn.
+        self._held = b""
 
     def makeConnection(self, transport: Any) -> None:
+        self._socket = transport
         self._write_out = DirectWriter(transport).write
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        if self._handshakeDone or self._turns is None:
+        if self._held:
+            self._held += data
+            if len(self._held) > HELD_BYTES:
+                self._socket.pauseProducing()
+        elif self._handshakeDone or self._turns is None:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
         else:
-            self._turns.run(lambda: self._handshake(data))
+            self._held = data
+            self._turns.run(self._handshake)
 
-    def _handshake(self, data: bytes) -> None:
+    def _handshake(self) -> None:
+        data, self._held = self._held, b""
+        self._socket.resumeProducing()
         if self.connected and not self._lostTLSConnection and not self._aborted:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 

@@ -14,6 +14,7 @@ from service_identity import VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from etcdtw.tls.material import Revocations
+from etcdtw.tls.names import issuer, subject
 
 Check = Callable[[x509.Certificate], str]
 """Looks at the certificate of the other side; an empty text if it will do, else why not."""
@@ -51,10 +52,10 @@ class Verdict:
         return not self.reason
 
     def _chain_fault(self, certificate: x509.Certificate, code: int) -> str:
-        name = certificate.subject.rfc4514_string()
+        name = subject(certificate).rfc4514_string()
         if code in _UNKNOWN_AUTHORITY_CODES:
-            issuer = certificate.issuer.rfc4514_string()
-            who = "itself" if certificate.issuer == certificate.subject else f"{issuer!r}"
+            signer = issuer(certificate).rfc4514_string()
+            who = "itself" if issuer(certificate) == subject(certificate) else f"{signer!r}"
             return f"{UNKNOWN_AUTHORITY}: {name!r} was signed by {who}, which is not in " + (
                 self._checked_against
             )
@@ -72,7 +73,7 @@ class Verdict:
         if code == _BAD_SIGNATURE:
             return (
                 "x509: certificate signature is wrong: "
-                f"{name!r} was not signed by the {certificate.issuer.rfc4514_string()!r} in "
+                f"{name!r} was not signed by the {issuer(certificate).rfc4514_string()!r} in "
                 + self._checked_against
             )
         if code in _BAD_AUTHORITY:
@@ -114,19 +115,29 @@ def common_name_check(wanted: str, flag: str) -> Check:
     return check
 
 
+def client_check(check: Check) -> Check:
+    """The same, of clients and in etcd's words for them."""
+
+    def checked(certificate: x509.Certificate) -> str:
+        reason = check(certificate)
+        return reason and f"client certificate authentication failed: {reason}"
+
+    return checked
+
+
 def revocation_fault(certificate: x509.Certificate, revocations: Revocations) -> str:
     """Empty if a certificate is not revoked."""
     if not revocations.revokes(certificate):
         return ""
     return (
         f"transport: certificate serial {certificate.serial_number:x} revoked: "
-        f"{certificate.subject.rfc4514_string()!r}"
+        f"{subject(certificate).rfc4514_string()!r}"
     )
 
 
 def common_name(certificate: x509.Certificate) -> str:
     """The common name of the subject, empty where there is none."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    found = subject(certificate).get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if found else ""
 
 

@@ -165,18 +165,57 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(self.member.hub.watchers, 0)
         self.assertEqual(self.member.clock.getDelayedCalls(), [])
 
+    def test_another_life(self) -> None:
+        """What a stream watches goes on in another life of the member, whose store is ahead: each
+        watch gets what it lacks, or is told that it is compacted, and so do requests that come
+        later. Nothing of the earlier life is left."""
+        for _ in range(3):
+            self.put()
+        create(self.stream)
+        create(self.stream, start_revision=2)
+        ask_progress(self.stream)
+        responses(self.stream)
+        later = Member(clock=self.member.clock)
+        for _ in range(7):
+            later.store.put_one(b"a", b"")
+        later.store.compact(4)
+        later.header.term = 9
+        self.member.watches.pause()
+        later.watches.take_over(self.member.watches)
+        self.member.clock.advance(0)
+        compacted, events, progress = responses(self.stream)
+        self.assertEqual((compacted.watch_id, compacted.compact_revision), (1, 4))
+        self.assertEqual((events.watch_id, revisions([events])), (0, [5, 6, 7, 8]))
+        self.assertEqual((progress.watch_id, progress.header.raft_term), (-1, 9))
+        self.put()
+        later.store.put_one(b"a", b"")
+        create(self.stream, start_revision=9)
+        self.member.clock.advance(0)
+        answers = responses(self.stream)
+        found = [(each.watch_id, each.created, revisions([each])) for each in answers]
+        self.assertEqual(found, [(0, False, [9]), (2, True, []), (2, False, [9])])
+        later.watches.stop()
+        self.assertEqual(later.watches.hub.watchers, 0)
+        self.assertEqual(self.member.store.on_change, [])
+        self.assertEqual(self.member.clock.getDelayedCalls(), [])
+
     def test_leader_lost(self) -> None:
         """Streams that require a leader end when there is none for long, or none at the start."""
         asking = self.member.watch_stream(hasleader="true")
         create(asking)
         create(self.stream)
-        self.member.watches.leader_lost()
+        for leader in (0, 7, 0):
+            self.member.watches.leader_changed(leader)
+            self.member.clock.advance(2.75)
+        self.assertFalse(asking.ended)
+        self.member.clock.advance(0.25)
         self.assertIsInstance(asking.error, NoLeader)
         self.assertFalse(self.stream.ended)
         self.assertEqual(self.member.hub.watchers, 1)
         self.member.has_leader = False
         self.assertIsInstance(self.member.watch_stream(hasleader="true").error, NoLeader)
         self.assertFalse(self.member.watch_stream().ended)
+        self.assertEqual(self.member.clock.getDelayedCalls(), [])
 
 
 class ProgressTests(SynchronousTestCase):

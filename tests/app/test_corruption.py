@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app.compact_hashes import Verdict, judge
 from etcdtw.app.corruption import Hash, suspects
 
 OWN = Hash(1, 10, 77, 4)
@@ -30,3 +31,26 @@ class SuspectsTests(SynchronousTestCase):
         """A leader that has two hashes at one revision is wrong itself; at another it is not."""
         self.assertEqual(self.found(after=OWN._replace(hash=78)), [1])
         self.assertEqual(self.found(after=OWN._replace(hash=78, revision=11)), [])
+
+
+class JudgeTests(SynchronousTestCase):
+    """What hashes of one compaction tell, of a cluster of three."""
+
+    def judged(self, *peers: Hash) -> Verdict:
+        return judge(OWN, peers, 2)
+
+    def test_equal(self) -> None:
+        """Equal hashes accuse nobody; it is final when everybody was asked."""
+        self.assertEqual(self.judged(OWN, OWN), Verdict([], True))
+        self.assertEqual(self.judged(OWN), Verdict([], False))
+        self.assertEqual(self.judged(OWN, Hash(3, 10, 5, 3)), Verdict([], False))
+
+    def test_minority(self) -> None:
+        """Whoever differs from a majority is wrong, be it the leader itself."""
+        self.assertEqual(self.judged(Hash(2, 10, 78, 4), Hash(3, 10, 77, 4)), Verdict([2], True))
+        self.assertEqual(self.judged(Hash(2, 10, 78, 4), Hash(3, 10, 78, 4)), Verdict([1], True))
+
+    def test_no_majority(self) -> None:
+        """Where no hash has a majority nobody knows who is wrong."""
+        self.assertEqual(self.judged(Hash(2, 10, 78, 4)), Verdict([0], True))
+        self.assertEqual(self.judged(Hash(2, 10, 78, 4), Hash(3, 10, 79, 4)), Verdict([0], True))

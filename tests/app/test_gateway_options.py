@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.gateway_options import GatewayError, GatewayOptions, parse_gateway
+from etcdtw.app.command_flags import CommandError
+from etcdtw.app.gateway_options import GatewayOptions, parse_gateway
 from etcdtw.dns.srv import Service
 
 
@@ -14,12 +15,14 @@ class OptionTests(SynchronousTestCase):
         assert isinstance(found, GatewayOptions), "it is no question for help"
         return found
 
-    def refusal(self, *words: str) -> GatewayError:
-        return self.assertRaises(GatewayError, parse_gateway, words)  # type: ignore[return-value]
+    def refusal(self, *words: str) -> CommandError:
+        return self.assertRaises(CommandError, parse_gateway, words)  # type: ignore[return-value]
 
     def test_defaults(self) -> None:
         """GW19, GW21, GW22, GW24, GW27: those of the page."""
         found = self.options("start")
+        flagged = self.options("--retry-delay=5s", "start", "--endpoints", "a:1")
+        self.assertEqual((flagged.retry_seconds, len(flagged.endpoints)), (5, 1))
         self.assertEqual(found, self.options())
         self.assertEqual(found.endpoints, (Service("127.0.0.1", 2379),))
         self.assertEqual(found.listen_addr, "127.0.0.1:23790")

@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.app.fatal import STOP_SECONDS, Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import bootstrap_factories, has_log
+from etcdtw.app.preflight import has_log
 from etcdtw.app.settings import MemberSettings
-from etcdtw.app.starting import StartingMember
-from etcdtw.bootstrap.factories import BUILT_IN
+from etcdtw.app.starting import StartingMember, note_of
+from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.load import member_settings
@@ -155,11 +155,11 @@ class StartingTests(SynchronousTestCase):
         """P30: a provider's note lies in the data directory until the member has its log."""
         service = self.named()
         service.startService()
-        note = service._note()
+        note = note_of(service._settings)
         note.write("registered")
         self.error = OSError(28, "No space left on device", "/wal")
         self.reactor.lookups[0].callback("10.0.0.1")
-        self.assertEqual(service._note().read(), "registered")
+        self.assertEqual(note_of(service._settings).read(), "registered")
         self.error = None
         self.starting(name="m").startService()
         self.assertEqual(note.read(), "")

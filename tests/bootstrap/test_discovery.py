@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.bootstrap.discovery_v2 import DiscoveryProvider, discover
+from etcdtw.bootstrap.discovery_v2 import DiscoveryProvider, discover, token_state
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan
-from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered
 from etcdtw.v2store import V2Error, V2Store
@@ -227,3 +227,69 @@ class DiscoveryTests(SynchronousTestCase):
         ):
             begun = DiscoveryProvider(self.reactor).plan(self.settings(**others))
             self.assertIn(words, str(self.failureResultOf(begun, BootstrapError).value))
+
+    def look(self, service: Service, n: int = 0) -> Deferred[Any]:
+        settings = self.settings(f"infra{n}", n)
+        return Deferred.fromCoroutine(token_state(settings, service, self.reactor))
+
+    def test_look(self) -> None:
+        """P3: who has registered is shown, and nobody registers."""
+        service = Service()
+        service.register("infra1", "http://10.0.1.11:2380")
+        index = service.store.index
+        own = format_id(member_id(("http://10.0.1.10:2380",), URL))
+        self.assertEqual(
+            self.successResultOf(self.look(service)),
+            f"1 of 3 members have registered at {URL}\n"
+            f"infra1=http://10.0.1.11:2380\nthis one would register as {own}",
+        )
+        self.assertEqual(service.store.index, index)
+
+    def test_look_refused(self) -> None:
+        """A token that is full, used by this member before, absent or away is told as such."""
+        service = Service("1")
+        service.register("infra1", "http://10.0.1.11:2380")
+        for n, text in ((0, "cluster is full"), (1, "has previously registered")):
+            error = self.failureResultOf(self.look(service, n), BootstrapError).value
+            self.assertIn(text, str(error))
+        error = self.failureResultOf(self.look(Service("")), BootstrapError).value
+        self.assertIn("size key not found", str(error))
+        service.down = True
+        self.failureResultOf(self.look(service), BootstrapUnavailable)
+
+    def test_deadline(self) -> None:
+        """P4: with a deadline a service that is away is given up; nobody is registered, so another
+        provider may be asked."""
+        service = Service()
+        service.down = True
+        (begun,) = self.begin(service, self.settings(timeout_seconds=20.0))
+        self.clock.pump([1.0] * 21)
+        self.failureResultOf(begun, BootstrapUnavailable)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_deadline_after_registration(self) -> None:
+        """Who may be counted on by the others is refused, and asks no other provider."""
+
+        class Impatient(Service):
+            waits: list[float] = []
+
+            def call(
+                self,
+                method: bytes,
+                url: str,
+                headers: Mapping[bytes, bytes],
+                body: bytes,
+                seconds: float,
+            ) -> Deferred[Answered]:
+                if "?wait" in url:
+                    self.waits.append(seconds)
+                    return fail(TimeoutError())
+                return super().call(method, url, headers, body, seconds)
+
+        service = Impatient()
+        (begun,) = self.begin(service, self.settings(timeout_seconds=20.0))
+        self.clock.pump([1.0] * 21)
+        error = self.failureResultOf(begun, BootstrapError).value
+        self.assertNotIsInstance(error, BootstrapUnavailable)
+        self.assertIn("timed out waiting for other nodes", str(error))
+        self.assertEqual((service.waits[0], service.waits[-1]), (20.0, 5.0))

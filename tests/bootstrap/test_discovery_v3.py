@@ -13,6 +13,7 @@ from etcdtw.bootstrap.discovery_v3 import (
     discover,
     endpoints_of,
     keepalive_of,
+    token_state,
 )
 from etcdtw.bootstrap.factories import (
     BUILT_IN,
@@ -192,6 +193,25 @@ class MeetingTests(V3Case):
         renamed = replace(self.settings(note=note), name="other")
         self.assertIn("previously registered", str(self.refused(renamed)))
         self.assertEqual(self.keys(), registered)
+
+    def test_look(self) -> None:
+        """P3: ``--check`` shows who has registered, and registers nobody."""
+        self.set_size()
+        self.register("f", "f=http://f:1")
+        looked = Deferred.fromCoroutine(token_state(self.settings(), self.client(), self.clock))
+        self.assertEqual(
+            str(self.result(looked)).splitlines()[:2],
+            ["1 of 2 members have registered at token at http://a:2379", "f=http://f:1"],
+        )
+        self.assertEqual(len(self.keys()), 1)
+
+    def test_deadline(self) -> None:
+        """P4: a member that waits for others waits no longer than it is told to."""
+        self.set_size()
+        begun = self.begin(replace(self.settings(), timeout_seconds=10.0))
+        self.run_for(11)
+        error = self.failureResultOf(begun, BootstrapError).value
+        self.assertIn("timed out waiting for other nodes", str(error))
 
     def test_strange_keys(self) -> None:
         """What is no member is noticed and does not count; what goes is not missed; a bad URL is
@@ -393,7 +413,8 @@ class SettingsTests(V3Case):
             asked = DiscoverySettings(token="t", endpoints=("a:1", "http://b:1"), **v3)
             self.assertEqual(endpoints_of(asked), [f"{scheme}://a:1", "http://b:1"])
         for given, used in ((2.0, 10.0), (30.0, 30.0), (0.0, 0.0)):
-            self.assertEqual(keepalive_of(DiscoverySettings(keepalive_time=given)), used)
+            found = keepalive_of(DiscoverySettings(keepalive_time=given))
+            self.assertEqual((found.seconds, found.timeout, found.while_idle), (used, 6.0, False))
 
     def test_password_is_not_shown(self) -> None:
         """The record of the settings does not print it."""

@@ -10,9 +10,10 @@ from twisted.logger import globalLogPublisher
 from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.bootstrap.dns_srv import GIVE_UP_SECONDS, RETRY_SECONDS, SrvProvider
+from etcdtw.bootstrap.dns_srv import SrvProvider
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan
-from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
+from etcdtw.bootstrap.waiting import GIVE_UP_SECONDS, PAUSE_SECONDS
 from etcdtw.dns.server import Host, Zone, make_authority
 from etcdtw.ids import format_id
 from tests.bootstrap.test_static import NamedHosts
@@ -157,6 +158,12 @@ class RefusedTests(SrvCase):
         self.assertIn("10.0.1.19:2380", refused.hint)
         self.assertIn("http://infra2.example.com:2380 (10.0.1.12:2380)", refused.hint)
 
+    def test_nearest(self) -> None:
+        """P3: what is nearly a record's URL is told what it could be."""
+        self.reactor.hosts["infra0.exmple.com"] = "10.0.1.99"
+        refused = self.refusal(self.settings(0, "http://10.0.1.99:2380"))
+        self.assertIn("own addresses: 10.0.1.99:2380, those of http://10.0.1.99:2380", refused.hint)
+
     def test_no_records(self) -> None:
         """DN19: both queries are named."""
         refused = self.refusal(
@@ -214,7 +221,7 @@ class RefusedTests(SrvCase):
 
         self.resolver = Broken()
         begun = self.begin(self.settings())
-        self.reactor.clock.pump([RETRY_SECONDS] * int(GIVE_UP_SECONDS + 2))
+        self.reactor.clock.pump([PAUSE_SECONDS] * int(GIVE_UP_SECONDS + 2))
         refused = self.failureResultOf(begun, BootstrapError).value
         self.assertIn("not a name server at all", str(refused))
 
@@ -243,7 +250,7 @@ class LateTests(SrvCase):
         begun = self.begin(self.settings())
         for _ in range(3):
             self.assertNoResult(begun)
-            self.reactor.clock.advance(RETRY_SECONDS)
+            self.reactor.clock.advance(PAUSE_SECONDS)
         self.assertEqual(len(self.successResultOf(begun).members), 3)
 
     def test_for_ever(self) -> None:
@@ -257,7 +264,41 @@ class LateTests(SrvCase):
 
         self.resolver = Dead()
         begun = self.begin(self.settings(0, "http://10.0.1.10:2380"))
-        self.reactor.clock.pump([RETRY_SECONDS] * int(GIVE_UP_SECONDS + 2))
+        self.reactor.clock.pump([PAUSE_SECONDS] * int(GIVE_UP_SECONDS + 2))
         refused = self.failureResultOf(begun, BootstrapError).value
         self.assertIn("server misbehaving", str(refused))
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
+
+    def test_deadline(self) -> None:
+        """P4: with a deadline of the operator's own also names that are not there yet, and records
+        that lack this member, are waited for."""
+        self.zone.hosts = []
+        begun = self.begin(self.settings(0, "http://10.0.1.10:2380", timeout_seconds=60.0))
+        self.reactor.clock.pump([PAUSE_SECONDS] * 20)
+        self.zone.hosts = HOSTS[1:]
+        self.resolver = make_authority(self.zone)
+        self.reactor.clock.pump([PAUSE_SECONDS] * 20)
+        self.assertNoResult(begun)
+        self.zone.hosts = HOSTS
+        self.reactor.clock.pump([PAUSE_SECONDS] * 2)
+        self.assertEqual(len(self.successResultOf(begun).members), 3)
+
+    def test_expected(self) -> None:
+        """P4: records are complete when they are as many as expected."""
+        self.zone.hosts = HOSTS[:2]
+        begun = self.begin(self.settings(expected_size=3))
+        self.reactor.clock.pump([PAUSE_SECONDS] * 3)
+        self.assertNoResult(begun)
+        self.zone.hosts = HOSTS
+        self.reactor.clock.advance(PAUSE_SECONDS)
+        self.assertEqual(len(self.successResultOf(begun).members), 3)
+
+    def test_unavailable(self) -> None:
+        """P31: where there are no records another provider may know more; where they lead to
+        others, none may."""
+        for url, domain, kind in (
+            ("http://10.0.1.10:2380", "nope.invalid", BootstrapUnavailable),
+            ("http://10.0.1.99:2380", "example.com", BootstrapError),
+        ):
+            begun = self.begin(self.settings(0, url, discovery_srv=domain))
+            self.assertIs(type(self.failureResultOf(begun).value), kind)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.meeting import Claim, Meeting, Members, met_plan
-from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
 from etcdtw.bootstrap.registry import (
     Refusals,
     Registered,
@@ -72,7 +72,7 @@ class MemoryRegistry:
         self._fail("register")
         return True
 
-    async def newcomers(self) -> Sequence[Registered] | None:
+    async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
         self._fail("newcomers")
         self.waiting.append(Deferred())
         return await self.waiting[-1]
@@ -106,14 +106,20 @@ class MeetingTests(SynchronousTestCase):
         self.reactor = NamedHosts()
         self.note = MemoryNote()
 
-    def join(
-        self, registry: MemoryRegistry, identity: str = "1", place: str = "token"
-    ) -> Deferred[Members]:
-        settings = BootstrapSettings(name="a", peer_urls=("http://10.0.1.10:2380",), note=self.note)
-        meeting = Meeting(registry, self.reactor, identity)
-        return Deferred.fromCoroutine(meeting.join(settings, place))
+    def settings(self) -> BootstrapSettings:
+        return BootstrapSettings(name="a", peer_urls=("http://10.0.1.10:2380",), note=self.note)
 
-    def refusal(self, begun: Deferred[Members]) -> str:
+    def join(
+        self, registry: MemoryRegistry, place: str = "token", seconds: float = 0.0
+    ) -> Deferred[Members]:
+        meeting = Meeting(registry, self.reactor, "1", seconds)
+        return Deferred.fromCoroutine(meeting.join(self.settings(), place))
+
+    def state(self, registry: MemoryRegistry) -> Deferred[str]:
+        meeting = Meeting(registry, self.reactor, "1")
+        return Deferred.fromCoroutine(meeting.state(self.settings(), "token"))
+
+    def refusal(self, begun: Deferred[Any]) -> str:
         return str(self.failureResultOf(begun, BootstrapError).value)
 
     def test_members(self) -> None:
@@ -258,6 +264,41 @@ class MeetingTests(SynchronousTestCase):
         registry = MemoryRegistry(1, ("2", "b=http://b:1"), ("3", "c=http://c:1"))
         looked = Deferred.fromCoroutine(Meeting(registry, self.reactor).look())
         self.assertEqual(self.successResultOf(looked), ("http://b:1",))
+
+    def test_state(self) -> None:
+        """P3: a look shows who is there and registers nobody; what a start would refuse is refused;
+        a registration of this member's own is known by its note."""
+        registry = MemoryRegistry(2, ("2", "b=http://b:1"))
+        self.assertEqual(
+            self.successResultOf(self.state(registry)),
+            "1 of 2 members have registered at here\nb=http://b:1\nthis one would register as 1",
+        )
+        self.assertEqual((registry.registrations, self.note.text), (0, ""))
+        registry.add("1", VALUE)
+        self.assertIn("has previously registered", self.refusal(self.state(registry)))
+        Claim(self.note, "token", "1", VALUE).make()
+        found = self.successResultOf(self.state(registry))
+        self.assertTrue(found.endswith("this one has registered as 1"))
+        self.assertIn("is full", self.refusal(self.state(MemoryRegistry(1, ("2", "b")))))
+        registry.faults["status"] = [Unreachable("away")]
+        self.failureResultOf(self.state(registry), BootstrapUnavailable)
+
+    def test_deadline(self) -> None:
+        """P4: with a deadline nobody waits longer; another provider may be asked only by who has
+        not registered."""
+        registry = MemoryRegistry(2)
+        registry.faults["status"] = [Unreachable("away")] * 9
+        begun = self.join(registry, seconds=5.0)
+        self.reactor.clock.advance(2)
+        self.failureResultOf(begun, BootstrapUnavailable)
+        registry = MemoryRegistry(2)
+        begun = self.join(registry, seconds=5.0)
+        self.reactor.clock.advance(5)
+        registry.waiting[0].callback(None)
+        error = self.failureResultOf(begun, BootstrapError).value
+        self.assertNotIsInstance(error, BootstrapUnavailable)
+        self.assertIn("discovery: timed out waiting for other nodes", str(error))
+        self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
 
     def test_sizes(self) -> None:
         """DI19, DI20: what Go reads as a number, above 0."""

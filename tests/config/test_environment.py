@@ -48,7 +48,12 @@ class EnvironmentTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """A variable that belongs to no flag is noticed; those of other programs are not."""
         found = read_environment(
-            {"ETCD_PORT": "1", "ETCD_VERSION": "3", "PATH": "/bin", "ETCDCTL_API": "3"},
+            {
+                "ETCD_PORT": "1",
+                "ETCD_VERSION": "3",
+                "ETCD_UNSUPPORTED_ARCH": "arm",
+                "ETCDCTL_API": "3",
+            },
             {},
             strict=True,
         )

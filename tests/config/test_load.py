@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from types import MappingProxyType
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app.proxy_mode import way_to_members
 from etcdtw.bootstrap.interfaces import DiscoverySettings
 from etcdtw.config.flags import FLAGS, Feature
 from etcdtw.config.load import Loaded, Wanted, load, member_settings
@@ -321,3 +323,104 @@ class NoticeTests(SynchronousTestCase):
         self.assertEqual(
             self.notices("--max-request-bytes=10485761"), ["exceeded recommended request limit"]
         )
+
+
+class OldNameTests(SynchronousTestCase):
+    """Flags of etcd 0.4."""
+
+    def test_addresses(self) -> None:
+        """CL23-6: addresses become URLs, of TLS where there is a certificate for that side."""
+        words = ("-addr", "10.0.1.10:4001", "-bind-addr=127.0.0.1:4001")
+        words += ("-peer-addr=[::1]:7001", "--peer-bind-addr", "0.0.0.0:7001")
+        found = loaded(*words)
+        settings = found.settings
+        self.assertEqual(settings.advertise_client_urls, ("http://10.0.1.10:4001",))
+        self.assertEqual(settings.listen_client_urls, ("http://127.0.0.1:4001",))
+        self.assertEqual(settings.initial_advertise_peer_urls, ("http://[::1]:7001",))
+        self.assertEqual(settings.listen_peer_urls, ("http://0.0.0.0:7001",))
+        said = [notice.message for notice in found.notices]
+        self.assertIn('flag "-addr" is deprecated, use "-advertise-client-urls"', said)
+        settings = loaded(*words, "--peer-cert-file=p", "--peer-key-file=p").settings
+        self.assertEqual(settings.listen_peer_urls, ("https://0.0.0.0:7001",))
+        self.assertEqual(settings.listen_client_urls, ("http://127.0.0.1:4001",))
+        settings = loaded(*words, variables={"ETCD_CERT_FILE": "c"}).settings
+        self.assertEqual(settings.advertise_client_urls, ("https://10.0.1.10:4001",))
+
+    def test_both(self) -> None:
+        """CL23-6: the old name and the new one at once are refused, wherever the new one is."""
+        for words, variables in (
+            (("-addr=127.0.0.1:1", "--advertise-client-urls=http://a:1"), {}),
+            (("-addr=127.0.0.1:1",), {"ETCD_ADVERTISE_CLIENT_URLS": "http://a:1"}),
+        ):
+            error = self.assertRaises(ConfigProblems, loaded, *words, variables=variables)
+            self.assertIs(error.stage, Stage.VERIFY)
+            self.assertEqual(
+                [each.reason for each in error.problems],
+                ["Set only one of flags -advertise-client-urls and -addr"],
+            )
+            self.assertEqual(error.exit_code, 1)
+
+    def test_refused(self) -> None:
+        """CL23-6: what has no place any more is refused with a pointer, and so is what is no
+        address; exit code 2."""
+        for word, text in (
+            (
+                "-peers=a:1",
+                'invalid value "a:1" for flag -peers: flag "-peers" is no longer supported. '
+                "Use -initial-cluster instead.",
+            ),
+            ("-peers-file=x", 'flag "-peers-file" is no longer supported. Use -initial-cluster'),
+            ("-addr=h:1", 'invalid value "h:1" for flag -addr: bad IP in address specification'),
+            ("-bind-addr=1.2.3.4:x", "bad port in address specification"),
+            ("-bind-addr=1.2.3.4", "missing port in address"),
+        ):
+            error = self.assertRaises(ConfigProblems, loaded, word)
+            self.assertIn(text, error.problems[0].reason)
+            self.assertEqual(error.exit_code, 2)
+
+    def test_file(self) -> None:
+        """A configuration file replaces them as it does all flags."""
+        files = {"/here/c.yml": "name: x\n"}
+        found = loaded("-addr=127.0.0.1:1", "--config-file=c.yml", files=files)
+        self.assertEqual(found.settings.advertise_client_urls, ("http://localhost:2379",))
+
+
+class CheckTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """A dry run is asked for on the command line alone, also beside a file."""
+        files = {"/here/c.yml": "name: x\n"}
+        for words, form in (
+            ((), ""),
+            (("--check",), "plan"),
+            (("-check=true",), "plan"),
+            (("--check=false",), ""),
+            (("--check=flags",), "flags"),
+            (("--check", "--config-file=c.yml"), "plan"),
+        ):
+            self.assertEqual(loaded(*words, files=files).check, form)
+        error = self.assertRaises(ConfigProblems, loaded, "--check=maybe")
+        self.assertEqual(error.exit_code, 2)
+
+    def test_chain(self) -> None:
+        """OV2, P31: two ways to find the cluster exclude each other, except in a chain."""
+        words = ("--discovery-srv=example.com", "--initial-cluster=default=http://a:1")
+        self.assertRaises(ConfigProblems, loaded, *words)
+        self.assertRaises(ConfigProblems, loaded, *words, "--bootstrap-provider=file:x")
+        found = loaded(*words, "--bootstrap-provider=chain:dns-srv,static,file:x")
+        self.assertEqual(found.settings.initial_cluster, (("default", ("http://a:1",)),))
+        self.assertEqual(found.settings.bootstrap_provider, "chain:dns-srv,static,file:/here/x")
+
+    def test_proxy(self) -> None:
+        """PX2: a proxy takes a discovery URL before a domain before a list, which has a default;
+        a provider of members is none of its ways."""
+        settings = member_settings("/here", proxy="on")
+        self.assertEqual(settings.initial_cluster, (("default", ("http://localhost:2380",)),))
+        for changes, way in (
+            ({}, "initial-cluster"),
+            ({"discovery_srv": "example.com"}, "discovery-srv"),
+            ({"discovery": "http://d/x", "discovery_srv": "example.com"}, "discovery"),
+            ({"discovery_endpoints": ("a:1",), "discovery_token": "t"}, "discovery-endpoints"),
+        ):
+            self.assertEqual(way_to_members(replace(settings, **changes)), way)
+        found = loaded("--proxy=on", "--bootstrap-provider=file:x")
+        self.assertIn("a proxy is no member", found.start_problems[0].reason)

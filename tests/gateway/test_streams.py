@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.gateway.exchanges import QUEUE_BYTES
-from etcdtw.api.gateway.gateway import Gateway
+from etcdtw.api.gateway.gateway import STREAMS_MAX, Gateway
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.api.v3.absent import refuse_the_rest
@@ -31,6 +32,8 @@ MESSAGE_BYTES_MAX = 1000
 
 
 class GatewayTestCase(SynchronousTestCase):
+    streams_max = STREAMS_MAX
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.flusher = Flusher(self.clock)
@@ -38,17 +41,22 @@ class GatewayTestCase(SynchronousTestCase):
         self.streams: list[StreamCall] = []
         self.messages: list[bytes] = []
         self.ended: list[str] = []
-        self.router = router = Router()
+        router = Router()
         for path in ("KV/Put", "KV/Range", "Maintenance/HashKV"):
             router.add_unary(
                 f"/etcdserverpb.{path}", lambda call, body: self.unary.append((call, body))
             )
-        router.add_stream("/etcdserverpb.Watch/Watch", self.begin)
+        router.add_stream("/etcdserverpb.Watch/Watch", self.begin, lasting=True)
         router.add_stream("/etcdserverpb.Maintenance/Snapshot", self.begin, "server_stream")
         refuse_the_rest(router)
-        self.gateway = Gateway(router, self.flusher, self.clock, MESSAGE_BYTES_MAX)
-        factory = HttpFactory(Site({}, {b"/v3/": self.gateway}), self.clock)
-        self.channel = factory.buildProtocol(None)
+        self.gateway = Gateway(
+            router, self.flusher, self.clock, MESSAGE_BYTES_MAX, self.streams_max
+        )
+        self.factory = HttpFactory(Site({}, {b"/v3/": self.gateway}), self.clock)
+        self.connect()
+
+    def connect(self) -> None:
+        self.channel = self.factory.buildProtocol(None)
         self.transport = StringTransport()
         self.channel.makeConnection(self.transport)
 
@@ -68,6 +76,30 @@ class GatewayTestCase(SynchronousTestCase):
         head, _, rest = self.transport.value().partition(b"\r\n\r\n")
         self.transport.clear()
         return head.split(b"\r\n")[0].decode(), rest
+
+
+class FullTests(GatewayTestCase):
+    streams_max = 1
+
+    def test_requests_wait(self) -> None:
+        """While as many streams are open as may be, requests wait; who leaves waits no more."""
+        self.post("watch", "{}")
+        self.post_elsewhere("kv/put", '{"key":"YQ=="}')
+        left = self.post_elsewhere("kv/put", '{"key":"YQ=="}')
+        self.assertEqual(self.unary, [])
+        left.connectionLost(Failure(ConnectionLost()))
+        self.channel.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(
+            [body for _, body in self.unary], [PutRequest(key=b"a").SerializeToString()]
+        )
+
+    def post_elsewhere(self, path: str, body: str) -> Protocol:
+        """The same from another client."""
+        mine, self.channel = self.channel, self.factory.buildProtocol(None)
+        self.channel.makeConnection(StringTransport())
+        self.post(path, body)
+        other, self.channel = self.channel, mine
+        return other
 
 
 class UnaryTests(GatewayTestCase):
@@ -227,6 +259,14 @@ class StreamTests(GatewayTestCase):
         self.flusher.flush()
         self.assertIn(str(Stopped()).encode(), self.said()[1])
         self.assertTrue(self.streams[0].done)
+
+    def test_another_life(self) -> None:
+        """Streams of lasting methods go on when a life of the member ends, others do not."""
+        for path, stays in (("watch", True), ("maintenance/snapshot", False)):
+            self.connect()
+            self.post(path, "{}")
+            self.gateway.end_streams(Stopped())
+            self.assertEqual(self.streams[-1].done, not stays)
 
     def test_back_pressure(self) -> None:
         """A stream is not writable while much waits for the end of the turn, nor while the

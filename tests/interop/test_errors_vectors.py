@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,18 +10,23 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.health_pb2 import HealthCheckResponse
-from tests.interop.replay import LAST_CASE, SKIPPED, Replay, recorded_cases
+from tests.interop.record import CLIENT_URL, ELSEWHERE, PEER_URL, SKIPPED, SOURCE, chosen
+from tests.interop.replay import FLAGS, Replay, recorded_cases, urls_of
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
 
 
 class RecordingTests(SynchronousTestCase):
-    def test_every_skipped_case_has_a_reason(self) -> None:
-        """Only cases of the recording are skipped, each with a reason."""
-        self.assertEqual(len(recorded_cases()), LAST_CASE + 1)
-        for number, reason in SKIPPED.items():
-            self.assertIn(number, range(LAST_CASE + 1))
+    def test_complete(self) -> None:
+        """What is recorded are the calls of the source, but for those with a reason."""
+        recorded = [each["label"] for each in recorded_cases()]
+        self.assertEqual(recorded, [each["label"] for each in chosen()])
+        self.assertGreater(len(recorded), 220)
+        labels = {each["label"] for each in json.loads(SOURCE.read_text())["cases"]}
+        for label, reason in SKIPPED.items():
+            self.assertIn(label, labels)
             self.assertTrue(reason)
+        self.assertFalse([each for each in recorded_cases() if each["rpc"].startswith(ELSEWHERE)])
 
 
 class _OneMember:
@@ -29,7 +35,7 @@ class _OneMember:
     command: ClassVar[Callable[[], list[str]]]
 
     def setUp(self) -> None:
-        self.member = Member(type(self).command(), "--max-txn-ops=128")
+        self.member = Member(type(self).command(), *FLAGS)
         self.addCleanup(self.member.close)
         self.member.start()
         self.client = ForeignClient(self.member.endpoint)
@@ -37,10 +43,15 @@ class _OneMember:
 
     def test_recorded_answers(self) -> None:
         """Every recorded call in order gets the recorded code, message and response."""
-        different = list(Replay(self.client).run())
+        cases = recorded_cases()
+        replay = Replay(self.client, urls_of(self.member, PEER_URL, CLIENT_URL))
+        different = [
+            f"{case['label']!r}:\n  etcd  {expected}\n  found {found}"
+            for case, expected, found, _ in replay.run(cases)
+            if found != expected
+        ]
         if different:
-            total = LAST_CASE + 1 - len(SKIPPED)
-            self.fail(f"{len(different)} of {total} differ\n" + "\n".join(different))
+            self.fail(f"{len(different)} of {len(cases)} differ\n" + "\n".join(different))
 
     def test_health_service(self) -> None:
         """grpc.health.v1 says SERVING for the whole server and NOT_FOUND for an unknown one."""

@@ -70,6 +70,33 @@ class NamesTests(SynchronousTestCase):
         )
         return text
 
+    def test_extensive(self) -> None:
+        """With ``--metrics extensive`` there is also how long each RPC took, as etcd shows it:
+        those of the gateway are RPCs."""
+        name = "grpc_server_handling_seconds"
+        self.assertNotIn(name, families_of(self.scrape()))
+        self.member.stop()
+        self.member.add_flags("--metrics=extensive")
+        self.member.start()
+        for _ in range(3):
+            ask(self.member.client_port, Case("/v3/kv/put", '{"key":"YQ=="}'))
+        shown = families_of(self.scrape())
+        self.assertEqual(shown[name].type, "histogram")
+        put = {"grpc_type": "unary", "grpc_service": "etcdserverpb.KV", "grpc_method": "Put"}
+        samples = [
+            each
+            for each in shown[name].samples
+            if {name: value for name, value in each.labels.items() if name != "le"} == put
+        ]
+        bounds = [each.labels["le"] for each in samples if "le" in each.labels]
+        self.assertEqual(" ".join(bounds), "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf")
+        values = {each.name.removeprefix(name): each.value for each in samples}
+        self.assertEqual(values["_count"], 3)
+        self.assertGreater(values["_sum"], 0)
+        started = {tuple(each.labels.items()) for each in shown["grpc_server_started"].samples}
+        timed = {tuple(each.labels.items()) for each in shown[name].samples if "_sum" in each.name}
+        self.assertEqual(timed, started)
+
     def test_every_family(self) -> None:
         """Each family of etcd 3.5.1 whose feature exists is there with its kind, its labels and,
         for distributions, its bounds."""

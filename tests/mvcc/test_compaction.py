@@ -208,6 +208,29 @@ class HashTests(SynchronousTestCase):
         finish(self.store.compact(2).step)
         self.assertEqual(self.store.readers, [])
 
+    def test_before_a_compaction(self) -> None:
+        """Where it is wished, a compaction is preceded by the hash of what was there, in steps no
+        longer than its own; the last ones are remembered."""
+        self.store.hashes_compactions = True
+        wanted = []
+        for revision in range(3, 16):
+            self.store.put_one(b"a", b"1")
+            self.store.put_one(b"b", b"1")
+            job = self.store.hash_kv(revision)
+            finish(job.step)
+            wanted.append((revision, job.compact_revision, job.hash))
+            compaction = self.store.compact(revision)
+            self.assertIsNone(self.store.compaction_hash(revision))
+            finish(lambda job=compaction: job.step(1))
+        found = [
+            (each.revision, each.compact_revision, each.hash)
+            for each in self.store.compaction_hashes
+        ]
+        self.assertEqual(found, wanted[-10:])
+        self.assertIsNotNone(self.store.compaction_hash(15))
+        self.assertIsNone(self.store.compaction_hash(3))
+        self.assertEqual(self.store.readers, [])
+
     def test_all_buckets(self) -> None:
         """Hash covers names and records of all buckets but the member's own index and term."""
         self.store.put_one(b"a", b"1")

@@ -72,6 +72,7 @@ class StoreMachine(RuleBasedStateMachine):
             pass
         store.tells_prev = True
         self.seen: list[tuple[int, list[Change]]] = []
+        store.hashes_compactions = True
         if recent_bytes_max == 700:
             store.on_change.append(lambda revision, changes: self.seen.append((revision, changes)))
         return store
@@ -205,6 +206,14 @@ class StoreMachine(RuleBasedStateMachine):
             assert job.compact_revision == self.model.compacted
         assert jobs[0].hash == jobs[1].hash
         assert jobs[0].hash == model_hash(self.model, self.stores[0], revision)
+
+    @rule()
+    def compare_compactions(self) -> None:
+        one, other = self.stores
+        for job in one.compaction_hashes:
+            same = other.compaction_hash(job.revision)
+            if job.done and same is not None:
+                assert (job.hash, job.compact_revision) == (same.hash, same.compact_revision)
 
     @rule(number=st.integers(0, 1))
     def restart(self, number: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.pb.rpc_pb2 import DowngradeRequest
+from etcdtw.pb.rpc_pb2 import DowngradeRequest, WatchCreateRequest, WatchRequest
 from tests.process.cluster import Cluster, until
 from tests.process.foreign import ForeignClient
 from tests.process.member import old_etcd, real_etcd, server_under_test
@@ -174,11 +174,11 @@ class MixedTests(ClusterTestCase):
         """Two of ours with a real 3.5.1."""
         self.check_everything(self.cluster(server_under_test(), server_under_test(), real_etcd()))
 
-    def test_downgrade_of_real(self) -> None:
-        """A real leader's ``downgrade enable`` goes into the log of all; ours keep it, say so to
-        their peers, and go on."""
+    def test_downgrades(self) -> None:
+        """A downgrade that a real member enables goes into the log of all, and so does one of
+        ours; all keep it, say so to their peers, and go on."""
         cluster = self.cluster(real_etcd(), server_under_test(), server_under_test())
-        with cluster.client(0) as client:
+        with cluster.client(0) as client, cluster.client(1) as ours:
             until(
                 lambda: (
                     client.call("Maintenance.Status").version == "3.5.1"
@@ -188,16 +188,22 @@ class MixedTests(ClusterTestCase):
             )
             self._downgrade(client, DowngradeRequest(action="ENABLE", version="3.4.0"))
 
-            def told() -> bool:
+            def told(what: bytes) -> bool:
                 said = []
-                for member in cluster.members[1:]:
+                for member in cluster.members:
                     url = f"{member.peer_url}/downgrade/enabled"
                     with urllib.request.urlopen(url, timeout=5) as answer:
                         said.append(answer.read())
-                return said == [b"true"] * 2
+                return said == [what] * 3
 
-            until(told, "all have it")
+            until(lambda: told(b"true"), "all have it")
+            ours.send("Maintenance.Downgrade", DowngradeRequest(action="CANCEL"))
+            until(lambda: told(b"false"), "all know of its end")
+            wanted = DowngradeRequest(action="ENABLE", version="3.4.0")
+            self.assertEqual(ours.send("Maintenance.Downgrade", wanted).version, "3.5.0")
+            until(lambda: told(b"true"), "all have it")
             self._downgrade(client, DowngradeRequest(action="CANCEL"))
+            until(lambda: told(b"false"), "all know of its end")
         self.check_everything(cluster)
 
     @staticmethod
@@ -279,12 +285,21 @@ class SnapshotTests(ClusterTestCase):
         self.check_catching_up(real_etcd(), real_etcd(), self.ours(), writes=7000)
 
     def test_clients_stay(self) -> None:
-        """A client of the member that begins again stays connected, and is served again."""
+        """A client of the member that begins again stays connected, and is served again; its
+        watch goes on where it was, and no event is missing. A watch of the v2 API is asked for
+        again."""
         cluster = self.cluster(*[self.ours()] * 3, flags=["--snapshot-count=500"])
         leader = cluster.leader()
         away = (leader + 1) % 3
         with cluster.client(away) as staying, cluster.client(leader) as client:
-            staying.call("KV.Put", key=b"k", value=b"v")
+            begun = staying.call("KV.Put", key=b"k", value=b"v").header.revision
+            v2_keys = f"http://{cluster.members[away].endpoint}/v2/keys/?wait=true&recursive=true"
+            v2_watch = urllib.request.urlopen(v2_keys, timeout=60)
+            watch = staying.open("Watch.Watch")
+            self.addCleanup(watch.close)
+            everything = WatchCreateRequest(key=b"\0", range_end=b"\0")
+            watch.send(WatchRequest(create_request=everything))
+            self.assertTrue(watch.receive().created)
             process = cluster.members[away].process
             process.send_signal(signal.SIGSTOP)
             # One by one: the leader sends no more than 512 appends ahead, and forgets the rest.
@@ -297,5 +312,11 @@ class SnapshotTests(ClusterTestCase):
                 return [kv.mod_revision for kv in found.kvs] == [revision]
 
             until(has_last, "the member has caught up")
+            seen: list[int] = []
+            while not seen or seen[-1] < revision:
+                seen += [each.kv.mod_revision for each in watch.receive().events]
+            self.assertEqual(seen, list(range(begun + 1, revision + 1)))
+        with v2_watch:
+            self.assertEqual(v2_watch.read(), b"")
         self.assertIn("beginning again", cluster.members[away].output(200_000))
         self.check_everything(cluster)

@@ -164,13 +164,6 @@ class RefusalTests(ProcessTestCase):
         self.assertEqual(usage.returncode, 0)
         self.assertIn("--initial-cluster-token 'etcd-cluster'", usage.stdout)
 
-    def test_other_commands(self) -> None:
-        """Commands that do not exist yet say so."""
-        self.assertEqual(
-            self.refused(ETCDTW, "grpc-proxy", "start"),
-            (1, "etcdtw grpc-proxy is not available in this build yet"),
-        )
-
 
 class ForegroundTests(ProcessTestCase):
     command = [sys.executable, STAND_IN, "etcdtw"]

@@ -182,10 +182,21 @@ class CorruptionTests(SynchronousTestCase):
         """With ``--experimental-corrupt-check-time`` the leader raises CORRUPT for it, and writes
         are refused with etcd's words."""
         cluster = self.corrupted("--experimental-corrupt-check-time=1s")
-        wrong = cluster.members[2]
-        wrong.launch()  # it may never be healthy: the alarm may be there before that
+        identity = self.launched(cluster)
+        with cluster.client(0) as client:
+            until(lambda: bool(client.call("Maintenance.Alarm").alarms), "an alarm is raised")
+            (alarm,) = client.call("Maintenance.Alarm").alarms
+            if cluster.leader() != 2:
+                self.assertEqual((alarm.alarm, alarm.memberID), (2, identity))
+            with self.assertRaises(grpc.RpcError) as caught:
+                client.call("KV.Put", key=b"k", value=b"1")
+            self.assertEqual(caught.exception.details(), "etcdserver: corrupt cluster")
+
+    def launched(self, cluster: Cluster) -> int:
+        """Start m2, which may never be healthy: the alarm may be there before that. Its id."""
+        cluster.members[2].launch()
+        found: list[int] = []
         with cluster.client(2) as client:
-            found: list[int] = []
 
             def is_up() -> bool:
                 try:
@@ -195,12 +206,18 @@ class CorruptionTests(SynchronousTestCase):
                 return bool(found)
 
             until(is_up, "it serves")
-            identity = found[0]
+        return found[0]
+
+    def test_at_compactions(self) -> None:
+        """With ``--experimental-compact-hash-check-enabled`` the leader compares what was there
+        at each compaction, and raises CORRUPT for who is in the minority, itself included."""
+        cluster = self.corrupted(
+            "--experimental-compact-hash-check-enabled",
+            "--experimental-compact-hash-check-time=500ms",
+        )
+        identity = self.launched(cluster)
         with cluster.client(0) as client:
+            client.call("KV.Compact", revision=4)
             until(lambda: bool(client.call("Maintenance.Alarm").alarms), "an alarm is raised")
             (alarm,) = client.call("Maintenance.Alarm").alarms
-            if cluster.leader() != 2:
-                self.assertEqual((alarm.alarm, alarm.memberID), (2, identity))
-            with self.assertRaises(grpc.RpcError) as caught:
-                client.call("KV.Put", key=b"k", value=b"1")
-            self.assertEqual(caught.exception.details(), "etcdserver: corrupt cluster")
+            self.assertEqual((alarm.alarm, alarm.memberID), (2, identity))

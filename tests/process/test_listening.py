@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 from tests.process.member import free_ports
+from tests.process.secured import Secured
 from tests.process.test_command_line import ETCDTW, READY, SECONDS_MAX
 from tests.process.test_entry_points import EntryPointTestCase
 
@@ -64,6 +66,23 @@ class ListeningTests(EntryPointTestCase):
         self.read_until(process, READY)
         for host in ("127.0.0.3", "[::1]"):
             self.assertEqual(self.ctl_at(f"{host}:{self.client_port}", "get", "a"), "a\n1\n")
+
+    def test_plain_and_tls(self) -> None:
+        """Clients may come with and without TLS to one address, and a URL given twice is one."""
+        pki = Secured(Path(self.directory, "pki"))
+        address = f"127.0.0.1:{self.client_port}"
+        urls = (f"http://{address}", f"https://{address}", f"http://{address}")
+        process = self.start(
+            ETCDTW, *self.listening_on(*urls), *pki.client_port_flags(authenticated=False)
+        )
+        lines = self.read_until(process, READY)
+        self.assertIn("enabled capabilities for version", "".join(lines), "scripts wait for it")
+        for scheme in ("http", "https"):
+            argv = [*pki.curl(None), f"{scheme}://{address}/version"]
+            self.assertIn(b'"etcdserver"', subprocess.check_output(argv), scheme)
+        self.ctl_at(address, "put", "a", "1")
+        got = self.ctl_at(f"https://{address}", "get", "a", f"--cacert={pki.path('ca.crt')}")
+        self.assertEqual(got, "a\n1\n")
 
     def test_all_or_none(self) -> None:
         """When one of the URLs is taken, no other stays bound and no directory is made."""

@@ -2,77 +2,66 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.bootstrap.sample import build_wheel
+from etcdtw.ids import member_id
+from tests.bootstrap.sample import write_package
 from tests.process.cluster import Cluster, until
-from tests.process.member import Member, server_under_test
+from tests.process.member import Member, free_ports, reserved, server_under_test
 from tests.process.secured import Secured
 from tests.tls import sample as tls_sample
-
-CONFORMANCE = """
-import sys
-from twisted.plugin import getPlugins
-from twisted.trial.unittest import SynchronousTestCase
-from etcdtw.bootstrap.interfaces import BootstrapSettings, IBootstrapFactory
-from etcdtw.testing.bootstrap_conformance import BootstrapConformance
-
-class MembersFileTests(BootstrapConformance, SynchronousTestCase):
-    def make_factory(self):
-        return next(f for f in getPlugins(IBootstrapFactory) if f.name == "members-file")
-
-    def make_settings(self):
-        return BootstrapSettings(
-            name="a", peer_urls=("http://10.0.1.10:2380",), provider="members-file",
-            provider_argument={path!r},
-        )
-"""
 
 
 class PluginCase(SynchronousTestCase):
     timeout = 180
 
-    def build(self) -> Path:
-        """The wheel with the plugin."""
+    @classmethod
+    def build(cls, directory: Path) -> Path:
+        """Make the wheel or package with the plugin in a directory; its path."""
         raise NotImplementedError
 
     def setUp(self) -> None:
-        """The wheel is installed where only these processes look."""
-        self.directory = Path(tempfile.mkdtemp(prefix="plugin-"))
-        self.addCleanup(shutil.rmtree, self.directory)
-        installed = self.directory / "installed"
-        wheel = self.build()
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-        subprocess.run(
-            [*pip, "--no-compile", "--target", str(installed), str(wheel)], check=True, timeout=100
-        )
+        """It is installed where only these processes look."""
+        self.directory = installed(type(self))
         before = os.environ.get("PYTHONPATH", "")
-        self.patch(os, "environ", {**os.environ, "PYTHONPATH": f"{installed}:{before}".rstrip(":")})
+        path = f"{self.directory / 'installed'}:{before}".rstrip(":")
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": path})
+
+
+@cache
+def installed(case: type[PluginCase]) -> Path:
+    """A directory with what the case has built, and with ``installed``; for all of its tests."""
+    directory = Path(tempfile.mkdtemp(prefix="plugin-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    pip += ["--no-build-isolation", "--no-compile", "--target", str(directory / "installed")]
+    subprocess.run([*pip, str(case.build(directory))], check=True, timeout=100)
+    return directory
 
 
 class ProviderTests(PluginCase):
-    def build(self) -> Path:
-        return build_wheel(self.directory)
+    """The package of the guide to bootstrap providers."""
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.list = self.directory / "members"
+    @classmethod
+    def build(cls, directory: Path) -> Path:
+        write_package(directory / "package")
+        return directory / "package"
 
-    def test_conformance(self) -> None:
-        """It keeps the rules that the suite for authors checks."""
-        self.list.write_text("a http://10.0.1.10:2380\nb http://10.0.1.11:2380\n")
-        tests = self.directory / "test_members_file.py"
-        tests.write_text(CONFORMANCE.format(path=str(self.list)))
+    def test_its_tests(self) -> None:
+        """It passes its own tests and those for all providers, as they stand in the guide."""
         done = subprocess.run(
-            [sys.executable, "-m", "twisted.trial", str(tests)],
-            cwd=self.directory,
+            [sys.executable, "-m", "twisted.trial", "test_etcdtw_numbered"],
+            cwd=self.directory / "package",
             env=dict(os.environ),
             capture_output=True,
             text=True,
@@ -80,33 +69,33 @@ class ProviderTests(PluginCase):
             timeout=100,
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("successes=7", done.stdout)
+        self.assertIn("successes=8", done.stdout)
 
     def test_founds_a_cluster(self) -> None:
         """OV6: three members find each other by it, with the ids that a static list would give."""
-        commands = [server_under_test()] * 3
-        static = Cluster(*commands)
-        self.addCleanup(static.close)
-        static.start()
-        with static.client(0) as client:
-            ids = {each.ID for each in client.call("Cluster.MemberList").members}
-        lines = [f"m{n} {each.peer_url}" for n, each in enumerate(static.members)]
-        self.list.write_text("\n".join(lines) + "\n")
-        for each in static.members:
-            each.stop()
-            each.wipe()
-            each.add_flags(f"--bootstrap-provider=members-file:{self.list}", "--initial-cluster=")
-            each.launch()
-        static.wait_healthy()
-        with static.client(0) as client:
-            self.assertEqual({m.ID for m in client.call("Cluster.MemberList").members}, ids)
+        first = ports_in_a_row(3)
+        template = f"http://127.0.0.1:{first // 10}%d"
+        cluster = Cluster(*[server_under_test()] * 3)
+        self.addCleanup(cluster.close)
+        for number, each in enumerate(cluster.members):
+            url = template % number
+            each.add_flags(
+                *(f"--listen-peer-urls={url}", f"--initial-advertise-peer-urls={url}"),
+                *("--initial-cluster=", f"--bootstrap-provider=numbered:3:{template}"),
+            )
+        cluster.start()
+        with cluster.client(0) as client:
+            members = client.call("Cluster.MemberList").members
+        self.assertEqual(
+            {each.name: each.ID for each in members},
+            {f"m{n}": member_id([template % n], "etcd-cluster") for n in range(3)},
+        )
 
     def test_refusal(self) -> None:
         """What it refuses, and a name that nobody has, are told as other refusals are."""
-        self.list.write_text("a http://10.0.1.10:2380\n")
         for word, text in (
-            (f"members-file:{self.list}", f"{self.list} does not list default"),
-            ("members-fil", "no way called 'members-fil' to find the cluster"),
+            ("numbered:x", "numbered:x is not numbered:COUNT:URL with a %d"),
+            ("numberd:3", "no way called 'numberd' to find the cluster"),
         ):
             member = Member(server_under_test(), f"--bootstrap-provider={word}")
             self.addCleanup(member.close)
@@ -116,11 +105,25 @@ class ProviderTests(PluginCase):
             self.assertIn(text, member.output())
 
 
+def ports_in_a_row(count: int) -> int:
+    """The first of so many free ports that differ in the last digit alone."""
+    while True:
+        first = free_ports(1)[0] // 10 * 10
+        if all(reserved.take(port) and is_free(port) for port in range(first, first + count)):
+            return first
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class TlsProviderTests(PluginCase):
     """TLS by somebody else's context factory."""
 
-    def build(self) -> Path:
-        return tls_sample.build_wheel(self.directory)
+    @classmethod
+    def build(cls, directory: Path) -> Path:
+        return tls_sample.build_wheel(directory)
 
     def test_serves(self) -> None:
         """Both ports take their TLS from it; its refusals are told in its words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from contextlib import closing
 from http.client import HTTPConnection
@@ -180,6 +181,59 @@ class ReconfigurationTests(SynchronousTestCase):
             client.call("Cluster.MemberPromote", ID=identity)
             listed = {each.ID: each.isLearner for each in client.call("Cluster.MemberList").members}
             self.assertFalse(listed[identity])
+
+    def test_replaced(self) -> None:
+        """P11: one of three is gone; ``etcdtw ctl member replace`` says with which flags to
+        start another one, and makes it a voter; interrupted it goes on."""
+        cluster = self.founded(*[server_under_test()] * 3)
+        with cluster.client(0) as client:
+            for number in range(100):
+                client.call("KV.Put", key=b"%d" % number, value=b"1")
+        cluster.members[2].kill()
+        new = Member(server_under_test())
+        self.addCleanup(new.close)
+        first = self.replacing(cluster, "m2", new)
+        said: list[str] = []
+        for line in first.stdout:
+            said += line.rstrip("\\\n").split()
+            if "--initial-cluster" in said:
+                break
+        first.kill()
+        first.wait()
+        flags = said[said.index("--name") :]
+        self.assertEqual(flags[1], "m3")
+        new.add_flags(*flags)
+        cluster.members[2] = new
+        new.launch()
+        second = self.replacing(cluster, "m2", new, "--removed")
+        out, error = second.communicate(timeout=60)
+        self.assertEqual((second.returncode, error), (0, ""), out)
+        self.assertIn("m3 is a voting member in the place of m2", out)
+        with cluster.client(1) as client:
+            listed = client.call("Cluster.MemberList").members
+            self.assertEqual({each.name for each in listed}, {"m0", "m1", "m3"})
+            self.assertFalse(any(each.isLearner for each in listed))
+        cluster.wait_healthy()
+        self.assertEqual(len(set(cluster.hashes())), 1)
+
+    def replacing(
+        self, cluster: Cluster, old: str, new: Member, *flags: str
+    ) -> subprocess.Popen[str]:
+        endpoints = ",".join(each.endpoint for each in cluster.members[:2])
+        process = subprocess.Popen(
+            [
+                *(*server_under_test(), "ctl", "member", "replace", old, *flags),
+                *("--name=m3", f"--peer-urls={new.peer_url}", f"--endpoints={endpoints}"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
 
     def test_refusals(self) -> None:
         """RC14: what may not be done is refused in etcd's words."""

@@ -213,6 +213,8 @@ class ClusterTests(SynchronousTestCase):
             )
             for path, user, method, status in (
                 ("/v2/keys/a/k", ("bob", "b"), "GET", 200),
+                ("/v2/keys/a/", ("bob", "b"), "GET", 200),
+                ("/v2/keys/a", ("bob", "b"), "GET", 401),
                 ("/v2/keys/a/k", ("bob", "b"), "PUT", 401),
                 ("/v2/keys/b", ("bob", "b"), "GET", 401),
                 ("/v2/keys/a?recursive=true", ("bob", "b"), "GET", 401),

@@ -293,6 +293,7 @@ class RandomCluster:
             (0.006, member.compact),
             (0.002, lambda: member.node.transfer_leader(self.dice.choice(list(self.members)))),
             (0.007, lambda: self.change(member)),
+            (0.01, lambda: member.node.hold_commit(self.dice.random() < 0.5)),
         ]
         for weight, action in actions:
             roll -= weight

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gzip
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import EmptyKey, StatusError
 from etcdtw.http2.frames import DATA, END_STREAM, RST_STREAM, ErrorCode, frame
 from etcdtw.rpc.call import UnaryCall
 from etcdtw.rpc.health import Health
-from etcdtw.rpc.router import Router
+from etcdtw.rpc.router import Method, Router
 from etcdtw.rpc.settings import ServerSettings
 from tests.rpc.wire import Wire, message
 
 ECHO = "/test.Echo/Unary"
 LATER = "/test.Echo/Later"
 FAIL = "/test.Echo/Fail"
+STREAM = "/test.Echo/Stream"
 
 
 class UnaryTests(SynchronousTestCase):
@@ -53,6 +55,53 @@ class UnaryTests(SynchronousTestCase):
         self.assertEqual(answer.status, (3, "etcdserver: key is not provided"))
         self.assertEqual(answer.headers["content-type"], "application/grpc")
         self.assertEqual((answer.messages, answer.ended), ([], True))
+
+    def test_needs_leader(self) -> None:
+        """Who asks for a member with a leader is refused by one without."""
+        wanting = ("hasleader", "true")
+        for has_leader, extra, code in (
+            *((True, (wanting,), 0), (False, (wanting,), 14), (False, (), 0)),
+            (False, (("hasleader", "no"),), 0),
+        ):
+            self.router.has_leader = lambda has_leader=has_leader: has_leader
+            answer = self.wire.answer(self.wire.call(ECHO, b"x", *extra))
+            self.assertEqual(answer.status[0], code)
+
+    def test_times(self) -> None:
+        """A router that is given a clock knows how long calls took, however they ended, streams
+        included; one without knows nothing."""
+        self.assertIsNone(self.method(self.router, ECHO).times)
+        clock = Clock()
+        router = Router(clock.seconds)
+        router.add_unary(ECHO, lambda call, body: call.reply(body))
+        router.add_unary(LATER, self._later)
+        router.add_unary(FAIL, self._fail)
+        router.add_stream(STREAM, lambda call: None)
+        wire = Wire(router, clock=clock)
+        for path in (ECHO, FAIL):
+            wire.answer(wire.call(path, b"x"))
+        for _ in range(3):
+            wire.call(LATER, b"x")
+        wire.begin(STREAM)
+        clock.advance(0.3)
+        answered, failed, _ = self.calls
+        answered.reply(b"")
+        failed.fail(EmptyKey())
+        clock.advance(0.3)
+        wire.lose()
+        found = {
+            each: self.method(router, each).times.histogram for each in (ECHO, FAIL, LATER, STREAM)
+        }
+        for path in (ECHO, FAIL):
+            self.assertEqual((found[path].counts[0], found[path].total), (1, 0))
+        self.assertEqual((sum(found[LATER].counts), found[LATER].counts[6]), (3, 2))
+        self.assertAlmostEqual(found[LATER].total, 1.2)
+        self.assertAlmostEqual(found[STREAM].total, 0.6)
+
+    def method(self, router: Router, path: str) -> Method:
+        found = router.find(path)
+        assert isinstance(found, Method)
+        return found
 
     def test_fail_after_ok(self) -> None:
         """Errors between successes do not disturb the peer's header table."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.errors import EmptyKey
+from etcdtw.errors import EmptyKey, Stopped
 from etcdtw.http2.frames import DATA, END_STREAM, RST_STREAM, frame, window_update_frame
 from etcdtw.pb import health_pb2
 from etcdtw.rpc.call import StreamCall, UnaryCall
@@ -53,6 +53,18 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(answer.messages, [b"a", b"preshared"])
         self.assertEqual(answer.status, (0, ""))
         self.assertTrue(answer.ended)
+
+    def test_lasting(self) -> None:
+        """When a life of the member ends, its streams end, but for those of lasting methods."""
+        self.router.add_stream("/test.Echo/Lasting", self._begin, lasting=True)
+        lasting, other = self.wire.begin("/test.Echo/Lasting"), self.wire.begin(STREAM)
+        self.wire.factory.end_streams(Stopped())
+        self.wire.clock.advance(0)
+        self.assertEqual(self.wire.answer(other).status, (14, str(Stopped())))
+        self.assertEqual([each.done for each in self.calls], [False, True])
+        self.calls[0].send(b"more")
+        self.wire.clock.advance(0)
+        self.assertEqual(self.wire.answer(lasting).messages, [b"more"])
 
     def test_in_one_piece(self) -> None:
         """A stream whose one message comes with its headers works the same."""

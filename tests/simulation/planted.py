@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.raft import RaftConfig, RaftNode, Ready, StateType
@@ -142,6 +143,27 @@ class KeepsDeleted(EtcdMachine):
                 entry = entry._replace(data=request.SerializeToString())
                 proposal = None
         return super().apply(entry, proposal)
+
+
+class _SkipsSnapshots(Watching):
+    def begin(self, store: Store) -> None:
+        again = self._hub is not None
+        super().begin(store)
+        if again:
+            assert self._hub is not None and self._watch is not None, "nobody watches"
+            self._hub.cancel(self._watch)
+            self._watch = None
+            self.next_revision, due = store.revision + 1, self.next_revision
+            self._add()
+            self.next_revision = due
+
+
+class SkipsSnapshots(EtcdMachine):
+    """Watches go on behind a received snapshot, without what happened in it."""
+
+    def watch(self, watching: Watching) -> None:
+        watching.__class__ = _SkipsSnapshots
+        super().watch(watching)
 
 
 class _Distracted(Watching):

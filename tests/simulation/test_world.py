@@ -28,6 +28,7 @@ from tests.simulation.planted import (
     RemembersItsOwn,
     ReplaysTwice,
     SkipsEvents,
+    SkipsSnapshots,
     StateUnsynced,
     VotesForAnybody,
 )
@@ -158,6 +159,10 @@ class PlantedBugTests(SynchronousTestCase):
     def test_skips_events(self) -> None:
         """A watch that misses a revision is found."""
         self.assertFound(("watch",), machine=SkipsEvents)
+
+    def test_skips_snapshots(self) -> None:
+        """A watch that misses what a received snapshot brought is found."""
+        self.assertFound(("watch",), machine=SkipsSnapshots)
 
     def test_no_progress(self) -> None:
         """A cluster that does not work again after all faults are over is found."""

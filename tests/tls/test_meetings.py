@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from twisted.python.failure import Failure
 
 from etcdtw.tls import transport as tls_transport
 from etcdtw.tls.pki import CERT_MODE, YEAR, MadePair, make_self_signed, revoke, write_files
-from etcdtw.tls.transport import HANDSHAKE_SECONDS, secure_listening
+from etcdtw.tls.transport import HANDSHAKE_SECONDS, HELD_BYTES, secure_listening
 from tests.process.secured import Secured
 from tests.tls.case import PkiCase
-from tests.tls.meeting import CALLER, Echo, contexts, meet
+from tests.tls.meeting import CALLER, Echo, Meeting, contexts, meet
 
 
 class MeetingTests(PkiCase):
@@ -375,3 +376,54 @@ class SilentTests(PkiCase):
         self.assertIsNone(self.listening.buildProtocol(IPv4Address("TCP", CALLER, 1)))
         first.connectionLost(Failure(ConnectionDone()))
         self.call()
+
+
+class TurnsTests(PkiCase):
+    """Handshakes that wait for their turn."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.waiting: list[Callable[[], None]] = []
+        turns = self.waiting
+
+        class Turns:
+            def __init__(self, clock: Clock) -> None: ...
+
+            def run(self, step: Callable[[], None]) -> None:
+                turns.append(step)
+
+        self.patch(tls_transport, "HandshakeTurns", Turns)
+
+    def test_order(self) -> None:
+        """What a caller sends meanwhile is read after what it sent before."""
+        met = meet(self.serving(), self.calling())
+        self.waiting.pop(0)()
+        met.pump.flush()
+        self.say(met, b" more")
+        self.waiting.pop(0)()
+        self.say(met, b" last")
+        for step in self.waiting:
+            step()
+        met.pump.flush()
+        self.assertEqual((met.heard, met.rejected), (b"hello more last", []))
+
+    def test_bounded(self) -> None:
+        """Who sends much meanwhile is read no further until it had its turn."""
+        made = Factory.forProtocol(Echo)
+        listening = secure_listening(self.serving(), made, Clock(), lambda *_: None)
+        listening.doStart()
+        protocol = listening.buildProtocol(IPv4Address("TCP", CALLER, 1))
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        for _ in range(HELD_BYTES // 1024 + 1):
+            self.assertEqual(transport.producerState, "producing")
+            protocol.dataReceived(b"\x16" * 1024)
+        self.assertEqual(transport.producerState, "paused")
+        self.assertEqual(len(self.waiting), 1)
+        self.waiting[0]()
+        self.assertEqual(transport.producerState, "producing")
+
+    def say(self, met: Meeting, words: bytes) -> None:
+        assert met.caller.transport is not None, "the caller is connected"
+        met.caller.transport.write(words)
+        met.pump.flush()

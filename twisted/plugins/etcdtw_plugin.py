@@ -17,6 +17,13 @@ etcd_gateway = ServiceMaker(
     "etcd-gateway",
 )
 
+etcd_grpc_proxy = ServiceMaker(
+    "etcdtw gRPC proxy",
+    "etcdtw.app.taps.etcd_grpc_proxy",
+    "etcd gRPC proxy: shares watches, lease renewals and cached reads among its clients.",
+    "etcd-grpc-proxy",
+)
+
 etcd_dns = ServiceMaker(
     "etcdtw name server",
     "etcdtw.app.taps.etcd_dns",

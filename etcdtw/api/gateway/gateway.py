@@ -16,9 +16,11 @@ from etcdtw.rpc import Router
 from etcdtw.rpc.local import LocalStream, LocalUnary
 from etcdtw.rpc.port import peer_text
 from etcdtw.rpc.status import deadline_exceeded, parse_timeout
+from etcdtw.rpc.timed import TimedLocalStream, TimedLocalUnary
 
 _METADATA_PREFIX = b"grpc-metadata-"
 _TIMEOUT = b"grpc-timeout"
+STREAMS_MAX = (1 << 32) - 1
 
 
 class Gateway:
@@ -30,9 +32,21 @@ class Gateway:
     """
 
     def __init__(
-        self, router: Router, flusher: Flushing, clock: IReactorTime, message_bytes_max: int
+        self,
+        router: Router,
+        flusher: Flushing,
+        clock: IReactorTime,
+        message_bytes_max: int,
+        streams_max: int = STREAMS_MAX,
     ) -> None:
+        """etcd's gateway is a client on one connection, whose bound for streams therefore holds
+        for all its requests together: while ``streams_max`` are open, requests wait."""
+        self._streams_max = streams_max
+        self._waiting: dict[HttpRequest, Route] = {}
         self._routes = find_routes(router)
+        timed = router.seconds is not None
+        self._make_unary = TimedLocalUnary if timed else LocalUnary
+        self._make_stream = TimedLocalStream if timed else LocalStream
         self._flusher = flusher
         self._clock = clock
         self._message_bytes_max = message_bytes_max
@@ -44,16 +58,39 @@ class Gateway:
             return plain_error(request, 404, "Not Found")
         if request.method != b"POST":
             return plain_error(request, 405, "Method Not Allowed")
+        if len(self._streams) >= self._streams_max:
+            self._wait(request, route)
+            return None
         try:
             self._call(request, route)
         except EtcdError as error:
             return error_answer(request, error)
         return None
 
+    def _wait(self, request: HttpRequest, route: Route) -> None:
+        self._waiting[request] = route
+        request.notifyFinish().addErrback(lambda _: self._waiting.pop(request, None))
+
+    def _let_in(self) -> None:
+        while self._waiting and len(self._streams) < self._streams_max:
+            request = next(iter(self._waiting))
+            route = self._waiting.pop(request)
+            try:
+                self._call(request, route)
+            except EtcdError as error:
+                request.write(error_answer(request, error))
+                request.finish()
+
     def stop(self) -> None:
         """End all streams: the member stops."""
         for stream in list(self._streams):
             stream.fail(Stopped())
+
+    def end_streams(self, error: EtcdError) -> None:
+        """End all streams but lasting ones."""
+        for stream in list(self._streams):
+            if not stream.method.lasting:
+                stream.fail(error)
 
     def _call(self, request: HttpRequest, route: Route) -> None:
         timeout = _timeout(request)
@@ -73,7 +110,7 @@ class Gateway:
             raise StatusError(Code.INVALID_ARGUMENT, str(error)) from None
         exchange = UnaryExchange(request, route.response_class)
         peer = peer_text(request.getClientAddress())
-        call = LocalUnary(route.method, _metadata(request), peer, exchange.answered)
+        call = self._make_unary(route.method, _metadata(request), peer, exchange.answered)
         call.start(message.SerializeToString(), self._message_bytes_max)
         if not exchange.is_over:
             self._watch_over(request, exchange, call, timeout)
@@ -90,7 +127,7 @@ class Gateway:
             first = [route.request_class()]
         exchange = StreamExchange(request, route.response_class, self._flusher)
         peer = peer_text(request.getClientAddress())
-        call = LocalStream(route.method, _metadata(request), peer, exchange)
+        call = self._make_stream(route.method, _metadata(request), peer, exchange)
         self._streams[call] = None
         exchange.on_room = lambda: _tell_writable(call)
         self._watch_over(request, exchange, call, timeout)
@@ -124,6 +161,7 @@ class Gateway:
             if reason is not None:
                 exchange.abandoned()
                 call.cancelled()
+            self._let_in()
 
         request.notifyFinish().addBoth(finished)
 

@@ -120,4 +120,4 @@ class DowngradeEnabled(Page):
     def show(self, request: HttpRequest) -> bytes:
         request.setHeader(b"x-etcd-cluster-id", format_id(self._view.cluster_id).encode())
         body = b"true" if self._enabled() else b"false"
-        return answer(request, 200, body, b"text/plain; charset=utf-8")
+        return answer(request, 200, body, b"text/plain")

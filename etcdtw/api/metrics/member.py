@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
+from etcdtw.api.metrics.calls import call_families
 from etcdtw.api.metrics.families import Family, Labelled, Value
 from etcdtw.api.metrics.sources import HealthChecks, NamedChecks, Port, Sources
 from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
 from etcdtw.counting import PeerCounts
-from etcdtw.errors import Code
 from etcdtw.ids import format_id
-from etcdtw.rpc.router import Method
 from etcdtw.v2store.stats import Stats
 from etcdtw.version import ETCD_VERSION
 
@@ -49,7 +48,7 @@ def families(
         *_keyspace(of),
         *_leases(of),
         *_v2store(of),
-        *_rpc(of),
+        *call_families(of.router),
         *_peers(of),
         *_ours(of, port, checks),
     ]
@@ -206,28 +205,6 @@ def _v2store(of: Sources) -> list[Family]:
     ]
 
 
-def _rpc(of: Sources) -> list[Family]:
-    router = of.router
-    return [
-        Family("grpc_server_started_total", "counter", "RPCs begun.",
-               lambda: [(_method(each), each.started) for each in router.methods()]),
-        Family("grpc_server_handled_total", "counter", "RPCs ended, by status.",
-               lambda: _handled(of)),
-        Family("grpc_server_msg_received_total", "counter", "Messages received.",
-               lambda: [(_method(each), each.received or _unary(each, each.started))
-                        for each in router.methods()]),
-        Family("grpc_server_msg_sent_total", "counter", "Messages sent.",
-               lambda: [(_method(each), each.sent or _unary(each, each.handled[0]))
-                        for each in router.methods()]),
-        Family("etcd_network_client_grpc_received_bytes_total", "counter",
-               "Bytes of messages from clients.",
-               lambda: sum(each.received_bytes for each in router.methods())),
-        Family("etcd_network_client_grpc_sent_bytes_total", "counter",
-               "Bytes of messages to clients.",
-               lambda: sum(each.sent_bytes for each in router.methods())),
-    ]
-
-
 def _peers(of: Sources) -> list[Family]:
     own, peers = format_id(of.member_id), of.peers
 
@@ -313,25 +290,3 @@ def _v2_writes(stats: Stats) -> Labelled:
     ):
         if count:
             yield {"action": action}, count
-
-
-def _method(method: Method) -> dict[str, str]:
-    return {
-        "grpc_type": method.kind,
-        "grpc_service": method.service,
-        "grpc_method": method.name,
-    }
-
-
-def _unary(method: Method, count: int) -> int:
-    return count if method.kind == "unary" else 0
-
-
-def _handled(of: Sources) -> Iterator[tuple[dict[str, str], float]]:
-    for method in of.router.methods():
-        labels = _method(method)
-        for code, count in zip(Code, method.handled, strict=True):
-            yield labels | {"grpc_code": _GO_CODES[code]}, count
-
-
-_GO_CODES = {code: code.name.title().replace("_", "") for code in Code} | {Code.OK: "OK"}

@@ -42,7 +42,6 @@ class LeasesPage:
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         if request.method != b"POST":
-            request.setHeader(b"allow", b"POST")
             return plain_error(request, 405, "Method Not Allowed")
         content = request.content
         body = b"" if content is None else content.read(BODY_BYTES_MAX + 1)

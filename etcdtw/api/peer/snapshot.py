@@ -61,9 +61,8 @@ class SnapshotPage:
         if sender is not None:
             self._transport.add_remote(sender, urls_of(request.getHeader))
         if message is None:
-            return plain_error(
-                request, 400, f"failed to decode raft message ({body.error or 'EOF'})"
-            )
+            reason = body.error or body.missing
+            return plain_error(request, 400, f"failed to decode raft message ({reason})")
         if message.type != MessageType.SNAP or message.snapshot is None:
             return plain_error(request, 400, "wrong raft message type")
         if body.error:

@@ -59,14 +59,15 @@ class Keys:
         except V2Error as error:
             return self._failed(request, error)
         if self.users.enabled:
-            run(request, self._serve_if_allowed(request, asked))
+            key = path[len(KEYS_PREFIX) :].decode("utf-8", "replace")
+            run(request, self._serve_if_allowed(request, asked, key))
             return None
         return self._serve(request, asked)
 
-    async def _serve_if_allowed(self, request: HttpRequest, asked: KeyRequest) -> None:
+    async def _serve_if_allowed(self, request: HttpRequest, asked: KeyRequest, key: str) -> None:
+        """``key`` is as it was asked for: ``/dir/`` is among ``/dir/*``, ``/dir`` is not."""
         authorization = request.getHeader(b"authorization") or b""
         writing = asked.method not in ("GET", "HEAD")
-        key = asked.path.removeprefix(KEYS_ROOT) or "/"
         if await self.users.may(authorization, key, writing, asked.recursive):
             body = self._serve(request, asked)
         else:

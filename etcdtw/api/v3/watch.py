@@ -32,13 +32,15 @@ SMALL_BODY_BYTES = 4096
 class WatchSettings:
     """``response_bytes_max`` is where a response to a fragmenting watch is cut;
     ``blocked_*_max``: what a stream takes while its client does not read, before its watches
-    have to wait; ``sync_budget``: changes and deliveries per turn of catching up."""
+    have to wait; ``sync_budget``: changes and deliveries per turn of catching up;
+    ``no_leader_seconds``: how long streams that require a leader go on without one."""
 
     progress_seconds: float = 600.0
     response_bytes_max: int = 1_572_864 + 524_288
     blocked_responses_max: int = 128
     blocked_bytes_max: int = 4 << 20
     sync_budget: int = 2000
+    no_leader_seconds: float = 3.0
 
 
 class Dice(Protocol):
@@ -50,7 +52,7 @@ class WatchService:
     """``etcdserverpb.Watch``, and the driver that lets watchers catch up.
 
     ``may_watch`` says why the caller must not see these keys, None if he may. ``has_leader``
-    and ``leader_lost`` serve clients that sent ``hasleader: true``.
+    and ``leader_changed`` serve clients that sent ``hasleader: true``.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WatchService:
         self._dice = dice
         self._has_leader = has_leader
         self._syncing: IDelayedCall | None = None
+        self._leaderless: IDelayedCall | None = None
         hub.on_work = self.sync_soon
 
     @property
@@ -81,7 +84,7 @@ class WatchService:
         return len(self.streams)
 
     def register(self, router: Router) -> None:
-        router.add_stream("/etcdserverpb.Watch/Watch", self.watch)
+        router.add_stream("/etcdserverpb.Watch/Watch", self.watch, lasting=True)
 
     def watch(self, call: StreamCall) -> None:
         if requires_leader(call) and not self._has_leader():
@@ -89,18 +92,45 @@ class WatchService:
             return
         self.streams[WatchStream(self, call)] = None
 
-    def leader_lost(self) -> None:
-        """There was no leader for three election timeouts."""
+    def leader_changed(self, leader: int) -> None:
+        """There is this leader now, 0: none."""
+        if self._leaderless is not None:
+            self._leaderless.cancel()
+            self._leaderless = None
+        if not leader:
+            delay = self.settings.no_leader_seconds
+            self._leaderless = self.clock.callLater(delay, self._end_without_leader)
+
+    def _end_without_leader(self) -> None:
+        self._leaderless = None
         for stream in [each for each in self.streams if requires_leader(each.call)]:
             stream.end(NoLeader())
+
+    def take_over(self, earlier: WatchService) -> None:
+        """Go on with the streams of an earlier life of the member, which has paused: their
+        watches read this one's store from where they were."""
+        hub = earlier.hub
+        hub.restore(self.hub.store)
+        hub.on_work = self.sync_soon
+        self.hub = hub
+        self.streams, self.progress_wanted = earlier.streams, earlier.progress_wanted
+        for stream in self.streams:
+            stream.service = self
+        self.sync_soon()
+        self.leader_changed(0)
 
     def stop(self) -> None:
         """End every watch; the streams' connections are closed by whoever owns them."""
         for stream in list(self.streams):
             stream.release()
-        if self._syncing is not None:
-            self._syncing.cancel()
-            self._syncing = None
+        self.pause()
+
+    def pause(self) -> None:
+        """Do nothing by itself any more."""
+        for timer in (self._syncing, self._leaderless):
+            if timer is not None:
+                timer.cancel()
+        self._syncing = self._leaderless = None
 
     def sync_soon(self) -> None:
         if self._syncing is None:
@@ -124,12 +154,10 @@ class WatchStream:
 
     def __init__(self, service: WatchService, call: StreamCall) -> None:
         self.call = call
+        self.service = service
         self.ready = True
         self.response_bytes_max = service.settings.response_bytes_max
         self.unlooked = 0  # responses since the last look whether the client keeps up
-        self._service = service
-        self._hub = service.hub
-        self._header = service.header
         self._settings = service.settings
         self._watches: dict[int, StreamWatcher] = {}
         self._next_id = 0
@@ -153,10 +181,10 @@ class WatchStream:
     def release(self) -> None:
         """Nobody listens any more."""
         for watch in self._watches.values():
-            self._hub.cancel(watch)
+            self.service.hub.cancel(watch)
         self._watches.clear()
-        self._service.streams.pop(self, None)
-        self._service.progress_wanted.pop(self, None)
+        self.service.streams.pop(self, None)
+        self.service.progress_wanted.pop(self, None)
         self._released = True
         self._backlog.clear()
         for timer in (self._notifying, self._next_turn):
@@ -176,7 +204,7 @@ class WatchStream:
                 self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
             return
         if self._handled == 0:
-            self._next_turn = self._service.clock.callLater(0, self._go_on)
+            self._next_turn = self.service.clock.callLater(0, self._go_on)
         self._handled += 1
         self._handle(body)
 
@@ -199,12 +227,12 @@ class WatchStream:
         elif kind == "cancel_request":
             self._cancel(request.cancel_request.watch_id)
         elif kind == "progress_request":
-            self._service.progress_wanted[self] = None
+            self.service.progress_wanted[self] = None
             self.answer_progress()
 
     def _create(self, request: WatchCreateRequest) -> None:
         interest = _interest(request)
-        denied = self._service.may_watch(self.call, interest)
+        denied = self.service.may_watch(self.call, interest)
         if denied is not None:
             reason = f"rpc error: code = {_go_name(denied)} desc = {denied}"
             self._answer(WatchResponse(created=True, canceled=True, cancel_reason=reason))
@@ -218,7 +246,7 @@ class WatchStream:
         watch_id = request.watch_id or self._free_id()
         watch = self._watches[watch_id] = StreamWatcher(interest, self, watch_id, request)
         self._answer(WatchResponse(watch_id=watch_id, created=True))
-        self._hub.add(watch, request.start_revision)
+        self.service.hub.add(watch, request.start_revision)
         if request.progress_notify and self._notifying is None:
             self._notify_later()
 
@@ -237,29 +265,29 @@ class WatchStream:
         watch = self._watches.pop(watch_id, None)
         if watch is None:
             return
-        self._hub.cancel(watch)
+        self.service.hub.cancel(watch)
         self._answer(WatchResponse(watch_id=watch_id, canceled=True))
-        if self in self._service.progress_wanted:
-            self._service.sync_soon()
+        if self in self.service.progress_wanted:
+            self.service.sync_soon()
 
     # --- progress -----------------------------------------------------------------------------
 
     def answer_progress(self) -> None:
         """Answer a progress request as soon as no watch of the stream lacks older events."""
         if all(each.is_up_to_date for each in self._watches.values()):
-            self._service.progress_wanted.pop(self, None)
+            self.service.progress_wanted.pop(self, None)
             self._answer(WatchResponse(watch_id=ALL_WATCHES))
 
     def _notify_later(self) -> None:
-        delay = self._service.progress_delay()
-        self._notifying = self._service.clock.callLater(delay, self._notify)
+        delay = self.service.progress_delay()
+        self._notifying = self.service.clock.callLater(delay, self._notify)
 
     def _notify(self) -> None:
         self._notifying = None
         wanting = [each for each in self._watches.values() if each.progress_notify]
         for watch in wanting:
             if watch.quiet and watch.place is Place.SYNCED and self.ready:
-                self._send(self._header.encode(self._hub.revision) + watch.id_field)
+                self._send(self._header() + watch.id_field)
             watch.quiet = True
         if wanting:
             self._notify_later()
@@ -269,7 +297,7 @@ class WatchStream:
     def header_of(self, batch: EventBatch) -> bytes:
         header = batch.header
         if header is None:
-            header = batch.header = self._header.encode(batch.revision)
+            header = batch.header = self.service.header.encode(batch.revision)
         return header
 
     def look(self, body_bytes: int) -> None:
@@ -301,10 +329,14 @@ class WatchStream:
         # Without a revision in the header, as etcd sends it. The id stays taken until the client
         # cancels it.
         answer = WatchResponse(watch_id=watch_id, canceled=True, compact_revision=revision)
-        self._send(self._header.encode(0) + answer.SerializeToString())
+        self._send(self.service.header.encode(0) + answer.SerializeToString())
 
     def _answer(self, response: WatchResponse) -> None:
-        self._send(self._header.encode(self._hub.revision) + response.SerializeToString())
+        self._send(self._header() + response.SerializeToString())
+
+    def _header(self) -> bytes:
+        service = self.service
+        return service.header.encode(service.hub.revision)
 
     def _send(self, head: bytes, body: bytes = b"") -> None:
         self.call.send_shared(head, body)
@@ -315,7 +347,7 @@ class WatchStream:
         self._blocked_responses = self._blocked_bytes = 0
         if not self.ready:
             self.ready = True
-            self._hub.resume(self)
+            self.service.hub.resume(self)
 
 
 class StreamWatcher(Watcher):

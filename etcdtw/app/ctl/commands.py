@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import offline_hash
+from etcdtw.app.ctl.member import add_commands as add_member
 from etcdtw.app.ctl.pki import add_commands as add_pki
 from etcdtw.app.ctl.restore import check_digest, restore
 from etcdtw.bootstrap.interfaces import BootstrapSettings
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     hashes.add_argument("-w", "--write-out", choices=("simple", "json", "table"), default="simple")
     hashes.set_defaults(do=_hash)
 
+    add_member(commands)
     add_pki(commands)
 
     snapshot = commands.add_parser("snapshot", help="look at a snapshot, or begin from one")

@@ -126,6 +126,7 @@ def _explain(found: argparse.Namespace) -> None:
 
     from etcdtw.tls.contexts import FileContexts
     from etcdtw.tls.interfaces import TLSSettings
+    from etcdtw.tls.names import issuer, subject
     from etcdtw.tls.verdict import names, usages
 
     address = parse_endpoint(found.endpoint)
@@ -155,9 +156,9 @@ def _explain(found: argparse.Namespace) -> None:
         lines = [f"{found.endpoint}: no certificate was shown"]
         if shown is not None:
             lines = [
-                f"subject: {shown.subject.rfc4514_string() or '(empty)'}",
+                f"subject: {subject(shown).rfc4514_string() or '(empty)'}",
                 f"for:     {names(shown) or 'no host at all'}",
-                f"issuer:  {shown.issuer.rfc4514_string()}",
+                f"issuer:  {issuer(shown).rfc4514_string()}",
                 f"valid:   {shown.not_valid_before_utc:%Y-%m-%d %H:%M} to "
                 f"{shown.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
                 f"usages:  {usages(shown)}",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import IService
@@ -11,11 +13,19 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.log import observers_for
-from etcdtw.app.main import read_text, refuse, say_notices, text_of
-from etcdtw.app.preflight import bootstrap_factories, preflight
+from etcdtw.app.main import (
+    choose_reactor,
+    dry_run,
+    read_text,
+    refuse,
+    say_notices,
+    text_of,
+)
+from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
 from etcdtw.app.starting import StartingMember, find_assemble
 from etcdtw.app.taps.words import Words
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.load import Loaded, Wanted, load
 
 
@@ -31,6 +41,8 @@ def makeService(options: Options) -> IService:
         if isinstance(loaded, Wanted):
             sys.stdout.write(text_of(loaded))
             raise SystemExit(0)
+        if loaded.check:
+            raise SystemExit(dry_run(loaded, choose_reactor()))
         preflight(loaded, bootstrap_factories())
     except START_ERRORS as error:
         raise SystemExit(refuse(problems_of(error))) from None
@@ -56,6 +68,7 @@ class DaemonMember(StartingMember):
         self._daemon = daemon
 
     def startService(self) -> None:
+        stop_once_running(self._reactor)
         # "default" is twistd's own log, which is running already.
         outputs = [each for each in self._loaded.settings.log_outputs if each != "default"]
         try:
@@ -70,3 +83,17 @@ class DaemonMember(StartingMember):
                 # The first 100 bytes reach the terminal; the parent then exits with 1.
                 raise RuntimeError(sentence(problems)) from None
             raise SystemExit(code) from None
+
+
+def stop_once_running(reactor: Any) -> None:
+    """Until the reactor runs and takes it over, SIGTERM would end the process as it is, and leave
+    twistd's pid file there: let it stop the reactor as soon as that runs."""
+    received = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if not received:
+            received = True
+            reactor.callWhenRunning(reactor.stop)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -15,9 +15,9 @@ from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.listening import Gate
-from etcdtw.app.preflight import bootstrap_factories
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
+from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.client import Client
 from etcdtw.config.load import member_settings

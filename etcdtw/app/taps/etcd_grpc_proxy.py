@@ -1,0 +1,28 @@
+"""``twistd etcd-grpc-proxy``: the gRPC proxy under Twisted's own daemon."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+from twisted.logger import globalLogPublisher
+
+from etcdtw.app.fatal import Fatal
+from etcdtw.app.grpc_proxy import GrpcProxyService, checked, verbosity
+from etcdtw.app.taps.words import Words
+from etcdtw.observe.logging import log_observers
+
+
+class Options(Words):
+    synopsis = "[start] [etcd grpc-proxy's flags]"
+
+
+def makeService(options: Options) -> IService:
+    """A service that runs the proxy; a command line that cannot be ends the process here, before a
+    daemon has forked."""
+    found = checked(options.words)
+    if isinstance(found, int):
+        raise SystemExit(found)
+    from twisted.internet import reactor
+
+    for observer in log_observers(["stderr"], verbosity(found)):
+        globalLogPublisher.addObserver(observer)
+    return GrpcProxyService(found, reactor, Fatal(reactor))

@@ -1,0 +1,1 @@
+"""The gRPC proxy: clients share watches, renewals of leases and answers of serializable reads."""

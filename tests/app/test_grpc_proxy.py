@@ -1,0 +1,45 @@
+"""Where the gRPC proxy finds its cluster."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.app.grpc_proxy import GrpcProxyService
+from etcdtw.app.grpc_proxy_options import GrpcProxyOptions, parse_grpc_proxy
+from etcdtw.dns.server import Zone
+from tests.proxy.test_finding import HOSTS, Both
+
+
+class EndpointTests(SynchronousTestCase):
+    def service(self, *words: str) -> GrpcProxyService:
+        options = parse_grpc_proxy(words)
+        assert isinstance(options, GrpcProxyOptions), "it is no question for help"
+        return GrpcProxyService(options, MemoryReactorClock(), self.fail, lambda: None)
+
+    def urls(self, service: GrpcProxyService) -> tuple[list[str], float]:
+        found, ttl = self.successResultOf(Deferred.fromCoroutine(service._endpoints()))
+        return sorted(found), ttl
+
+    def test_given(self) -> None:
+        """GX1: endpoints without a scheme are called over TLS if a flag speaks of it, as by etcd's
+        client."""
+        given = "--endpoints=a:1,http://b:2,https://c:3"
+        for words, scheme in (
+            ((), "http"),
+            (("--cacert=ca.crt",), "https"),
+            (("--insecure-skip-tls-verify",), "https"),
+        ):
+            urls = [f"{scheme}://a:1", "http://b:2", "https://c:3"]
+            self.assertEqual(self.urls(self.service(given, *words)), (sorted(urls), 0.0))
+
+    def test_discovered(self) -> None:
+        """GX1: those of a domain instead, over TLS where the records say so, for as long as the
+        records live."""
+        for secure, scheme in ((False, "http"), (True, "https")):
+            service = self.service("--discovery-srv=example.com", "--insecure-discovery")
+            service._resolver = Both(Zone("example.com", HOSTS, secure=secure))  # type: ignore[assignment]
+            urls, ttl = self.urls(service)
+            self.assertEqual(urls, [f"{scheme}://infra{n}.example.com:2379" for n in range(3)])
+            self.assertGreater(ttl, 0)
