@@ -30,11 +30,11 @@ from etcdtw.app.log import observers_for
 from etcdtw.app.preflight import has_log, preflight
 from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.refusals import START_ERRORS, problems_of
-from etcdtw.app.starting import ask_others, asking_settings
+from etcdtw.app.starting import ask_others, asking_settings, falls_back
 from etcdtw.bootstrap.chain import look
 from etcdtw.bootstrap.factories import choose_factory
 from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
-from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
+from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.load import Loaded
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import make_resolver
@@ -131,7 +131,7 @@ class DryRun:
         try:
             found = await look(factory.provider(self._reactor), asked)
         except BootstrapError as error:
-            if error.code != CLUSTER_IS_FULL or settings.discovery_fallback != "proxy":
+            if not falls_back(settings, error):
                 raise
             return f"{error.reason}: it would be a v2 proxy (--discovery-fallback)"
         if isinstance(found, ClusterPlan):

@@ -53,7 +53,11 @@ def proxy_lines(settings: MemberSettings) -> Iterator[str]:
     """What a v2 proxy goes by."""
     known = os.path.join(proxy_dir(settings), CLUSTER_FILE)
     way = way_to_members(settings)
-    given = settings.discovery or settings.discovery_srv or members_text(settings.initial_cluster)
+    value = getattr(settings, way.replace("-", "_"))
+    given = {
+        "initial-cluster": members_text(settings.initial_cluster),
+        "discovery-endpoints": ",".join(settings.discovery_endpoints),
+    }.get(way, value)
     source = known if os.path.exists(known) else f"--{way} {given}"
     mode = "readonly" if settings.proxy == "readonly" else "on"
     yield f"runs as: v2 proxy, {mode}; the members are those of {source}"

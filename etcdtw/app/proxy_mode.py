@@ -23,8 +23,10 @@ def is_proxy(settings: MemberSettings) -> bool:
 
 
 def way_to_members(settings: MemberSettings) -> str:
-    """The flag by which a proxy finds the members: etcd takes the first of three that is set, and
-    the last has a default."""
+    """The flag by which a proxy finds the members: etcd takes the first that is set, and the last
+    has a default."""
     if settings.discovery:
         return "discovery"
+    if settings.discovery_endpoints:
+        return "discovery-endpoints"
     return "discovery-srv" if settings.discovery_srv else "initial-cluster"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os.path
 from dataclasses import dataclass
 
-from etcdtw.bootstrap.interfaces import BootstrapSettings
+from etcdtw.bootstrap.interfaces import BootstrapSettings, DiscoverySettings
 
 InitialCluster = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -56,6 +56,19 @@ class MemberSettings:
     initial_cluster_token: str
     advertise_client_urls: tuple[str, ...]
     discovery: str
+    discovery_token: str
+    discovery_endpoints: tuple[str, ...]
+    discovery_dial_timeout: float
+    discovery_request_timeout: float
+    discovery_keepalive_time: float
+    discovery_keepalive_timeout: float
+    discovery_insecure_transport: bool
+    discovery_insecure_skip_tls_verify: bool
+    discovery_cert: str
+    discovery_key: str
+    discovery_cacert: str
+    discovery_user: str
+    discovery_password: str
     discovery_fallback: str
     discovery_proxy: str
     discovery_srv: str
@@ -184,6 +197,21 @@ class MemberSettings:
             initial_cluster_state=self.initial_cluster_state,
             initial_cluster_token=self.initial_cluster_token,
             discovery=self.discovery,
+            discovery_v3=DiscoverySettings(
+                token=self.discovery_token,
+                endpoints=self.discovery_endpoints,
+                dial_timeout=self.discovery_dial_timeout,
+                request_timeout=self.discovery_request_timeout,
+                keepalive_time=self.discovery_keepalive_time,
+                keepalive_timeout=self.discovery_keepalive_timeout,
+                insecure_transport=self.discovery_insecure_transport,
+                insecure_skip_tls_verify=self.discovery_insecure_skip_tls_verify,
+                cert=self.discovery_cert,
+                key=self.discovery_key,
+                cacert=self.discovery_cacert,
+                user=self.discovery_user,
+                password=self.discovery_password,
+            ),
             discovery_proxy=self.discovery_proxy,
             discovery_fallback=self.discovery_fallback,
             discovery_srv=self.discovery_srv,

@@ -25,6 +25,8 @@ from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstr
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import make_resolver
+from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.note import NoteFile
 
 
 class RunnableMember(Protocol):
@@ -94,18 +96,25 @@ class StartingMember(Service):
             self._run(self._proxy())
             return
         plan = None
-        if has_log(settings) and settings.discovery:
+        initialized = has_log(settings)
+        if initialized and settings.discovery:
             log.warn(
                 "discovery token ignored since a cluster has already been initialized. "
                 "Valid log found at {path}",
                 path=settings.wal_path,
             )
-        if not has_log(settings):
+        if initialized and settings.discovery_endpoints:
+            log.warn(
+                "discovery token is ignored since cluster already initialized; "
+                "valid logs are found",
+                wal_dir=settings.wal_path,
+            )
+        if not initialized:
             asked = asking_settings(settings, self._reactor)
             try:
                 plan = await make_plan(asked, self._factories, self._reactor)
             except BootstrapError as error:
-                if error.code != CLUSTER_IS_FULL or settings.discovery_fallback != "proxy":
+                if not falls_back(settings, error):
                     raise
                 log.warn("discovery cluster is full, falling back to proxy")
                 self._run(self._proxy())
@@ -122,6 +131,7 @@ class StartingMember(Service):
         member.on_fatal.append(lambda error: self._fatal(start_error_text(error)))
         self._member = member
         member.startService()
+        note_of(self._settings).write("")  # it has a log now, or needs none
 
     def _proxy(self) -> RunnableMember:
         from etcdtw.app.v2proxy import V2Proxy  # members need none of it
@@ -161,7 +171,19 @@ def asking_settings(settings: MemberSettings, reactor: Any) -> BootstrapSettings
         settings.bootstrap(),
         peer_tls=cache(lambda: asking_tls(settings, reactor)),
         resolver=resolver if settings.dns_server else None,
+        note=note_of(settings),
     )
+
+
+def note_of(settings: MemberSettings) -> NoteFile:
+    """What an earlier start may have left for the next one."""
+    return NoteFile(OsFilesystem(not settings.unsafe_no_fsync), settings.data_dir)
+
+
+def falls_back(settings: MemberSettings, error: BootstrapError) -> bool:
+    """Whether this refusal makes a v2 proxy of the member: v2 discovery has such refusals."""
+    is_full = error.code == CLUSTER_IS_FULL and error.flag == "discovery"
+    return is_full and settings.discovery_fallback == "proxy"
 
 
 async def ask_others(plan: ClusterPlan, asked: BootstrapSettings, reactor: Any) -> None:

@@ -19,7 +19,7 @@ from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.proxy_mode import CLUSTER_FILE, proxy_dir, way_to_members
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
-from etcdtw.bootstrap.discovery_v2 import discovered_urls
+from etcdtw.bootstrap.discovery_v2 import discovered_urls, open_caller
 from etcdtw.bootstrap.dns_srv import srv_urls
 from etcdtw.bootstrap.existing import fetch_cluster
 from etcdtw.dns.resolvers import make_resolver
@@ -123,6 +123,7 @@ class V2Proxy(Service):
             return ()
         for flag, given in (
             ("discovery", self._settings.discovery),
+            ("discovery-endpoints", self._settings.discovery_endpoints),
             ("DNS SRV", self._settings.discovery_srv),
         ):
             if given:
@@ -132,11 +133,15 @@ class V2Proxy(Service):
     async def _first_urls(self) -> tuple[str, ...]:
         settings, way = self._settings.bootstrap(), way_to_members(self._settings)
         if way == "discovery":
-            asking = HttpCaller(self._reactor, 30.0, proxy=settings.discovery_proxy)
+            asking = open_caller(settings, self._reactor)
             try:
                 return await discovered_urls(settings, asking, self._reactor)
             finally:
                 asking.stop()
+        if way == "discovery-endpoints":
+            from etcdtw.bootstrap import discovery_v3  # brings in the client
+
+            return await discovery_v3.discovered_urls(settings.discovery_v3, self._reactor)
         if way == "discovery-srv":
             resolver = make_resolver(self._reactor, self._settings.dns_server)
             return await srv_urls(settings, resolver)

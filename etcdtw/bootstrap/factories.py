@@ -50,7 +50,14 @@ def _named(path: str) -> object:
 
 def claims_static(settings: BootstrapSettings) -> bool:
     """Whether the members are given by ``--initial-cluster``."""
-    return not (settings.discovery or settings.discovery_srv)
+    others = (settings.discovery, settings.discovery_srv, settings.discovery_v3.endpoints)
+    return not any(others)
+
+
+def claims_discovery_v3(settings: BootstrapSettings) -> bool:
+    """Whether endpoints of a discovery service are given. Here, since every member asks, and few
+    need the client that discovery brings with it."""
+    return bool(settings.discovery_v3.endpoints)
 
 
 def claims_nothing(settings: BootstrapSettings) -> bool:
@@ -79,6 +86,13 @@ DISCOVERY = BootstrapFactory(
     "etcdtw.bootstrap.discovery_v2.claims_discovery",
     "etcdtw.bootstrap.discovery_v2.DiscoveryProvider",
 )
+DISCOVERY_V3 = BootstrapFactory(
+    "discovery-v3",
+    "members register below --discovery-token at the etcd of --discovery-endpoints",
+    ("discovery-token", "discovery-endpoints"),
+    "etcdtw.bootstrap.factories.claims_discovery_v3",
+    "etcdtw.bootstrap.discovery_v3.DiscoveryV3Provider",
+)
 
 
 def _by_name(name: str, help: str, provider_path: str) -> BootstrapFactory:
@@ -96,7 +110,7 @@ LAST_KNOWN_GOOD = _by_name(
 )
 CHAIN = _by_name("chain", "several providers, one after the other", "chain.ChainProvider")
 BUILT_IN: tuple[IBootstrapFactory, ...] = (
-    *(STATIC, DNS_SRV, DISCOVERY),
+    *(STATIC, DNS_SRV, DISCOVERY, DISCOVERY_V3),
     *(FILE, HTTP, HTTPS, EXEC, LAST_KNOWN_GOOD, CHAIN),
 )
 """Known without a search: an installation that hides plugin files must still start."""

@@ -14,6 +14,39 @@ from etcdtw.tls.interfaces import ITLSContextFactory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverySettings:
+    """How to reach the service of v3 discovery, by etcd's flags that begin with ``discovery-``.
+
+    Without endpoints there is none. Times are seconds.
+    """
+
+    token: str = ""
+    endpoints: tuple[str, ...] = ()
+    dial_timeout: float = 2.0
+    request_timeout: float = 5.0
+    keepalive_time: float = 2.0
+    keepalive_timeout: float = 6.0
+    insecure_transport: bool = True
+    insecure_skip_tls_verify: bool = False
+    cert: str = ""
+    key: str = ""
+    cacert: str = ""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+class Note(Protocol):
+    """One text that a provider may leave for the next start of this member. It is gone when the
+    member has a log of its own."""
+
+    def read(self) -> str:
+        """The text; empty if there is none."""
+
+    def write(self, text: str) -> None:
+        """Keep it: it is there after a power cut. Empty: forget it. OSError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapSettings:
     """What providers may know; the fields have the meaning of etcd's flags of that name.
 
@@ -25,7 +58,8 @@ class BootstrapSettings:
     ``provider_argument`` are the two sides of the colon in ``--bootstrap-provider``.
     ``timeout_seconds`` is for all that a provider asks, 0: its own choice. A list is complete when
     it has ``expected_size`` members, 0: however many. ``data_dir`` is where the member keeps its
-    data; other paths are absolute as well.
+    data; other paths are absolute as well. ``note`` is for what must survive a crash before the
+    member has a log; None where nothing can be kept.
     """
 
     name: str
@@ -34,6 +68,7 @@ class BootstrapSettings:
     initial_cluster_state: str = "new"
     initial_cluster_token: str = "etcd-cluster"
     discovery: str = ""
+    discovery_v3: DiscoverySettings = DiscoverySettings()
     discovery_proxy: str = ""
     discovery_fallback: str = "exit"
     discovery_srv: str = ""
@@ -46,6 +81,7 @@ class BootstrapSettings:
     peer_tls: Callable[[], ITLSContextFactory] | None = None
     has_authority: bool = False
     resolver: Callable[[], IResolver] | None = None
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +135,8 @@ class IBootstrapProvider(Interface):
           it, a URL is another one, it cannot be read). Who asks on would found another cluster.
 
         What may get better by itself is asked again for ``timeout_seconds`` before. Cancelling
-        the Deferred gives up and leaves no call or process behind. Nothing is written before it
-        has fired.
+        the Deferred gives up and leaves no call or process behind. Nothing but the settings' note
+        is written before it has fired.
         """
 
 

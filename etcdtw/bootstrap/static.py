@@ -128,15 +128,15 @@ def check_state(settings: BootstrapSettings) -> None:
     )
 
 
-def check_unique(settings: BootstrapSettings) -> None:
-    """No URL may be listed twice."""
+def check_unique(settings: BootstrapSettings, what: str = "initial cluster") -> None:
+    """No URL may be listed twice; ``what`` the list is called in the refusal."""
     counts = Counter(url for _, urls in settings.initial_cluster for url in urls)
     twice = [url for url, count in counts.items() if count > 1]
     if not twice:
         return
     raise BootstrapError(
         "initial-cluster",
-        f"initial cluster {members_text(settings.initial_cluster)} has duplicate url",
+        f"{what} {members_text(settings.initial_cluster)} has duplicate url",
         code="ETW-BOOT-DUPLICATE",
         hint=f"listed more than once: {', '.join(twice)}",
     )

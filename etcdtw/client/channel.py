@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
@@ -271,8 +271,7 @@ class _UnaryAttempts:
     def _answered(self, answer: bytes | EtcdError, maybe_done: bool) -> None:
         self._call = None
         if isinstance(answer, bytes):
-            self._timer.cancel() if self._timer.active() else None
-            self.result.callback(self._response_class.FromString(answer))
+            self._finish(answer)
         elif answer.code == Code.UNAVAILABLE and (self._repeatable or not maybe_done):
             assert self._connection is not None, "answered without a connection"
             self._channel.last_error = answer
@@ -281,6 +280,17 @@ class _UnaryAttempts:
             self._channel.clock.callLater(RETRY_SECONDS_MIN, self._again)
         else:
             self._fail(answer)
+
+    def _finish(self, answer: bytes) -> None:
+        try:
+            response = self._response_class.FromString(answer)
+        except DecodeError:
+            kind = self._response_class.DESCRIPTOR.name
+            self._fail(StatusError(Code.INTERNAL, f"{self._path} was answered with no {kind}"))
+            return
+        if self._timer.active():
+            self._timer.cancel()
+        self.result.callback(response)
 
     def _again(self) -> None:
         if not self.result.called:

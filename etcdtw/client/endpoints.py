@@ -63,25 +63,27 @@ Connector = Callable[[Address], IStreamClientEndpoint]
 """Makes the Twisted endpoint that reaches an address."""
 
 
-def plain_connector(reactor: Any) -> Connector:
+def plain_connector(reactor: Any, connect_seconds: float = CONNECT_SECONDS) -> Connector:
     """Reaches addresses without TLS; ValueError for those that need it."""
 
     def connect(address: Address) -> IStreamClientEndpoint:
         if address.scheme in _SECURE:
             raise ValueError(f"{address.scheme} endpoints need a connector that speaks TLS")
-        return _plain_endpoint(reactor, address)
+        return _plain_endpoint(reactor, address, connect_seconds)
 
     return connect
 
 
-def tls_connector(reactor: Any, tls: ITLSContextFactory) -> Connector:
+def tls_connector(
+    reactor: Any, tls: ITLSContextFactory, connect_seconds: float = CONNECT_SECONDS
+) -> Connector:
     """Reaches https and unixs addresses over TLS, the others without.
 
     A member behind a socket is expected to show a certificate for ``localhost``.
     """
 
     def connect(address: Address) -> IStreamClientEndpoint:
-        plain = _plain_endpoint(reactor, address)
+        plain = _plain_endpoint(reactor, address, connect_seconds)
         if address.scheme not in _SECURE:
             return plain
         from etcdtw.tls.transport import SecureEndpoint  # without TLS it is never loaded
@@ -91,7 +93,7 @@ def tls_connector(reactor: Any, tls: ITLSContextFactory) -> Connector:
     return connect
 
 
-def _plain_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
+def _plain_endpoint(reactor: Any, address: Address, seconds: float) -> IStreamClientEndpoint:
     if address.path:
-        return UNIXClientEndpoint(reactor, address.path, timeout=int(CONNECT_SECONDS))
-    return HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_SECONDS)
+        return UNIXClientEndpoint(reactor, address.path, timeout=max(int(seconds), 1))
+    return HostnameEndpoint(reactor, address.host, address.port, timeout=seconds)

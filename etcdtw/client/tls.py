@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from etcdtw.client.endpoints import Connector, tls_connector
+from etcdtw.client.endpoints import CONNECT_SECONDS, Connector, tls_connector
 
 
 def tls_files(
@@ -16,6 +16,7 @@ def tls_files(
     key: str = "",
     server_name: str = "",
     verify: bool = True,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> Connector:
     """The ``connector`` of a Client whose endpoints are https.
 
@@ -40,4 +41,5 @@ def tls_files(
         unverified=not verify,
         wanted=(b"h2",),
     )
-    return tls_connector(reactor, FileContexts(settings, None, lambda: make_resolver(reactor)))
+    contexts = FileContexts(settings, None, lambda: make_resolver(reactor))
+    return tls_connector(reactor, contexts, connect_seconds)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred, fail, succeed
 
 from etcdtw.client.channel import RETRY_SECONDS_MIN, Channel
@@ -275,7 +276,13 @@ class WatchStreams:
             self._stream.send(request.SerializeToString())
 
     def message_received(self, body: bytes) -> None:
-        response = WatchResponse.FromString(body)
+        if self._stream is None:
+            return  # we ended it
+        try:
+            response = WatchResponse.FromString(body)
+        except DecodeError:
+            self._give_up("the server sent no WatchResponse")
+            return
         if response.created:
             self._created(response)
             return
@@ -297,6 +304,9 @@ class WatchStreams:
             watch.interrupted()
 
     def _created(self, response: WatchResponse) -> None:
+        if not self._creating:
+            self._give_up("the server confirmed a watch that nobody asked for")
+            return
         watch = self._creating.popleft()
         if response.canceled:
             self._end(watch, StatusError(Code.INVALID_ARGUMENT, response.cancel_reason))
@@ -319,6 +329,13 @@ class WatchStreams:
         if answered and self._connection is not None:
             self._channel.leave(self._connection)
         self._open_later()
+
+    def _give_up(self, reason: str) -> None:
+        """This server talks nonsense: try elsewhere, or again."""
+        stream = self._stream
+        assert stream is not None, "something came on a stream"
+        stream.cancel()
+        self.stream_ended(StatusError(Code.INTERNAL, reason), answered=True)
 
     def _interrupted(self) -> None:
         self._creating.clear()

@@ -30,6 +30,10 @@ _GROUP_TYPES = {
     "client-transport-security": "embed.securityConfig",
     "peer-transport-security": "embed.securityConfig",
     "socket-options": "transport.SocketOpts",
+    "discovery-config": "v3discovery.DiscoveryConfig",
+    "discovery-config.client": "clientv3.ConfigSpec",
+    "discovery-config.client.secure": "clientv3.SecureConfig",
+    "discovery-config.client.auth": "clientv3.AuthConfig",
 }
 
 
@@ -93,20 +97,22 @@ def _take_keys(content: dict[object, object], source: str) -> tuple[Values, list
 
 
 def _flatten(
-    content: dict[object, object], source: str
+    content: dict[object, object], source: str, prefix: str = ""
 ) -> tuple[dict[str, object], list[ConfigError]]:
     """Keys of nested maps become ``map.key``."""
     flat: dict[str, object] = {}
-    problems = []
+    problems: list[ConfigError] = []
     for key, value in content.items():
-        group = str(key)
+        group = f"{prefix}{key}"
         if group not in _GROUP_TYPES or value is None:
             flat[group] = value
         elif isinstance(value, dict):
-            flat.update((f"{group}.{inner}", given) for inner, given in value.items())
+            inner, more = _flatten(value, source, f"{group}.")
+            flat |= inner
+            problems += more
         else:
             reason = (
-                f"{_DECODING}{file_type(value)} into Go struct field configYAML.{group}"
+                f"{_DECODING}{file_type(value)} into Go struct field {_struct_field(group)}"
                 f" of type {_GROUP_TYPES[group]}"
             )
             problems.append(ConfigError(group, source, reason))
@@ -114,7 +120,7 @@ def _flatten(
 
 
 def _struct_field(key: str) -> str:
-    group, dot, _ = key.partition(".")
+    group, dot, _ = key.rpartition(".")
     return f"{_GROUP_TYPES[group].partition('.')[2]}.{key}" if dot else f"configYAML.{key}"
 
 

@@ -1,7 +1,8 @@
 """Every flag, once: name, kind, default, help, section and whether this build has its feature.
 
 The command line, ``ETCD_*`` variables, configuration file keys, ``--help``, the documentation page
-and the settings record all come from this table. Names and defaults are those of etcd 3.5.
+and the settings record all come from this table. Names and defaults are those of etcd 3.5, for v3
+discovery of 3.6.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import Enum
 from etcdtw.config.kinds import (
     CHECKS,
     DURATION,
+    ENDPOINTS,
     HOST_NAMES,
     INITIAL_CLUSTER,
     INT,
@@ -83,6 +85,7 @@ _LATER, _REFUSED = Feature.LATER, Feature.REFUSED
 _V2_PHASE = one_of("not-yet", "write-only", "write-only-drop-data", "gone", quotes_value=True)
 _X, _TRACING = "experimental-", "experimental-distributed-tracing-"
 _CLIENT_TLS, _PEER_TLS = "client-transport-security.", "peer-transport-security."
+_MEETING = "discovery-config.client."
 
 # A table: one flag is one row.
 # fmt: off
@@ -144,6 +147,39 @@ SECTIONS = (
         Flag("advertise-client-urls", URLS, "http://localhost:2379",
              "Client URLs that clients are told; clients must be able to reach them."),
         Flag("discovery", TEXT, "", "URL of a discovery token to find the cluster by."),
+        Flag("discovery-token", TEXT, "",
+             "Token of a cluster to find by v3 discovery.", key="discovery-config.token"),
+        Flag("discovery-endpoints", ENDPOINTS, "",
+             "Client endpoints of the etcd where v3 discovery takes place.",
+             key=_MEETING + "endpoints"),
+        Flag("discovery-dial-timeout", DURATION, "2s",
+             "v3 discovery: time to connect.", key=_MEETING + "dial-timeout"),
+        Flag("discovery-request-timeout", DURATION, "5s",
+             "v3 discovery: time for one request.", key=_MEETING + "request-timeout"),
+        Flag("discovery-keepalive-time", DURATION, "2s",
+             "v3 discovery: idle time after which the service is pinged, at least 10s\n"
+             "(0: never).", key=_MEETING + "keepalive-time"),
+        Flag("discovery-keepalive-timeout", DURATION, "6s",
+             "v3 discovery: time that a pinged service has to answer.",
+             key=_MEETING + "keepalive-timeout"),
+        Flag("discovery-insecure-transport", SWITCH, "true",
+             "v3 discovery: endpoints without a scheme are called without TLS.",
+             key=_MEETING + "secure.insecure-transport"),
+        Flag("discovery-insecure-skip-tls-verify", SWITCH, "false",
+             "v3 discovery: do not check the service's certificate. Only for tests.",
+             key=_MEETING + "secure.insecure-skip-tls-verify"),
+        Flag("discovery-cert", PATH, "",
+             "v3 discovery: certificate to show to the service.", key=_MEETING + "secure.cert"),
+        Flag("discovery-key", PATH, "",
+             "v3 discovery: key of that certificate.", key=_MEETING + "secure.key"),
+        Flag("discovery-cacert", PATH, "",
+             "v3 discovery: authorities that the service's certificate is checked against;\n"
+             "empty: this system's.", key=_MEETING + "secure.cacert"),
+        Flag("discovery-user", TEXT, "",
+             "v3 discovery: name of a user of the service, or 'name:password'.",
+             key=_MEETING + "auth.username"),
+        Flag("discovery-password", TEXT, "",
+             "v3 discovery: his password.", key=_MEETING + "auth.password"),
         Flag("discovery-fallback", one_of("exit", "proxy"), "proxy",
              "What to do when the discovered cluster is full: 'exit' or 'proxy'."),
         Flag("discovery-proxy", TEXT, "", "HTTP proxy on the way to discovery."),

@@ -157,6 +157,9 @@ HOST_NAMES = Kind("*|host[,host]", _host_names, _text_in_file(_host_names))
 LOG_OUTPUTS = Kind(
     "target[,target]", _unique_words, lambda value: tuple(sorted(set(_file_list(value))))
 )
+ENDPOINTS = Kind(
+    "host:port[,host:port]", _unique_words, lambda value: tuple(sorted(set(_file_list(value))))
+)
 WORDS = Kind(
     "word[,word]",
     lambda text: tuple(text.split(",")) if text else (),

@@ -21,6 +21,16 @@ ELECTION_TIMEOUT_MAX = 50_000
 """Milliseconds."""
 REQUEST_BYTES_WARNED = 10 * 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
+_V3_DISCOVERY = (
+    "discovery-token",
+    "discovery-endpoints",
+    "discovery-cert",
+    "discovery-key",
+    "discovery-cacert",
+    "discovery-user",
+    "discovery-password",
+)
+_OTHER_WAYS = ("discovery", "discovery-endpoints", "discovery-srv", "discovery-srv-name")
 UNAVAILABLE = "is not available in this build yet"
 
 
@@ -138,15 +148,37 @@ def _url_problems(found: Checked) -> Iterator[ConfigError]:
 def _bootstrap_problems(found: Checked) -> Iterator[ConfigError]:
     ways = [
         name
-        for name in ("initial-cluster", "discovery", "discovery-srv")
-        if found.text(name) and found.is_set(name)
+        for name in ("initial-cluster", "discovery", "discovery-srv", "discovery-endpoints")
+        if found.values[name].value and found.is_set(name)
     ]
     chained = found.text("bootstrap-provider").startswith("chain:")
     if len(ways) > 1 and not chained:
+        # etcd knows the fourth way, and names it, from 3.6 on.
+        v3 = ', "discovery-endpoints"' if "discovery-endpoints" in ways else ""
         yield found.problem(
             ways[1],
-            "multiple discovery or bootstrap flags are set. "
-            'Choose one of "initial-cluster", "discovery" or "discovery-srv"',
+            "multiple discovery or bootstrap flags are set. Choose one of "
+            f'"initial-cluster", "discovery"{v3} or "discovery-srv"',
+        )
+    yield from _v3_discovery_problems(found)
+
+
+def _v3_discovery_problems(found: Checked) -> Iterator[ConfigError]:
+    """The rules of etcd 3.6."""
+    endpoints = found.texts("discovery-endpoints")
+    of_v3 = [name for name in _V3_DISCOVERY if found.values[name].value]
+    if found.text("discovery-proxy") and of_v3:
+        yield found.problem(
+            of_v3[0],
+            "both v2 discovery settings (discovery, discovery-proxy) and v3 discovery settings "
+            f"({', '.join(_V3_DISCOVERY)}) are set",
+        )
+    if bool(found.text("discovery-token")) != bool(endpoints):
+        missing = "discovery-token" if endpoints else "discovery-endpoints"
+        yield found.problem(missing, "both --discovery-token and --discovery-endpoints must be set")
+    if not all(each.strip() for each in endpoints):
+        yield found.problem(
+            "discovery-endpoints", "--discovery-endpoints must not contain empty endpoints"
         )
 
 
@@ -305,9 +337,7 @@ def initial_cluster_text(found: Checked) -> str:
     URLs. Another way to bootstrap clears it.
     """
     text = found.text("initial-cluster")
-    other_way = any(
-        found.text(name) for name in ("discovery", "discovery-srv", "discovery-srv-name")
-    )
+    other_way = any(found.values[name].value for name in _OTHER_WAYS)
     if other_way and not found.is_set("initial-cluster"):
         return ""
     name = found.text("name")

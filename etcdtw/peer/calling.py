@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from etcdtw.peer.stream_http import StreamEvents, StreamRequest
+from etcdtw.peer.tunnel import TunnelEndpoint
 from etcdtw.tls.interfaces import ITLSContextFactory
 
 EndpointMaker = Callable[[str, str, int], IStreamClientEndpoint]
@@ -168,29 +170,65 @@ class HttpCaller:
 
             agent = Agent.usingEndpointFactory(self.reactor, Endpoints(), pool)
             if self._proxy is not None:
-                agent = self._proxied(pool)
+                from twisted.web.client import ProxyAgent
+
+                asking = ProxyAgent(self._to_proxy(), self.reactor, pool)
+                agent = _ProxiedAgent(asking, agent, _authorization(self._proxy))
             self._agents[persistent] = agent
         return agent
 
-    def _proxied(self, pool: Any) -> Any:
-        from twisted.web.client import ProxyAgent
-
-        assert self._proxy is not None, "there is a proxy"
-        host, port = self._proxy.hostname or "", self._proxy.port or 80
-        return ProxyAgent(self._endpoint("http", host, port), self.reactor, pool)
-
     def _endpoint(self, scheme: str, host: str, port: int) -> IStreamClientEndpoint:
-        from twisted.internet.endpoints import HostnameEndpoint
-
         host = host.strip("[]")
-        plain = HostnameEndpoint(self.reactor, host, port, timeout=self._timeout)
         if scheme == "http":
-            return plain
+            return self._plain(host, port)
         if scheme != "https" or self._tls is None:
             raise ValueError(f"{scheme} URLs cannot be called from here")
         from etcdtw.tls.transport import SecureEndpoint
 
-        return SecureEndpoint(self._tls(), host, plain, self.reactor)
+        way = self._tunnel(host, port) if self._proxy else self._plain(host, port)
+        return SecureEndpoint(self._tls(), host, way, self.reactor)
+
+    def _plain(self, host: str, port: int) -> IStreamClientEndpoint:
+        from twisted.internet.endpoints import HostnameEndpoint
+
+        return HostnameEndpoint(self.reactor, host, port, timeout=self._timeout)
+
+    def _tunnel(self, host: str, port: int) -> IStreamClientEndpoint:
+        assert self._proxy is not None, "there is a proxy"
+        return TunnelEndpoint(
+            self.reactor, self._to_proxy(), host, port, self._timeout, _authorization(self._proxy)
+        )
+
+    def _to_proxy(self) -> IStreamClientEndpoint:
+        assert self._proxy is not None, "there is a proxy"
+        return self._plain(self._proxy.hostname or "", self._proxy.port or 80)
+
+
+class _ProxiedAgent:
+    """Twisted's agents for the two ways through a proxy: it is asked for what is http, and leads
+    to where TLS is spoken."""
+
+    def __init__(self, asking: Any, tunnelling: Any, authorization: bytes) -> None:
+        self._asking = asking
+        self._tunnelling = tunnelling
+        self._authorization = authorization
+        self._pool = asking._pool
+
+    def request(self, method: bytes, url: bytes, headers: Any, producer: Any) -> Deferred[Any]:
+        secure = url.lower().startswith(b"https:")
+        if self._authorization and not secure:
+            headers.setRawHeaders(b"proxy-authorization", [self._authorization])
+        agent = self._tunnelling if secure else self._asking
+        asked: Deferred[Any] = agent.request(method, url, headers, producer)
+        return asked
+
+
+def _authorization(proxy: SplitResult) -> bytes:
+    """What a proxy's URL says about who asks, for its header of that name."""
+    if proxy.username is None:
+        return b""
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return b"Basic " + b64encode(pair.encode())
 
 
 class _Body(TwistedProtocol):

@@ -31,6 +31,9 @@ which puts etcd's own database in the place of this file. Do not remove this fil
 """What ``db`` holds while the keyspace is elsewhere: programs that open it say that it is not a
 valid database, and change nothing."""
 
+NOTE = "bootstrap.note"
+"""Beside ``member`` until that has a log: see ``etcdtw.storage.note``."""
+
 _DATABASE_BYTES_MIN = 1024
 """bbolt's two meta pages, however small; less is what a crash left of a stand-in."""
 
@@ -71,7 +74,7 @@ class DataDir:
         warnings = tuple(
             f"found invalid file under data directory: {name} in {self.path}"
             for name in names
-            if name not in ("member", "proxy")
+            if name not in ("member", "proxy", NOTE)
         )
         return DataDirContents(kind, warnings)
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app.main import without_secrets
 from etcdtw.observe.levels import Verbosity, least_level, parse_package_levels
 from etcdtw.observe.lines import LineObserver, classic_line, json_line
 from etcdtw.observe.logging import log_observers, open_output
@@ -78,6 +79,14 @@ class JsonLineTests(SynchronousTestCase):
         log, lines = self.lines_of()
         log.info("x", value=b"\x00")
         self.assertEqual(json.loads(lines[0])["value"], "b'\\x00'")
+
+
+class CommandLineTests(SynchronousTestCase):
+    def test_secrets(self) -> None:
+        """The command line goes into the log without what nobody should read there."""
+        words = ["--name=a", "--discovery-password=p", "-discovery-user", "u:p", "--name", "b"]
+        told = ["--name=a", "--discovery-password=***", "-discovery-user", "***", "--name", "b"]
+        self.assertEqual(without_secrets(words), told)
 
 
 class OutputTests(SynchronousTestCase):

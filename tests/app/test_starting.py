@@ -16,7 +16,7 @@ from etcdtw.app.greeting import greeting
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.preflight import has_log
 from etcdtw.app.settings import MemberSettings
-from etcdtw.app.starting import StartingMember
+from etcdtw.app.starting import StartingMember, note_of
 from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.bootstrap.refusal import BootstrapError
@@ -150,6 +150,21 @@ class StartingTests(SynchronousTestCase):
         self.starting(initial_cluster="other=http://a:1").startService()
         self.assertEqual(self.members[0].calls, ["start"])
         self.assertIs(self.members[0].plan, None)
+
+    def test_note(self) -> None:
+        """P30: a provider's note lies in the data directory until the member has its log."""
+        service = self.named()
+        service.startService()
+        note = note_of(service._settings)
+        note.write("registered")
+        self.error = OSError(28, "No space left on device", "/wal")
+        self.reactor.lookups[0].callback("10.0.0.1")
+        self.assertEqual(note_of(service._settings).read(), "registered")
+        self.error = None
+        self.starting(name="m").startService()
+        self.assertEqual(note.read(), "")
+        self.assertEqual(os.listdir(os.path.join(self.directory, "m.etcd")), [])
+        self.flushLoggedErrors()
 
     def test_fatal_member(self) -> None:
         """An error of a running member ends the process with code 1, once."""

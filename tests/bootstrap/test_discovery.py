@@ -64,6 +64,9 @@ class Service:
         except V2Error as error:
             return succeed(Answered(error.status, {}, error.json().encode()))
 
+    def stop(self) -> None:
+        """Nothing is kept."""
+
     def _answer(self, event: Any) -> Deferred[Answered]:
         return succeed(self._answered(event))
 
@@ -220,7 +223,6 @@ class DiscoveryTests(SynchronousTestCase):
         for others, words in (
             ({"discovery": "ftp://a/b"}, "it is no http or https URL"),
             ({"discovery": "token"}, "it is no http or https URL"),
-            ({"discovery": "https://a/b", "discovery_proxy": "c:1"}, "not in this build yet"),
             ({"initial_cluster_state": "existing"}, "should not be set when joining"),
         ):
             begun = DiscoveryProvider(self.reactor).plan(self.settings(**others))

@@ -37,6 +37,17 @@ class CallTests(Servers):
             (Code.UNIMPLEMENTED, "unknown service etcdserverpb.Maintenance"),
         )
 
+    def test_nonsense(self) -> None:
+        """An answer that is no message of its kind is an error that names the call."""
+        path = "/etcdserverpb.Maintenance/Status"
+        for router in self.routers.values():
+            router.add_unary(path, lambda call, body: call.reply(b"\xff\xff\xff"))
+        error = self.error(self.client().maintenance.status(), StatusError)
+        self.assertEqual(
+            (error.code, str(error)), (Code.INTERNAL, f"{path} was answered with no StatusResponse")
+        )
+        self.assertLess(self.time.now, 1.0)
+
     def test_next_endpoint(self) -> None:
         """A member that is down is passed over, also when it goes down later."""
         self.down("a")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from functools import partial
 
 from etcdtw.client import Client, Watch, WatchCompacted
 from etcdtw.client import watch as watch_module
 from etcdtw.errors import StatusError, WatchCanceled
 from etcdtw.pb.kv_pb2 import Event
-from etcdtw.pb.rpc_pb2 import PutRequest
-from tests.client.servers import Servers
+from etcdtw.pb.rpc_pb2 import PutRequest, WatchResponse
+from etcdtw.rpc import ClientPortFactory, Router, ServerSettings, StreamCall
+from tests.client.servers import PORT, Servers
 
 
 class WatchTestCase(Servers):
@@ -32,6 +35,16 @@ class WatchTestCase(Servers):
         return revisions(self.result(watch.next_events()))
 
 
+def talk(call: StreamCall, answers: Sequence[bytes]) -> None:
+    """As soon as somebody asks."""
+
+    def asked(body: bytes) -> None:
+        for each in answers:
+            call.send(each)
+
+    call.on_message = asked
+
+
 def revisions(events: list[Event]) -> list[int]:
     return [each.kv.mod_revision for each in events]
 
@@ -45,6 +58,20 @@ class WatchTests(WatchTestCase):
         self.write(2)
         self.assertEqual(self.taken(watch), [2, 3, 4, 6, 7])
         self.assertEqual(watch.next_revision, 8)
+
+    def test_nonsense(self) -> None:
+        """A server whose answers are none, or to what nobody asked, is left for another one."""
+        created = WatchResponse(created=True, watch_id=1).SerializeToString()
+        for answers in ([b"\xff\xff\xff", b"\xff"], [created, created]):
+            router = Router()
+            router.add_stream("/etcdserverpb.Watch/Watch", partial(talk, answers=answers))
+            self.down("a")
+            factory = ClientPortFactory(router, None, ServerSettings(), self.clock)
+            self.network.listen("a", PORT, factory)
+            watch = self.created(self.client("a", "b"))
+            self.run_for(1)
+            self.write(1)
+            self.assertEqual(self.taken(watch)[-1:], [self.member.store.revision])
 
     def test_iteration(self) -> None:
         """``async for`` gives event by event."""

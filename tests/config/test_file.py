@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.config.file import read_file
 from etcdtw.config.flags import FLAGS
-from etcdtw.config.kinds import DURATION, LOG_OUTPUTS, SWITCH, WORDS
+from etcdtw.config.kinds import DURATION, ENDPOINTS, LOG_OUTPUTS, SWITCH, WORDS
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.config.values import Values
 
@@ -92,14 +92,15 @@ class FileTests(SynchronousTestCase):
             text, expected = flag.default, flag.kind.parse(flag.default)
             if flag.kind is DURATION:
                 text = str(int(float(str(expected)) * 1e9))
-            elif flag.kind in (LOG_OUTPUTS, WORDS):
+            elif flag.kind in (LOG_OUTPUTS, WORDS, ENDPOINTS):
                 text = f"[{text}]"
             elif flag.kind is SWITCH or flag.kind.word == "integer":
                 pass
             else:
                 text = "'" + text + "'"
-            group, dot, inner = key.partition(".")
-            found = read(f"{group}:\n  {inner}: {text}" if dot else f"{key}: {text}")
+            *groups, inner = key.split(".")
+            nested = [f"{'  ' * depth}{each}:" for depth, each in enumerate(groups)]
+            found = read("\n".join([*nested, f"{'  ' * len(groups)}{inner}: {text}"]))
             self.assertEqual(found[name].value, expected, name)
 
     def test_nanoseconds(self) -> None:
@@ -113,6 +114,32 @@ class FileTests(SynchronousTestCase):
         found = read("peer-transport-security:\n  cert-file: a.crt\n  allowed-cn: b")
         self.assertEqual(found["peer-cert-file"].value, "a.crt")
         self.assertEqual(found["peer-cert-allowed-cn"].value, "b")
+
+    def test_discovery_map(self) -> None:
+        """DP7: v3 discovery is a map of maps, as in etcd 3.6."""
+        client = "discovery-config:\n  token: t\n  client:\n    "
+        found = read(
+            f"{client}endpoints: [b:1, a:1]\n    request-timeout: 1000000000\n"
+            "    secure:\n      cacert: ca.crt\n    auth:\n      username: u\n"
+        )
+        self.assertEqual(
+            {name: each.value for name, each in found.items()},
+            {
+                "discovery-token": "t",
+                "discovery-endpoints": ("a:1", "b:1"),
+                "discovery-request-timeout": 1.0,
+                "discovery-cacert": "ca.crt",
+                "discovery-user": "u",
+            },
+        )
+        for wrong, field in (
+            ("secure: 1", "number into Go struct field ConfigSpec.discovery-config.client.secure "
+             "of type clientv3.SecureConfig"),
+            ("auth:\n      password: 1", "number into Go struct field "
+             "AuthConfig.discovery-config.client.auth.password of type string"),
+        ):  # fmt: skip
+            problems = self.assertRaises(ConfigProblems, read, client + wrong)
+            self.assertEqual(str(problems), DECODING + field)
 
     def test_unknown_and_empty_keys(self) -> None:
         """Unknown keys are noticed and empty ones leave the default."""

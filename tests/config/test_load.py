@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from types import MappingProxyType
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.proxy_mode import way_to_members
+from etcdtw.bootstrap.interfaces import DiscoverySettings
 from etcdtw.config.flags import FLAGS, Feature
 from etcdtw.config.load import Loaded, Wanted, load, member_settings
 from etcdtw.config.problems import ConfigProblems, Stage
@@ -100,6 +102,22 @@ class SettingsTests(SynchronousTestCase):
         """With discovery the default initial cluster does not count."""
         self.assertEqual(loaded("--discovery=http://a:1/x").settings.initial_cluster, ())
 
+    def test_v3_discovery(self) -> None:
+        """DP7: the flags of etcd 3.6 with its defaults, by flag and by variable."""
+        settings = loaded(
+            "--discovery-endpoints=b:1,a:1,b:1",
+            "--discovery-cacert=ca.crt",
+            variables={"ETCD_DISCOVERY_TOKEN": "t", "ETCD_DISCOVERY_DIAL_TIMEOUT": "3s"},
+        ).settings
+        self.assertEqual(settings.initial_cluster, ())
+        self.assertEqual(
+            settings.bootstrap().discovery_v3,
+            DiscoverySettings(
+                token="t", endpoints=("a:1", "b:1"), cacert="/here/ca.crt", dial_timeout=3.0
+            ),
+        )
+        self.assertEqual(loaded().settings.bootstrap().discovery_v3, DiscoverySettings())
+
     def test_bad_initial_cluster_waits(self) -> None:
         """A malformed initial cluster only matters to a member that is new."""
         found = loaded("--initial-cluster=http://127.0.0.1:1")
@@ -178,6 +196,38 @@ class RefusalTests(SynchronousTestCase):
             self.reasons(word, "--strict-bind"),
             ["expected IP in URL for binding (http://example.com:1)"],
         )
+
+    def test_ways_to_bootstrap(self) -> None:
+        """OV2: one way only, in etcd 3.5's words; in 3.6's where its own way is among them."""
+        ways = (
+            "--initial-cluster=a=http://a:1", "--discovery=http://a:1/x", "--discovery-srv=x.com",
+            "--discovery-endpoints=a:1",
+        )  # fmt: skip
+        sentence = "multiple discovery or bootstrap flags are set. Choose one of "
+        for one, other in combinations(ways, 2):
+            v3 = ', "discovery-endpoints"' if other == ways[3] else ""
+            kinds = f'"initial-cluster", "discovery"{v3} or "discovery-srv"'
+            self.assertIn(sentence + kinds, self.reasons(one, other))
+
+    def test_v3_discovery(self) -> None:
+        """DP7: etcd 3.6's rules and words for its flags."""
+        both = ["both --discovery-token and --discovery-endpoints must be set"]
+        self.assertEqual(self.reasons("--discovery-token=t"), both)
+        self.assertEqual(self.reasons("--discovery-endpoints=a:1"), both)
+        self.assertEqual(
+            self.reasons("--discovery-token=t", "--discovery-endpoints=a:1, "),
+            ["--discovery-endpoints must not contain empty endpoints"],
+        )
+        words = ["--discovery-proxy=p:1", "--discovery=http://a:1/x"]
+        for flag in ("cert", "key", "cacert", "user", "password"):
+            self.assertEqual(
+                self.reasons(*words, f"--discovery-{flag}=x"),
+                [
+                    "both v2 discovery settings (discovery, discovery-proxy) and v3 discovery "
+                    "settings (discovery-token, discovery-endpoints, discovery-cert, "
+                    "discovery-key, discovery-cacert, discovery-user, discovery-password) are set"
+                ],
+            )
 
     def test_log_outputs(self) -> None:
         """The default output stands alone."""
@@ -369,6 +419,7 @@ class CheckTests(SynchronousTestCase):
             ({}, "initial-cluster"),
             ({"discovery_srv": "example.com"}, "discovery-srv"),
             ({"discovery": "http://d/x", "discovery_srv": "example.com"}, "discovery"),
+            ({"discovery_endpoints": ("a:1",), "discovery_token": "t"}, "discovery-endpoints"),
         ):
             self.assertEqual(way_to_members(replace(settings, **changes)), way)
         found = loaded("--proxy=on", "--bootstrap-provider=file:x")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import socketserver
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,13 +48,19 @@ class DiscoveryCase(SynchronousTestCase):
         command: Sequence[str] | None = None,
         **tls: Secured | None,
     ) -> Member:
-        member = Member(
-            command or server_under_test(), f"--name={name}", "--initial-cluster=", *flags, **tls
-        )
+        return self.unlisted(name, f"--discovery={url}", *flags, command=command, **tls)
+
+    def unlisted(
+        self,
+        name: str,
+        *flags: str,
+        command: Sequence[str] | None = None,
+        **tls: Secured | None,
+    ) -> Member:
+        """Without a list of members, as the guide has it."""
+        member = Member(command or server_under_test(), f"--name={name}", *flags, **tls)
         self.addCleanup(member.close)
-        # Without a list of members, as the guide has it.
         member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
-        member.add_flags(f"--discovery={url}")
         return member
 
     def assemble(self, url: str, *commands: Sequence[str]) -> list[Member]:
@@ -71,8 +80,16 @@ class DiscoveryCase(SynchronousTestCase):
             names = [m.name for m in client.call("Cluster.MemberList", linearizable=True).members]
             self.assertEqual(sorted(names), [f"infra{n}" for n in range(len(members))])
 
+    def wait_for(self, words: str, member: Member) -> None:
+        """Until they are in its log."""
+        until(lambda: words in member.output(20_000), member.output)
+
     def refusal(self, member: Member) -> str:
         member.launch()
+        return self.refused(member)
+
+    def refused(self, member: Member) -> str:
+        """What it says when its start ends."""
         until(lambda: not member.running, lambda: member.output(), 30)
         self.assertEqual(member.process.returncode, 1)
         return member.output()
@@ -110,6 +127,31 @@ class SecureTests(DiscoveryCase):
             until(each.healthy, lambda each=each: each.output(), 60)  # type: ignore[misc]
         self.assert_one_cluster(members)
 
+    def test_https(self) -> None:
+        """DI7, DI17: discovery over https, by an authority that OpenSSL's variable adds to this
+        system's; without it the service is nobody. A proxy leads there, and sees nothing of it."""
+        root = Path(tempfile.mkdtemp(prefix="tls-"))
+        self.addCleanup(shutil.rmtree, root)
+        pki = Secured(root)
+        service = Member(server_under_test(), client_tls=pki, authenticated=False)
+        self.addCleanup(service.close)
+        service.start()
+        url = f"https://{service.endpoint}/v2/keys/discovery/{TOKEN}"
+        put = [*pki.curl(None), "-X", "PUT", "-d", "value=1", f"{url}/_config/size"]
+        subprocess.run(put, capture_output=True, check=True)
+        member = self.newcomer("infra0", url)
+        member.launch()
+        until(lambda: "signed by unknown authority" in member.output(), lambda: member.output(), 20)
+        member.kill()
+        member._argv = ["/usr/bin/env", f"SSL_CERT_FILE={pki.path('ca.crt')}", *member._argv]
+        with _Proxy(("127.0.0.1", service.client_port)) as proxy:
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            member.add_flags(f"--discovery-proxy=127.0.0.1:{proxy.server_address[1]}")
+            member.start()
+            self.assertEqual(set(proxy.lines), {f"CONNECT {service.endpoint} HTTP/1.1"})
+            proxy.shutdown()
+        self.assert_one_cluster([member])
+
     def test_automatic(self) -> None:
         """SE4: with certificates of their own making: curl takes them only unchecked."""
         url = self.make_token(self.service(), "2")
@@ -134,3 +176,61 @@ class SecureTests(DiscoveryCase):
 
             until(healthy, lambda member=member: member.output(), 60)  # type: ignore[misc]
             self.assertEqual(subprocess.run(curl, capture_output=True, check=False).returncode, 60)
+
+
+class ResumedTests(DiscoveryCase):
+    def test_registered_before(self) -> None:
+        """DI23, DP8, P30: a member that lost its data has registered already; one that only
+        crashed goes on with its registration."""
+        url = self.make_token(self.service(), "2")
+        member = self.newcomer("d0", url)
+        member.launch()
+        until(lambda: "waiting for 1 more" in member.output(), lambda: member.output(), 20)
+        member.kill()
+        member.launch()
+        self.wait_for("found the registration of this member", member)
+        member.kill()
+        member.wipe()
+        said = self.refusal(member)
+        self.assertIn(
+            f'member "d0" has previously registered with discovery service token ({url})', said
+        )
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    """Notes the first line of what it is asked, and passes it on; what follows a CONNECT it does
+    not read."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.lines: list[str] = []
+        self.target = target
+        super().__init__(("127.0.0.1", 0), _ProxyHandler)
+
+
+class _ProxyHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        proxy = self.server
+        assert isinstance(proxy, _Proxy), "it is this server's"
+        with socket.create_connection(proxy.target) as there:
+            answers = threading.Thread(target=self.answer, args=(there,), daemon=True)
+            answers.start()
+            tunnelled = False
+            while data := self.request.recv(65536):
+                if not tunnelled:
+                    proxy.lines.append(data.split(b"\r\n")[0].decode())
+                if data.startswith(b"CONNECT "):
+                    tunnelled = True
+                    self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                else:
+                    # Absolute form is what servers understand as well.
+                    there.sendall(data)
+
+    def answer(self, there: socket.socket) -> None:
+        try:
+            while data := there.recv(65536):
+                self.request.sendall(data)
+        except OSError:
+            pass

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from tests.process.cluster import until
+from tests.process.foreign import ForeignClient
 from tests.process.member import free_ports, old_etcd, real_etcd, server_under_test
 from tests.process.test_discovery import DiscoveryCase
 
@@ -20,6 +22,7 @@ class ServiceTests(DiscoveryCase):
         self.root = Path(tempfile.mkdtemp(prefix="discovery-"))
         self.addCleanup(shutil.rmtree, self.root)
         self.port, client, peer = free_ports(3)
+        self.endpoint = f"127.0.0.1:{client}"
         twistd = str(Path(sys.executable).parent / "twistd")
         self.argv = [
             twistd, "-n", "--pidfile=", "etcd-discovery", f"--listen=127.0.0.1:{self.port}",
@@ -81,6 +84,23 @@ class ServiceTests(DiscoveryCase):
         self.begin()
         self.assertIn('"value":"a=http://127.0.0.1:1"', self.ask("GET", f"/{token}")[1])
         self.assertEqual(self.ask("DELETE", f"/{token}/abc")[0], 200)
+
+    def test_v3_token(self) -> None:
+        """DP7, CL23-1: the last part of a new URL is a token of v3 discovery, at the client URL of
+        the service's member, for as long as the URL lives; a proxy finds the members by it."""
+        token = self.ask("GET", "/new?size=1")[1].rpartition("/")[2]
+        where = (f"--discovery-endpoints={self.endpoint}", f"--discovery-token={token}")
+        member, proxy = self.unlisted("infra0", *where), self.unlisted("p", *where, "--proxy=on")
+        proxy.launch()
+        member.start()
+        self.assert_one_cluster([member])
+        self.wait_for(f'"endpoints found","endpoints":["http://{member.endpoint}"]', proxy)
+        with closing(ForeignClient(self.endpoint)) as client:
+            key = f"/_etcd/registry/{token}/_config/size".encode()
+            (size,) = client.call("KV.Range", key=key).kvs
+            self.assertEqual(size.value, b"1")
+            left = client.call("Lease.LeaseTimeToLive", ID=size.lease)
+            self.assertEqual(left.grantedTTL, 7 * 24 * 3600)
 
     def test_clusters(self) -> None:
         """DI1, DI16: members of both kinds, in one cluster, meet at a short URL."""

@@ -1,4 +1,8 @@
-"""The pages of a discovery service, over the v2 keys of a member (the public service's paths)."""
+"""The pages of a discovery service, over the keys of a member (the public service's paths).
+
+A token is made for both protocols: its size is among the v2 keys, which these pages serve, and
+among the v3 keys, which the member itself serves to those who come with ``--discovery-token``.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,22 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.api.v2.keys import KEYS_PREFIX, Keys
 from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest
+from etcdtw.client import Client
 from etcdtw.v2store import Event
 
 REGISTRY = "/_etcd/registry"
 DEFAULT_SIZE = 3
 SIZE_MAX = 1 << 31
 TOKEN_BYTES = 16
+
+log = Logger(namespace="etcdtw.discovery")
 
 TEXT = b"text/plain; charset=utf-8"
 _TOKEN = re.compile(rb"/([0-9a-f]{32,40})(/.*)?")
@@ -24,6 +35,9 @@ A discovery service for etcd clusters.
     curl {url}/new?size=3
 
 gives a new URL. Start every member of the new cluster with it: etcd --discovery <URL> …
+
+From etcd 3.6 on its last part is a token of v3 discovery as well, at this service's client URL:
+etcd --discovery-endpoints <client URL> --discovery-token <last part> …
 """
 
 
@@ -37,12 +51,18 @@ class DiscoveryPages:
     """All pages; serves as a tree at ``/``."""
 
     def __init__(
-        self, keys: Callable[[], Keys | None], dice: Dice, ttl_seconds: int, public_url: str = ""
+        self,
+        keys: Callable[[], Keys | None],
+        client: Client,
+        dice: Dice,
+        ttl_seconds: int,
+        public_url: str = "",
     ) -> None:
-        """``keys`` are those of the member's present life, None while it has none. A token lives
-        for so many seconds; ``public_url`` begins the URLs that are given out, by default as the
-        client has called."""
+        """``keys`` are those of the member's present life, None while it has none; ``client`` calls
+        that member. A token lives for so many seconds; ``public_url`` begins the URLs that are
+        given out, by default as the client has called."""
         self._keys = keys
+        self._client = client
         self._dice = dice
         self._ttl_seconds = ttl_seconds
         self._public_url = public_url.rstrip("/")
@@ -81,8 +101,30 @@ class DiscoveryPages:
                 return plain_error(request, 500, "unable to generate token")
             return answer(request, 200, f"{self._base(request)}/{token}".encode(), TEXT)
 
-        self._make_token(keys, token, size, _finishing(request, answered))
+        finish = _finishing(request, answered)
+
+        def v2_made(ok: bool) -> None:
+            if not ok:
+                finish(False)
+                return
+            making = Deferred.fromCoroutine(self._make_v3_token(token, size))
+            making.addCallbacks(
+                lambda _: finish(True), lambda failure: self._failed(failure, finish)
+            )
+
+        self._make_token(keys, token, size, v2_made)
         return None
+
+    async def _make_v3_token(self, token: str, size: str) -> None:
+        """The size only: what members write lives as long as they let it, as in any etcd."""
+        lease = await self._client.leases.grant(self._ttl_seconds) if self._ttl_seconds else None
+        key = f"{REGISTRY}/{token}/_config/size"
+        await self._client.kv.put(key, size, lease=lease.ID if lease else 0)
+
+    @staticmethod
+    def _failed(failure: Failure, finish: Callable[[bool], None]) -> None:
+        log.warn("cannot make a token: {error}", error=failure.getErrorMessage())
+        finish(False)
 
     def _make_token(self, keys: Keys, token: str, size: str, done: Callable[[bool], None]) -> None:
         directory = f"{KEYS_ROOT}{REGISTRY}/{token}"

@@ -19,6 +19,7 @@ from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
 from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
+from etcdtw.client import Client
 from etcdtw.config.load import member_settings
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.config.urls import split_host_port
@@ -44,6 +45,8 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         try:
+            if self["client-url"].partition(":")[0] not in ("http", "unix"):
+                raise ValueError("the service's member speaks no TLS: --client-url must be http")
             host, port = split_host_port(self["listen"])
             self.address = host.strip("[]"), int(port)
             self.settings = member_settings(
@@ -83,8 +86,10 @@ class DiscoveryService(StartingMember):
         self._gate = Gate()
         self._port: Any = None
         self._found: Any = None
+        self._client = Client(reactor, options.settings.advertise_client_urls)
         pages = DiscoveryPages(
             lambda: self._found.core.keys if self._found.core is not None else None,
+            self._client,
             random.SystemRandom(),
             options["token-ttl"],
             options["public-url"],
@@ -100,6 +105,7 @@ class DiscoveryService(StartingMember):
     def stopService(self) -> Any:
         if self._port is not None:
             self._port.stopListening()
+        self._client.close()
         return super().stopService()
 
     def _assemble_with_pages(
