@@ -54,6 +54,7 @@ from etcdtw.rpc.health import HEALTH_SERVICE, Health
 from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.snap import SnapStore
+from etcdtw.turns import Allowance
 from etcdtw.v2store import V2Store
 
 RECEIVE_MARGIN_BYTES = 512 * 1024
@@ -160,8 +161,9 @@ def assemble_core(
         return max(backend.size(), backend.size_in_use() + backend.overlay_bytes())
 
     quota = Quota(space, settings.quota_backend_bytes)
-    kv = KvApplier(store, lessor, header)
-    leases = LeaseApplier(lessor, store, header, clock.seconds)
+    allowance = Allowance()
+    kv = KvApplier(store, lessor, header, allowance)
+    leases = LeaseApplier(lessor, store, header, clock.seconds, allowance)
     auth = AuthStore(backend, hash_password)
     applier = Applier(backend, kv, leases, v2store, members, alarms, quota, auth)
     if opened.snapshot.index:
