@@ -23,6 +23,9 @@ DYING_SECONDS = 1.0
 MEMBERS_MIN, MEMBERS_MAX = 3, 5
 """Between these, members come and go."""
 
+LOOK_SECONDS = 0.001
+"""How often a fault looks whether its moment has come."""
+
 _Undo = Callable[[], None]
 
 
@@ -48,6 +51,7 @@ class Faults:
             "pair cut": self._pair_cut,
             "upset election": self._upset_election,
             "power cut at answer": self._power_cut_at_answer,
+            "end amid a large entry": self._end_amid_large_entry,
             "bad weather": self._bad_weather,
             "slow disk": self._slow_disk,
             "failing sync": self._failing_sync,
@@ -264,6 +268,31 @@ class Faults:
             for each in undos:
                 each()
 
+        return undo_all
+
+    def _end_amid_large_entry(self) -> _Undo | None:
+        """A member ends when an entry that takes several turns is half applied."""
+        if not self._cluster.parts.keys:
+            return None  # there are none in v2
+        undos: list[_Undo] = []
+
+        def look() -> None:
+            busy = [
+                each
+                for each in self._cluster.up()
+                if each.life is not None and each.life.replica.applies_in_turns
+            ]
+            if busy:
+                undo = self._crash([self._dice.choice(busy)], power=self._dice.random() < 0.5)
+                undos[:] = [undo] if undo else []
+            else:
+                undos[:] = [self._clock.callLater(LOOK_SECONDS, look).cancel]
+
+        def undo_all() -> None:
+            for each in undos:
+                each()
+
+        look()
         return undo_all
 
     # --- requests of an operator ---------------------------------------------------------------
