@@ -130,12 +130,13 @@ def assemble_core(
     wall_seconds: Callable[[], float],
     caller: HttpCaller | None = None,
     router: Router | None = None,
+    allowance: Allowance | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
     ``caller`` calls other members' HTTP pages, None where there are none to call; ``router`` is
-    that of an earlier life on the same port;
+    that of an earlier life on the same port; ``allowance`` says what takes more than one turn;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -161,7 +162,7 @@ def assemble_core(
         return max(backend.size(), backend.size_in_use() + backend.overlay_bytes())
 
     quota = Quota(space, settings.quota_backend_bytes)
-    allowance = Allowance()
+    allowance = allowance or Allowance()
     kv = KvApplier(store, lessor, header, allowance)
     leases = LeaseApplier(lessor, store, header, clock.seconds, allowance)
     auth = AuthStore(backend, hash_password)
