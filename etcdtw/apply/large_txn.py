@@ -8,7 +8,18 @@ from typing import TypeAlias
 from etcdtw.apply.header import revision_header
 from etcdtw.apply.kv_write import Leases, delete_range_in_turns
 from etcdtw.apply.large_range import LargeRange
-from etcdtw.apply.txn import Step, TxnPlan, all_hold, holds, joined, operation_of, run_step, tagged
+from etcdtw.apply.txn import (
+    DELETE_RANGE,
+    RANGE,
+    TXN,
+    Step,
+    TxnPlan,
+    all_hold,
+    joined,
+    operation_of,
+    response_op,
+    run_step,
+)
 from etcdtw.errors import EtcdError
 from etcdtw.mvcc.as_of import AsOf
 from etcdtw.mvcc.store import Store
@@ -100,7 +111,7 @@ def _plan(store: Store, source: Source, request: TxnRequest, piece_keys: int) ->
 
 def _holds(store: Store, source: Source, compare: Compare, piece_keys: int) -> Work[bool]:
     if not compare.range_end:
-        return holds(source, compare)
+        return all_hold(source.range(compare.key).chunks, compare)
     request = RangeRequest(key=compare.key, range_end=compare.range_end)
     job = LargeRange(store, request, revision_header, source)
     yield from _to_its_end(job)
@@ -119,15 +130,16 @@ def _run(
     for step in planned.steps:
         if isinstance(step, TxnPlan):
             body = yield from _run(store, source, txn, step, piece_keys)
+            operations.append(response_op(TXN, body))
         elif isinstance(step, DeleteRangeRequest):
             body = yield from delete_range_in_turns(store, txn, step, revision_header, piece_keys)
+            operations.append(response_op(DELETE_RANGE, body))
         elif isinstance(step, RangeRequest) and step.range_end:
             job = LargeRange(store, step, revision_header, source)
             yield from _to_its_end(job)
-            body = job.result()
+            operations.append(response_op(RANGE, job.result()))
         else:
-            body = run_step(store, source, txn, step)
-        operations.append(tagged(step, body))
+            operations.append(run_step(store, source, txn, step))
     return joined(planned.succeeded, operations)
 
 

@@ -7,7 +7,6 @@ is anything written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TypeAlias
 
 from etcdtw.apply.header import revision_header
@@ -76,48 +75,31 @@ class TxnPlan:
     def run(self, store: Store, reads: Ranged, txn: WriteTxn) -> bytes:
         """Carry out the steps, where ``reads`` is what ranges look at; the TxnResponse without
         its header."""
-        operations = []
-        for step in self.steps:
-            if isinstance(step, TxnPlan):
-                operations.append(tagged(step, step.run(store, reads, txn)))
-            else:
-                operations.append(tagged(step, run_step(store, reads, txn, step)))
+        operations = [run_step(store, reads, txn, step) for step in self.steps]
         return joined(self.succeeded, operations)
 
 
-Operation: TypeAlias = RangeRequest | PutRequest | DeleteRangeRequest | None
-Step: TypeAlias = Operation | TxnPlan
+Step: TypeAlias = RangeRequest | PutRequest | DeleteRangeRequest | TxnPlan | None
 
 
 def plan(reads: Reads, request: TxnRequest, allowance: Allowance) -> TxnPlan:
     """Raises ``TooLarge``."""
-    _weigh(reads, request.compare, allowance)
-    succeeded = all(holds(reads, compare) for compare in request.compare)
+    succeeded = all(_holds(reads, compare, allowance) for compare in request.compare)
     steps: list[Step] = []
     for each in request.success if succeeded else request.failure:
         operation = operation_of(each)
         if isinstance(operation, TxnRequest):
             steps.append(plan(reads, operation, allowance))
         else:
-            if isinstance(operation, RangeRequest | DeleteRangeRequest):
-                _weigh(reads, (operation,), allowance)
+            if not isinstance(operation, PutRequest | None) and operation.range_end:
+                _weigh(reads, operation, allowance)
             steps.append(operation)
     return TxnPlan(succeeded, steps)
 
 
-def _weigh(
-    reads: Reads,
-    ranges: Iterable[Compare | RangeRequest | DeleteRangeRequest],
-    allowance: Allowance,
-) -> None:
-    for each in ranges:
-        if each.range_end:
-            past = not reads.is_present(getattr(each, "revision", 0) or reads.revision)
-            if not allowance.admits(keys_within(reads.index, each.key, each.range_end, past)):
-                raise TooLarge
-
-
-def operation_of(operation: RequestOp) -> Operation | TxnRequest:
+def operation_of(
+    operation: RequestOp,
+) -> RangeRequest | PutRequest | DeleteRangeRequest | TxnRequest | None:
     """The request inside; None if there is none."""
     kind = operation.WhichOneof("request")
     if kind == "request_range":
@@ -129,30 +111,33 @@ def operation_of(operation: RequestOp) -> Operation | TxnRequest:
     return operation.request_txn if kind == "request_txn" else None
 
 
-def run_step(store: Store, reads: Ranged, txn: WriteTxn, step: Operation) -> bytes:
-    """The body of the response to one step."""
+def _weigh(
+    reads: Reads, span: Compare | RangeRequest | DeleteRangeRequest, allowance: Allowance
+) -> None:
+    revision = span.revision if isinstance(span, RangeRequest) else 0
+    past = not reads.is_present(revision or reads.revision)
+    if not allowance.admits(keys_within(reads.index, span.key, span.range_end, past)):
+        raise TooLarge
+
+
+def run_step(store: Store, reads: Ranged, txn: WriteTxn, step: Step) -> bytes:
+    """The ResponseOp of one step."""
     if isinstance(step, RangeRequest):
-        return range_response(reads, step, revision_header)
+        return response_op(RANGE, range_response(reads, step, revision_header))
     if isinstance(step, PutRequest):
-        return put_response(store, txn, step, revision_header)
+        return response_op(PUT, put_response(store, txn, step, revision_header))
     if isinstance(step, DeleteRangeRequest):
-        return delete_range_response(store, txn, step, revision_header)
-    return b""
+        return response_op(DELETE_RANGE, delete_range_response(store, txn, step, revision_header))
+    return b"" if step is None else response_op(TXN, step.run(store, reads, txn))
 
 
-def tagged(step: Step, body: bytes) -> bytes:
-    """The ResponseOp of a step, from the body of its response."""
-    if isinstance(step, RangeRequest):
-        tag = b"\x0a"
-    elif isinstance(step, PutRequest):
-        tag = b"\x12"
-    elif isinstance(step, DeleteRangeRequest):
-        tag = b"\x1a"
-    elif isinstance(step, TxnPlan):
+RANGE, PUT, DELETE_RANGE, TXN = b"\x0a", b"\x12", b"\x1a", b"\x22"
+
+
+def response_op(tag: bytes, body: bytes) -> bytes:
+    if tag == TXN:
         # The header of a nested transaction's response is there, but empty.
-        tag, body = b"\x22", b"\x0a\x00" + body
-    else:
-        return b""
+        body = b"\x0a\x00" + body
     return b"".join((tag, varint(len(body)), body))
 
 
@@ -164,13 +149,15 @@ def joined(succeeded: bool, operations: list[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def holds(reads: Ranged, compare: Compare) -> bool:
-    """Whether a compare is true of every key in its range."""
-    return all_hold(reads.range(compare.key, compare.range_end).chunks, compare)
+def _holds(reads: Reads, compare: Compare, allowance: Allowance) -> bool:
+    end = compare.range_end
+    if end:
+        _weigh(reads, compare, allowance)
+    return all_hold(reads.range(compare.key, end).chunks, compare)
 
 
 def all_hold(chunks: list[bytes], compare: Compare) -> bool:
-    """Whether a compare is true of all pairs.
+    """Whether a compare is true of all pairs in its range.
 
     An empty range compares as zeros, but never its value: there is no way to name a missing one.
     """
