@@ -216,7 +216,7 @@ def assemble_core(
         background,
         catch_up_entries=settings.experimental_snapshot_catchup_entries,
     )
-    durable.disk_is_busy = lambda: exports.is_running
+    durable.disk_is_busy = lambda: exports.disk_is_busy
     replica_settings = ReplicaSettings(
         heartbeat_seconds=heartbeat_seconds,
         request_seconds=5.0 + 2 * settings.election_timeout / 1000,
@@ -273,7 +273,7 @@ def assemble_core(
     )
     cluster_service.register(router)
     maintenance = MaintenanceService(
-        replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
+        replica, store, backend, alarms, submitter, slices, exports, header, clock
     )
     maintenance.register(router)
     hub = WatchHub(store)
