@@ -51,7 +51,6 @@ class Faults:
             "pair cut": self._pair_cut,
             "upset election": self._upset_election,
             "power cut at answer": self._power_cut_at_answer,
-            "end amid a large entry": self._end_amid_large_entry,
             "bad weather": self._bad_weather,
             "slow disk": self._slow_disk,
             "failing sync": self._failing_sync,
@@ -103,6 +102,9 @@ class Faults:
     # --- processes and machines ----------------------------------------------------------------
 
     def _kill(self) -> _Undo | None:
+        # Where there are large entries, every other time when one of them is half applied.
+        if self._cluster.parts.keys and not self.counts["kill"] % 2:
+            return self._kill_amid_large_entry()
         return self._crash([self._anyone()], power=False)
 
     def _power_cut(self) -> _Undo | None:
@@ -270,11 +272,9 @@ class Faults:
 
         return undo_all
 
-    def _end_amid_large_entry(self) -> _Undo | None:
-        """A member ends when an entry that takes several turns is half applied."""
-        if not self._cluster.parts.keys:
-            return None  # there are none in v2
-        undos: list[_Undo] = []
+    def _kill_amid_large_entry(self) -> _Undo:
+        """The next member that has half applied an entry that takes several turns ends, for a
+        while."""
 
         def look() -> None:
             busy = [
@@ -282,18 +282,14 @@ class Faults:
                 for each in self._cluster.up()
                 if each.life is not None and each.life.replica.applies_in_turns
             ]
-            if busy:
-                undo = self._crash([self._dice.choice(busy)], power=self._dice.random() < 0.5)
-                undos[:] = [undo] if undo else []
+            undo = self._crash(busy[:1], power=False)
+            if undo is None:
+                self._clock.callLater(LOOK_SECONDS, look)
             else:
-                undos[:] = [self._clock.callLater(LOOK_SECONDS, look).cancel]
-
-        def undo_all() -> None:
-            for each in undos:
-                each()
+                self._clock.callLater(self._dice.random(), undo)
 
         look()
-        return undo_all
+        return lambda: None
 
     # --- requests of an operator ---------------------------------------------------------------
 

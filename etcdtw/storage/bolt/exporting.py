@@ -19,7 +19,7 @@ STALL_SECONDS = 60.0
 SCRATCH_SUFFIX = ".tmp.snapshot"
 """Behind ``db``: a file of that name is removed at the member's start."""
 
-SHRINK_BYTES = 32 << 20
+SHRINK_BYTES = 8 << 20
 SHRINK_PAUSE_SECONDS = 0.005
 """A file is freed in pieces, since other writers wait for each: freeing 1.6 GB at once stopped them
 for 0.2 s, and appends to the log for 80 ms at a time after that."""
