@@ -64,6 +64,7 @@ def delete_range_response(
     keys = txn.keys(request.key, request.range_end)
     prev = previous_pairs(store, keys) if request.prev_kv else []
     store.deletes += 1
+    store.ranges += request.prev_kv
     if keys:
         txn.delete(keys)
     return joined_response(header(txn.revision), len(keys), prev)
@@ -76,6 +77,7 @@ def delete_range_in_turns(
     prev: list[bytes] = []
     deleted = 0
     store.deletes += 1
+    store.ranges += request.prev_kv
     while keys := txn.keys(request.key, request.range_end, piece_keys):
         if request.prev_kv:
             prev += previous_pairs(store, keys)
@@ -88,7 +90,6 @@ def delete_range_in_turns(
 
 def previous_pairs(store: Store, keys: list[bytes]) -> list[bytes]:
     """What a DeleteRangeResponse has of keys that are about to be deleted."""
-    store.ranges += 1
     # A chunk's record stands behind the tag of field 2; here it is field 3.
     return [b"\x1a" + chunk[1:] for chunk in store.current_chunks(keys)]
 
