@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+
 from benchmarks.watching import START
 from benchmarks.workloads import key_of
 from etcdtw.pb.rpc_pb2 import WatchRequest
@@ -223,8 +225,8 @@ def measure(command: list[str], keys: int) -> dict[str, tuple[float, float]]:
                 begin = time.monotonic()
                 try:
                     act()
-                except TimeoutError:
-                    print(f"{name}: given up", file=sys.stderr)
+                except (TimeoutError, grpc.RpcError) as error:
+                    print(f"{name}: given up, {error}", file=sys.stderr)
                 took = time.monotonic() - begin
                 time.sleep(0.2)
                 found[name] = (probe.longest(), took)

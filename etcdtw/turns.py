@@ -50,13 +50,3 @@ def sorted_in_turns(unsorted: list[bytes], piece: int) -> Work[Iterator[bytes]]:
         runs.append(sorted(unsorted[first : first + piece]))
         yield
     return merge(*runs)
-
-
-def finished(work: Work[T]) -> T:
-    """The result of work that nobody has to wait for: all of it at once."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: T = end.value
-            return result

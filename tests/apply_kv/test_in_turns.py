@@ -42,13 +42,22 @@ from etcdtw.raft.messages import Entry, EntryType
 from etcdtw.replica.compactions import Compactions
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.time import VirtualTime
-from etcdtw.turns import Allowance, TakesTurns, Work, finished
+from etcdtw.turns import Allowance, TakesTurns, Work
 from etcdtw.v2store import V2Store
 from tests.watch.fakes import Recorder, catch_up
 
 KEYS = [b"%02d" % number for number in range(40)]
 LEASES = (1, 2)
 EVERYTHING = {"key": b"\0", "range_end": b"\0"}
+
+
+def finished(work: Work[Any]) -> Any:
+    """The result of work, all of it at once."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 class Side:
