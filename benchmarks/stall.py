@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+
 from benchmarks.watching import START
 from benchmarks.workloads import key_of
 from etcdtw.pb.rpc_pb2 import WatchRequest
@@ -123,12 +125,27 @@ def watch_from(member: Member, watchers: int, revision: int) -> None:
             tail = data[-len(needle) + 1 :]
 
 
+@contextlib.contextmanager
+def watching(member: Member) -> Iterator[None]:
+    """Somebody watches all keys."""
+    command = [etcdctl(), f"--endpoints={member.endpoint}", "watch", "--prefix", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as watcher:
+        time.sleep(1)
+        try:
+            yield
+        finally:
+            watcher.kill()
+
+
 def items(
     member: Member, client: ForeignClient, keys: int
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """What is done, in order; setting up happens between the items."""
     everything = {"key": b"\0", "range_end": b"\0"}
-    large = {"key": key_of(0), "range_end": key_of(min(LARGE, keys))}
+    large, next_large = (
+        {"key": key_of(min(first, keys)), "range_end": key_of(min(first + LARGE, keys))}
+        for first in (0, LARGE)
+    )
     yield "nothing", lambda: time.sleep(2)
     yield f"range of {LARGE:,} keys", lambda: client.call("KV.Range", **large)
     yield "the same, keys only", lambda: client.call("KV.Range", keys_only=True, **large)
@@ -143,6 +160,13 @@ def items(
             "KV.Range", limit=10, sort_target="MOD", sort_order="DESCEND", **everything
         ),
     )
+    branch = [{"request_range": large}, {"request_range": next_large}]
+    yield (
+        f"transaction with ranges of {2 * LARGE:,} keys",
+        lambda: client.call("KV.Txn", success=branch),
+    )
+    write = {"request_put": {"key": b"transaction", "value": b"v"}}
+    yield "the same, and a put", lambda: client.call("KV.Txn", success=[*branch, write])
     yield "HashKV", lambda: client.call("Maintenance.HashKV")
     yield "Hash", lambda: client.call("Maintenance.Hash")
     yield "defragmentation", lambda: client.call("Maintenance.Defragment")
@@ -177,6 +201,12 @@ def items(
     newest = client.call("KV.Put", key=b"last", value=b"").header.revision
     yield "compaction", lambda: client.call("KV.Compact", revision=newest, physical=True)
     yield f"deletion of {LARGE:,} keys", lambda: client.call("KV.DeleteRange", **large)
+    with watching(member):
+        yield (
+            "the same with their values, and watched",
+            lambda: client.call("KV.DeleteRange", prev_kv=True, **next_large),
+        )
+    yield "deletion of what is left", lambda: client.call("KV.DeleteRange", **everything)
 
 
 def measure(command: list[str], keys: int) -> dict[str, tuple[float, float]]:
@@ -195,8 +225,8 @@ def measure(command: list[str], keys: int) -> dict[str, tuple[float, float]]:
                 begin = time.monotonic()
                 try:
                     act()
-                except TimeoutError:
-                    print(f"{name}: given up", file=sys.stderr)
+                except (TimeoutError, grpc.RpcError) as error:
+                    print(f"{name}: given up, {error}", file=sys.stderr)
                 took = time.monotonic() - begin
                 time.sleep(0.2)
                 found[name] = (probe.longest(), took)

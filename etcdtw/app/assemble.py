@@ -55,6 +55,7 @@ from etcdtw.rpc.health import HEALTH_SERVICE, Health
 from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.snap import SnapStore
+from etcdtw.turns import Allowance
 from etcdtw.v2store import V2Store
 
 RECEIVE_MARGIN_BYTES = 512 * 1024
@@ -135,12 +136,14 @@ def assemble_core(
     wall_seconds: Callable[[], float],
     caller: HttpCaller | None = None,
     earlier: Core | None = None,
+    allowance: Allowance | None = None,
 ) -> Core:
     """Put a member together; nothing runs before ``start``. ``worker`` runs syncs, ``background``
     what may take longer. StorageError when ``backend`` does not belong to the log.
 
     ``caller`` calls other members' HTTP pages, None where there are none to call; ``earlier`` is
-    the life before on the same port, which has ended and whose streams go on;
+    the life before on the same port, which has ended and whose streams go on; ``allowance`` says
+    what takes more than one turn;
     ``wall_seconds`` is the wall clock (seconds since 1970), which request ids begin with; all else
     goes by ``clock``.
     """
@@ -167,8 +170,9 @@ def assemble_core(
         return max(backend.size(), backend.size_in_use() + backend.overlay_bytes())
 
     quota = Quota(space, settings.quota_backend_bytes)
-    kv = KvApplier(store, lessor, header)
-    leases = LeaseApplier(lessor, store, header, clock.seconds)
+    allowance = allowance or Allowance()
+    kv = KvApplier(store, lessor, header, allowance)
+    leases = LeaseApplier(lessor, store, header, clock.seconds, allowance)
     auth = AuthStore(backend, hash_password)
     applier = Applier(backend, kv, leases, v2store, members, alarms, quota, auth)
     if opened.snapshot.index:
@@ -224,7 +228,7 @@ def assemble_core(
         background,
         catch_up_entries=settings.experimental_snapshot_catchup_entries,
     )
-    durable.disk_is_busy = lambda: exports.is_running
+    durable.disk_is_busy = lambda: exports.disk_is_busy
     replica_settings = ReplicaSettings(
         heartbeat_seconds=heartbeat_seconds,
         request_seconds=5.0 + 2 * settings.election_timeout / 1000,
@@ -283,7 +287,7 @@ def assemble_core(
     )
     cluster_service.register(router)
     maintenance = MaintenanceService(
-        replica, store, backend, alarms, submitter, slices, exports, header, clock.seconds
+        replica, store, backend, alarms, submitter, slices, exports, header, clock
     )
     maintenance.register(router)
     DowngradeService(members, submitter, header, lambda: store.revision).register(router)

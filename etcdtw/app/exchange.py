@@ -92,10 +92,15 @@ class SnapshotExchange:
     def _post(self, message: Message, exported: Exported) -> None:
         peer = self._transport.peers.get(message.to)
         if peer is None or self._stopped:
-            os.close(exported.fd)
+            exported.close()
             return
-        file: Any = os.fdopen(exported.fd, "rb")
-        self._sender.send(message, file, peer.url(), lambda ok: self._ended(message.to, ok))
+
+        def ended(ok: bool) -> None:
+            exported.close()
+            self._ended(message.to, ok)
+
+        file: Any = os.fdopen(os.dup(exported.fd), "rb")
+        self._sender.send(message, file, peer.url(), ended)
 
     def _ended(self, member_id: int, ok: bool) -> None:
         if not self._stopped:

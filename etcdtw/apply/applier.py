@@ -27,6 +27,7 @@ from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CompactionRequest
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
 from etcdtw.raft.state_machine import IStateMachine, Proposed, Saving
+from etcdtw.turns import TakesTurns, Work
 from etcdtw.v2store import Saving as V2Saving
 from etcdtw.v2store import V2Error, V2Store, recover
 
@@ -83,7 +84,6 @@ class Applier:
 
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
         index = entry.index
-        self.applied_index = index
         if not entry.data:
             result = None
         elif proposed is not None:
@@ -93,6 +93,7 @@ class Applier:
             result = self._dispatch(kind, request, entry)
         if index > self._consistent_index:
             self._backend.end_entry(index, entry.term)
+        self.applied_index = index
         return result
 
     def _dispatch(self, kind: str, request: Any, entry: Entry) -> object:
@@ -112,21 +113,42 @@ class Applier:
             if self._auth.enabled:
                 self._auth_checks.check(kind, caller_of(entry.data or b""), request)
             result = handler(request)
+        except TakesTurns as large:
+            large.work = self._in_turns(large.work, kind, request, entry)
+            raise
         except (EtcdError, V2Error) as refused:
             self.times.count(kind, False)
             return refused
         self.times.count(kind, True)
         if kind != "put":
             self._quota.look_again()  # tombstones, for one, are not asked for
-        if (
-            kind in _TAKES_SPACE
-            # Far below the quota a bound of the cost says enough.
-            and self._quota.exceeded_by(COST_PER_BYTE_MAX * len(entry.data or b""))
-            and self._quota.exceeded_by(request_cost(kind, request))
+        # Far below the quota a bound of the cost says enough.
+        if kind in _TAKES_SPACE and self._quota.exceeded_by(
+            COST_PER_BYTE_MAX * len(entry.data or b"")
         ):
-            for each in self.on_over_quota:
-                each()
-            return NoSpace()
+            return self._weighed(kind, request, result)
+        return result
+
+    def _weighed(self, kind: str, request: Any, result: object) -> object:
+        if not self._quota.exceeded_by(request_cost(kind, request)):
+            return result
+        for each in self.on_over_quota:
+            each()
+        return NoSpace()
+
+    def _in_turns(self, work: Work[object], kind: str, request: Any, entry: Entry) -> Work[object]:
+        """Carry out a request that takes several turns, and end its entry."""
+        try:
+            result = yield from self._kv.in_turns(work)
+        except EtcdError as refused:
+            self.times.count(kind, False)
+            result = refused
+        else:
+            self.times.count(kind, True)
+            self._quota.look_again()
+            result = self._weighed(kind, request, result)
+        self._backend.end_entry(entry.index, entry.term)
+        self.applied_index = entry.index
         return result
 
     def _compaction(self, request: CompactionRequest) -> tuple[bytes, Compaction]:

@@ -12,14 +12,18 @@ from etcdtw.apply.kv_write import (
     Leases,
     PlainPut,
     check_put,
+    delete_range_in_turns,
     delete_range_response,
     put_response,
 )
 from etcdtw.apply.large_range import LargeRange, is_large
-from etcdtw.apply.txn import TxnPlan
+from etcdtw.apply.large_txn import LargeRead, txn_in_turns
+from etcdtw.apply.txn import Reads, TooLarge, plan
 from etcdtw.errors import LeaseNotFound
+from etcdtw.mvcc.as_of import AsOf
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.store import Store
+from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.rpc_pb2 import (
     CompactionRequest,
     DeleteRangeRequest,
@@ -27,21 +31,42 @@ from etcdtw.pb.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
+from etcdtw.turns import Allowance, TakesTurns, Work
 
 
 class KvApplier:
     """One method per request; each returns a response or raises an ``EtcdError`` before it has
-    changed anything."""
+    changed anything. Those that may touch very many keys raise ``TakesTurns`` if they do."""
 
-    def __init__(self, store: Store, leases: Leases, header: HeaderSource) -> None:
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        header: HeaderSource,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._store = store
+        self._reads: Reads = store
         self._leases = leases
         self._header = header
+        self._allowance = allowance or Allowance()
+
+    def in_turns(self, work: Work[object]) -> Work[object]:
+        """Carry out work that changes the store; what reads find is the store before it."""
+        store = self._store
+        self._reads = store.before = AsOf(store, store.revision)
+        try:
+            return (yield from work)
+        finally:
+            self._reads = store
+            store.before = None
+
+    # --- reading -------------------------------------------------------------------------------
 
     def range(self, request: RangeRequest) -> bytes:
         """Raises ``FutureRevision``, ``Compacted``, or InvalidArgument for a sort target that
         does not exist."""
-        return range_response(self._store, request, self._header.encode)
+        return range_response(self._reads, request, self._header.encode)
 
     def large_range(self, request: RangeRequest) -> LargeRange | None:
         """The job that answers a range over very many keys; None for others. Raises as ``range``
@@ -52,11 +77,26 @@ class KvApplier:
 
     def range_one(self, key: bytes) -> bytes:
         """The response to a request for one key and nothing more."""
-        store = self._store
-        store.ranges += 1
-        chunk = store.current_chunk(key)
-        header = self._header.encode(store.revision)
+        self._store.ranges += 1
+        reads = self._reads
+        chunk = reads.current_chunk(key)
+        header = self._header.encode(reads.revision)
         return header if chunk is None else header + chunk + b"\x20\x01"
+
+    def read_txn(self, request: TxnRequest) -> bytes | LargeRead:
+        """The response to a transaction that only reads, or the job that makes it. Raises as
+        ``txn`` does."""
+        reads, store = self._reads, self._store
+        try:
+            planned = plan(reads, request, self._allowance)
+        except TooLarge:
+            return LargeRead(store, request, self._header.encode, self._allowance.piece_keys)
+        planned.check_ranges(reads)
+        store.txns += 1
+        rest = planned.run(store, reads, store.write())
+        return self._header.encode(reads.revision) + rest
+
+    # --- writing -------------------------------------------------------------------------------
 
     def put(self, request: PutRequest | PlainPut) -> bytes:
         """Raises ``LeaseNotFound`` or, for ignore_value and ignore_lease, ``KeyNotFound``."""
@@ -75,19 +115,37 @@ class KvApplier:
         return response
 
     def delete_range(self, request: DeleteRangeRequest) -> bytes:
-        txn = self._store.write()
-        response = delete_range_response(txn, request, self._header.encode)
+        store, allowance = self._store, self._allowance
+        txn = store.write()
+        if request.range_end:
+            found = len(txn.keys(request.key, request.range_end, allowance.keys_max + 1))
+            if not allowance.admits(found):
+                raise TakesTurns(self._delete_in_turns(txn, request))
+        response = delete_range_response(store, txn, request, self._header.encode)
+        txn.end()
+        return response
+
+    def _delete_in_turns(self, txn: WriteTxn, request: DeleteRangeRequest) -> Work[bytes]:
+        response = yield from delete_range_in_turns(
+            self._store, txn, request, self._header.encode, self._allowance.piece_keys
+        )
         txn.end()
         return response
 
     def txn(self, request: TxnRequest) -> bytes:
         """Raises what the puts and ranges of the branches taken raise, before the first write."""
-        plan = TxnPlan(self._store, request)
-        plan.check(self._store, self._leases)
-        self._store.txns += 1
-        txn = self._store.write()
-        rest = plan.run(self._store, txn)
-        return self._header.encode(txn.end()) + rest
+        store, header, allowance = self._store, self._header.encode, self._allowance
+        try:
+            planned = plan(store, request, allowance)
+        except TooLarge:
+            raise TakesTurns(
+                txn_in_turns(store, self._leases, request, header, allowance.piece_keys)
+            ) from None
+        planned.check(store, self._leases)
+        store.txns += 1
+        txn = store.write()
+        rest = planned.run(store, txn, txn)
+        return header(txn.end()) + rest
 
     def compaction(self, request: CompactionRequest) -> tuple[bytes, Compaction]:
         """The response, and the job that removes what is compacted.

@@ -10,6 +10,7 @@ from etcdtw.mvcc.keyvalue import parse_record, unchunk
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.rpc_pb2 import DeleteRangeRequest, PutRequest
+from etcdtw.turns import Work
 from etcdtw.varint import varint
 
 Header = Callable[[int], bytes]
@@ -56,11 +57,43 @@ def put_response(store: Store, txn: WriteTxn, request: PutRequest, header: Heade
     return response + before if request.prev_kv and before is not None else response
 
 
-def delete_range_response(txn: WriteTxn, request: DeleteRangeRequest, header: Header) -> bytes:
+def delete_range_response(
+    store: Store, txn: WriteTxn, request: DeleteRangeRequest, header: Header
+) -> bytes:
     """Carry out a deletion; the body of its DeleteRangeResponse."""
-    key, end = request.key, request.range_end
+    keys = txn.keys(request.key, request.range_end)
+    prev = previous_pairs(store, keys) if request.prev_kv else []
+    store.deletes += 1
+    store.ranges += request.prev_kv
+    if keys:
+        txn.delete(keys)
+    return joined_response(header(txn.revision), len(keys), prev)
+
+
+def delete_range_in_turns(
+    store: Store, txn: WriteTxn, request: DeleteRangeRequest, header: Header, piece_keys: int
+) -> Work[bytes]:
+    """``delete_range_response`` for very many keys."""
+    prev: list[bytes] = []
+    deleted = 0
+    store.deletes += 1
+    store.ranges += request.prev_kv
+    while keys := txn.keys(request.key, request.range_end, piece_keys):
+        if request.prev_kv:
+            prev += previous_pairs(store, keys)
+        txn.delete(keys)
+        deleted += len(keys)
+        txn.pause()
+        yield
+    return joined_response(header(txn.revision), deleted, prev)
+
+
+def previous_pairs(store: Store, keys: list[bytes]) -> list[bytes]:
+    """What a DeleteRangeResponse has of keys that are about to be deleted."""
     # A chunk's record stands behind the tag of field 2; here it is field 3.
-    prev = [b"\x1a" + chunk[1:] for chunk in txn.range(key, end).chunks] if request.prev_kv else []
-    deleted = len(txn.delete_range(key, end))
+    return [b"\x1a" + chunk[1:] for chunk in store.current_chunks(keys)]
+
+
+def joined_response(header: bytes, deleted: int, prev: list[bytes]) -> bytes:
     count = b"\x10" + varint(deleted) if deleted else b""
-    return b"".join((header(txn.revision), count, *prev))
+    return b"".join((header, count, *prev))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from etcdtw.apply.kv_range import SORT_FIELDS, check_sort_target, filters
 from etcdtw.errors import Compacted, FutureRevision
+from etcdtw.mvcc.keyindex import KeyIndex
 from etcdtw.mvcc.keyvalue import parse_record, unchunk, without_value
 from etcdtw.mvcc.revision import after
 from etcdtw.mvcc.store import Store
@@ -23,15 +24,32 @@ STEP_KEYS = 1000
 Keyed = tuple[Any, bytes]
 
 
+class Source(Protocol):
+    """What a range may be asked of: the store, the store as of a revision, or a transaction."""
+
+    @property
+    def revision(self) -> int: ...
+    def is_present(self, revision: int, /) -> bool: ...
+
+
 def is_large(store: Store, request: RangeRequest) -> bool:
     """Whether a range looks at so many keys that it should be taken in steps."""
-    if not request.range_end or (request.count_only and request.revision <= 0):
+    if not request.range_end:
         return False
+    if request.revision > 0 or store.before is not None:
+        return keys_within(store.index, request.key, request.range_end, True) > LARGE_KEYS
     plain = not (request.sort_order or request.sort_target or next(filters(request), None))
-    if 0 < request.limit < LARGE_KEYS and plain and request.revision <= 0:
+    if request.count_only or (0 < request.limit < LARGE_KEYS and plain):
         return False
-    end = None if request.range_end == b"\0" else request.range_end
-    return (end is None or end > request.key) and store.index.count(request.key, end) > LARGE_KEYS
+    return keys_within(store.index, request.key, request.range_end, False) > LARGE_KEYS
+
+
+def keys_within(index: KeyIndex, key: bytes, end: bytes, past: bool) -> int:
+    """How many keys a range looks at; one in the past also looks at those that are deleted."""
+    stop = None if end == b"\0" else end
+    if stop is not None and stop <= key:
+        return 0
+    return index.count_all(key, stop) if past else index.count(key, stop)
 
 
 class LargeRange:
@@ -40,9 +58,17 @@ class LargeRange:
     Compactions bring it to its end before they remove what it may still read.
     """
 
-    def __init__(self, store: Store, request: RangeRequest, header: Callable[[int], bytes]) -> None:
-        """Raises what ``Store.range`` and ``range_response`` raise."""
-        current = store.revision
+    def __init__(
+        self,
+        store: Store,
+        request: RangeRequest,
+        header: Callable[[int], bytes],
+        source: Source | None = None,
+    ) -> None:
+        """``source`` is what the range is asked of, if it is not the store. Raises what
+        ``Store.range`` and ``range_response`` raise."""
+        self._source = source or store
+        current = self._source.revision
         if request.revision > current:
             raise FutureRevision
         if 0 < request.revision < store.compacted:
@@ -93,6 +119,11 @@ class LargeRange:
             self.done = True
             self._store.readers.remove(self)
 
+    @property
+    def chunks(self) -> list[bytes]:
+        """The pairs that were found."""
+        return self._chunks
+
     def result(self) -> bytes:
         """The body of the RangeResponse."""
         more = b"\x18\x01" if self._more else b""
@@ -129,7 +160,7 @@ class LargeRange:
         store = self._store
         wanted = STEP_KEYS
         index = store.index
-        if store.revision == self._revision:
+        if self._source.is_present(self._revision):
             # Nothing was written since: present pairs may come from what is kept in memory.
             keys = list(islice(index.keys(self._next, self._end), wanted))
             load = self._load_count(len(keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from etcdtw.lease.lessor import Lessor
@@ -12,6 +13,7 @@ from etcdtw.pb.rpc_pb2 import (
     LeaseGrantResponse,
     LeaseRevokeRequest,
 )
+from etcdtw.turns import Allowance, TakesTurns, Work, sorted_in_turns
 
 
 class HeaderSource(Protocol):
@@ -20,12 +22,15 @@ class HeaderSource(Protocol):
 
 
 class WriteTxn(Protocol):
-    def delete_range(self, key: bytes, end: bytes | None, /) -> object: ...
+    def delete(self, keys: list[bytes], /) -> object: ...
+    def pause(self) -> None: ...
     def end(self) -> int: ...
 
 
 class LeasedStore(Protocol):
     """What the end of a lease needs of the store."""
+
+    deletes: int
 
     @property
     def revision(self) -> int: ...
@@ -42,11 +47,13 @@ class LeaseApplier:
         store: LeasedStore,
         header: HeaderSource,
         seconds: Callable[[], float],
+        allowance: Allowance | None = None,
     ) -> None:
         self._lessor = lessor
         self._store = store
         self._header = header
         self._seconds = seconds
+        self._allowance = allowance or Allowance()
 
     def grant(self, request: LeaseGrantRequest) -> bytes:
         """A LeaseGrantResponse. The proposer has chosen an id where the client left it open.
@@ -63,14 +70,31 @@ class LeaseApplier:
 
     def revoke(self, request: LeaseRevokeRequest) -> bytes:
         """A LeaseRevokeResponse, after deleting the lease's keys in bytewise order in one
-        revision; without keys there is no new revision. Raises LeaseNotFound."""
-        keys = self._lessor.revoke(request.ID)
+        revision; without keys there is no new revision. Raises LeaseNotFound, and TakesTurns for
+        a lease with very many keys."""
+        lessor, store = self._lessor, self._store
+        if not self._allowance.admits(lessor.key_count(request.ID)):
+            raise TakesTurns(self._revoke_in_turns(request.ID))
+        keys = lessor.revoke(request.ID)
         if keys:
-            txn = self._store.write()
-            for key in keys:
-                txn.delete_range(key, None)
+            store.deletes += len(keys)
+            txn = store.write()
+            txn.delete(keys)
             txn.end()
-        return self._header.encode(self._store.revision)
+        return self._header.encode(store.revision)
+
+    def _revoke_in_turns(self, lease_id: int) -> Work[bytes]:
+        """Until its keys are gone the lease is there, with those that are left."""
+        lessor, store, piece_keys = self._lessor, self._store, self._allowance.piece_keys
+        keys = yield from sorted_in_turns(lessor.unsorted_keys(lease_id), piece_keys)
+        txn = store.write()
+        while piece := list(islice(keys, piece_keys)):
+            store.deletes += len(piece)
+            txn.delete(piece)
+            txn.pause()
+            yield
+        lessor.revoke(lease_id)
+        return self._header.encode(txn.end())
 
     def checkpoint(self, request: LeaseCheckpointRequest) -> bytes:
         """A LeaseCheckpointResponse. Raises LeaseNotFound, as etcd does, at the first lease that

@@ -186,6 +186,14 @@ class Lessor:
         """Its keys in bytewise order; none for an unknown lease."""
         return sorted(self._keys.get(lease_id, ()))
 
+    def key_count(self, lease_id: int) -> int:
+        """How many keys it has; none for an unknown lease."""
+        return len(self._keys.get(lease_id, ()))
+
+    def unsorted_keys(self, lease_id: int) -> list[bytes]:
+        """``keys`` in no order, for whoever sorts very many in pieces."""
+        return list(self._keys.get(lease_id, ()))
+
     def ids_by_expiry(self) -> list[int]:
         """All leases, the one that ends first first; in order of their grant where that is equal,
         as it is on everybody but the primary."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+LARGE_CHANGES = 2000
+"""A revision with more changes is not read in one go."""
+
 
 class Change(NamedTuple):
     """``kv`` is the stored record; for a deletion a record of key and mod_revision, as events
@@ -16,3 +19,11 @@ class Change(NamedTuple):
     is_delete: bool
     prev: bytes | None
     create: bool
+
+
+class LargeRevision(Exception):
+    """``revision`` has so many changes that they are to be read in pieces."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"revision {revision} has more than {LARGE_CHANGES} changes")
+        self.revision = revision

@@ -36,6 +36,11 @@ class Compaction:
         self._keys = iter(list(store.index.history))
         self._key: bytes | None = None
 
+    @property
+    def amid_change(self) -> bool:
+        """Whether a change is half written that takes several turns."""
+        return self._store.before is not None
+
     def step(self, records_max: int = STEP_RECORDS) -> bool:
         """Remove up to so many records; True when the compaction is finished."""
         if self.done:

@@ -21,6 +21,9 @@ class IBackend(Interface):
     def put(bucket: bytes, key: bytes, value: bytes) -> None:
         """Set a value."""
 
+    def put_all(bucket: bytes, keys: list[bytes], values: list[bytes]) -> None:
+        """Set the value of each of the keys."""
+
     def delete(bucket: bytes, key: bytes) -> None:
         """Remove a key; an absent one is fine."""
 

@@ -62,12 +62,24 @@ class KeyIndex:
             self.remember(key, current[key])
         current[key] = revision
 
-    def remove(self, key: bytes, tombstone: int) -> None:
-        """A deletion of a key that exists."""
-        self.remember(key, self.current.pop(key))
-        self.remember(key, tombstone)
-        self._live.remove(key)
-        self._dead.add(key)
+    def remove(self, keys: list[bytes], tombstone: int) -> None:
+        """Deletions of keys that exist: the first is ``tombstone``, the others follow it."""
+        history = self.history
+        take = self.current.pop
+        bury = self._dead.add
+        forget = self._live.remove
+        for key in keys:
+            known = history.get(key)
+            if known is None:
+                history[key] = (take(key), tombstone)
+            elif type(known) is list:
+                known += (take(key), tombstone)
+            else:
+                grown = (*known, take(key), tombstone)
+                history[key] = grown if len(grown) <= _TUPLE_MAX else list(grown)
+            forget(key)
+            bury(key)
+            tombstone += 2
 
     def remember(self, key: bytes, revision: int) -> None:
         """Add to the history of a key."""
@@ -106,6 +118,12 @@ class KeyIndex:
         first: int = self._live.bisect_left(start)
         last: int = len(self._live) if end is None else self._live.bisect_left(end)
         return max(0, last - first)
+
+    def count_all(self, start: bytes, end: bytes | None) -> int:
+        """How many keys ``keys_at`` looks at."""
+        first: int = self._dead.bisect_left(start)
+        last: int = len(self._dead) if end is None else self._dead.bisect_left(end)
+        return self.count(start, end) + max(0, last - first)
 
     def keys_at(self, start: bytes, end: bytes | None, bound: int) -> Iterator[tuple[bytes, int]]:
         """Keys that existed below ``bound`` with their revisions there, in order."""

@@ -48,8 +48,11 @@ class RecentChunks:
             self.used += len(chunk) - len(known)
             self.young[key] = chunk
 
-    def forget(self, key: bytes) -> None:
-        known = self.young.pop(key, None)
-        if known is not None:
-            self.used -= len(key) + len(known) + _ENTRY_BYTES
-        self._old.pop(key, None)
+    def forget(self, keys: list[bytes]) -> None:
+        young = self.young.pop
+        old = self._old.pop
+        for key in keys:
+            known = young(key, None)
+            if known is not None:
+                self.used -= len(key) + len(known) + _ENTRY_BYTES
+            old(key, None)

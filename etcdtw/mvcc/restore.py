@@ -76,7 +76,7 @@ class Restore:
                 else:
                     index.remember(key, current.pop(key))
                     index.remember(key, revision)
-                    recent.forget(key)
+                    recent.forget([key])
                 continue
             if before is not None:
                 index.remember(key, before)

@@ -21,6 +21,7 @@ FIRST_SUB = b"_" + bytes(8)
 _FORMAT = Struct(">QcQ")
 _pack = _FORMAT.pack
 _unpack_from = _FORMAT.unpack_from
+_pack_tombstone = Struct(">QcQc").pack
 
 
 def packed(main: int, sub: int, tombstone: bool = False) -> int:
@@ -37,9 +38,9 @@ def revision_key(main: int, sub: int) -> bytes:
     return _pack(main, b"_", sub)
 
 
-def tombstone_key(main: int, sub: int) -> bytes:
-    """The backend key of a deletion."""
-    return _pack(main, b"_", sub) + b"t"
+def tombstone_keys(main: int, sub: int, count: int) -> list[bytes]:
+    """The backend keys of so many deletions, the first of which is change ``sub``."""
+    return [_pack_tombstone(main, b"_", each, b"t") for each in range(sub, sub + count)]
 
 
 def backend_key(revision: int) -> bytes:

@@ -1,19 +1,21 @@
 """The multi-version store: keys, their values at every revision since the last compaction.
 
-Everything here runs inside one reactor turn, so a write transaction changes the store in place
-and nobody can look in between. Records go to the backend as they are made; the newest chunk of
-each key also stays in memory within a bound.
+A write transaction changes the store in place, nearly always inside one reactor turn, so that
+nobody can look in between. While one takes several turns, ``before`` is what the others look at.
+Records go to the backend as they are made; the newest chunk of each key also stays in memory
+within a bound.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, repeat
 from typing import Protocol
 
 from etcdtw.errors import Compacted, FutureRevision
-from etcdtw.mvcc.changes import Change
+from etcdtw.mvcc.as_of import AsOf
+from etcdtw.mvcc.changes import LARGE_CHANGES, Change, LargeRevision
 from etcdtw.mvcc.compaction import SCHEDULED, Compaction
 from etcdtw.mvcc.hash import HashKV
 from etcdtw.mvcc.interfaces import IBackend
@@ -39,7 +41,7 @@ from etcdtw.mvcc.revision import (
     packed,
     parse_backend_key,
     revision_key,
-    tombstone_key,
+    tombstone_keys,
 )
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.varint import varint
@@ -74,8 +76,10 @@ class Store:
     """Keys over a backend. A new store is at revision 1; the first write makes revision 2.
 
     ``on_change`` is called at the end of every transaction that changed something, with its
-    revision and its changes in order; while it is empty, puts are cheaper. ``leases`` is told
-    about keys that get or lose a lease; at a restore it must know its leases already.
+    revision and its changes in order; while it is empty, puts are cheaper. Of a transaction that
+    takes several turns ``on_piece`` gets all changes but the last ones, a piece at a time.
+    ``leases`` is told about keys that get or lose a lease; at a restore it must know its leases
+    already.
     """
 
     def __init__(
@@ -95,6 +99,10 @@ class Store:
         self.compacted_records = 0
         self.compacted = -1
         self.on_change: list[Callable[[int, list[Change]], None]] = []
+        self.on_piece: list[Callable[[int, list[Change]], None]] = []
+        self.before: AsOf | None = None
+        """The store without the change that is being written over several turns; None while there
+        is no such change. Whoever begins and ends it sets this."""
         self.compactions: list[Compaction] = []
         self.tells_prev = False
         """Whether somebody wants to know what deleted keys were; who does sets it."""
@@ -115,6 +123,10 @@ class Store:
                 pass
 
     # --- reading -------------------------------------------------------------------------------
+
+    def is_present(self, revision: int) -> bool:
+        """Whether what a range at this revision sees is what is there now."""
+        return self.before is None and revision == self.revision
 
     def current_chunk(self, key: bytes) -> bytes | None:
         """The chunk of a key's present pair, None if the key does not exist."""
@@ -173,7 +185,7 @@ class Store:
         if 0 < revision < self.compacted:
             raise Compacted
         if 0 < revision < current:
-            return self._range_past(current, key, end, revision, limit, count_only)
+            return self.range_past(current, key, end, revision, limit, count_only)
         if not end:
             chunk = self.current_chunk(key)
             if chunk is None:
@@ -199,7 +211,7 @@ class Store:
             chunks = map(self.current_chunk, keys)
             return [chunk for chunk in chunks if chunk is not None]
 
-    def _range_past(
+    def range_past(
         self,
         current: int,
         key: bytes,
@@ -208,6 +220,7 @@ class Store:
         limit: int,
         count_only: bool,
     ) -> RangeResult:
+        """``range_within`` at a revision that is not compacted, from what is kept of every key."""
         bound = after(revision)
         if not end:
             one = self.index.at(key, bound)
@@ -295,24 +308,35 @@ class Store:
             self._set_lease(key, lease)
         return Change(key, record, False, prev, before is None)
 
-    def delete(self, main: int, sub: int, main_varint: bytes, key: bytes) -> Change:
-        """Write the deletion of a key that exists as change ``sub`` of a transaction under way."""
-        prev: bytes | None = None
-        if not self.tells_prev:
-            pass  # reading what is deleted costs more than deleting it
-        elif self.index.current[key] >> MAIN_SHIFT == main:
-            prev = self._before_txn(key, main)
-        else:
-            before = self.current_chunk(key)
-            assert before is not None, "the index knows the key"
-            prev = unchunk(before)
-        self.index.remove(key, packed(main, sub, tombstone=True))
-        self.recent.forget(key)
-        record = encode_tombstone(key)
-        self.backend.put(KEY_BUCKET, tombstone_key(main, sub), record)
+    def delete(
+        self, main: int, sub: int, main_varint: bytes, keys: list[bytes]
+    ) -> Iterable[Change]:
+        """Write the deletions of keys that exist as changes ``sub`` and following of a transaction
+        under way; returns them if anybody listens."""
+        # Reading what is deleted costs more than deleting it.
+        prevs: Iterable[bytes | None] = repeat(None)
+        if self.tells_prev and self.on_change:
+            prevs = [self._before_deletion(key, main) for key in keys]
+        self.index.remove(keys, packed(main, sub, tombstone=True))
+        self.recent.forget(keys)
+        records = [encode_tombstone(key) for key in keys]
+        self.backend.put_all(KEY_BUCKET, tombstone_keys(main, sub, len(keys)), records)
         if self.lease_of:
-            self._set_lease(key, 0)
-        return Change(key, record + b"\x18" + main_varint, True, prev, False)
+            self._end_leases(keys)
+        if not self.on_change:
+            return ()
+        ending = b"\x18" + main_varint
+        return [
+            Change(key, record + ending, True, prev, False)
+            for key, record, prev in zip(keys, records, prevs, strict=False)
+        ]
+
+    def _before_deletion(self, key: bytes, main: int) -> bytes | None:
+        if self.index.current[key] >> MAIN_SHIFT == main:
+            return self._before_txn(key, main)
+        before = self.current_chunk(key)
+        assert before is not None, "the index knows the key"
+        return unchunk(before)
 
     def _before_txn(self, key: bytes, main: int) -> bytes | None:
         """What a key was before the transaction that now changes it once more."""
@@ -331,6 +355,13 @@ class Store:
             if self.leases is not None:
                 self.leases.attach(lease, key)
 
+    def _end_leases(self, keys: list[bytes]) -> None:
+        take, leases = self.lease_of.pop, self.leases
+        for key in keys:
+            lease = take(key, 0)
+            if lease and leases is not None:
+                leases.detach(lease, key)
+
     def publish(self, revision: int, changes: list[Change]) -> None:
         """End a transaction: its changes become the current revision."""
         self.revision = revision
@@ -345,6 +376,7 @@ class Store:
 
         To be read up within the turn. Raises ``Compacted`` for a first revision below the
         compacted one; at that one, changes that compaction removed are missing, as in etcd.
+        Raises ``LargeRevision`` behind what comes before a revision for ``changes_of``.
         """
         if first < self.compacted:
             raise Compacted
@@ -364,18 +396,28 @@ class Store:
                         return
                 main = revision >> MAIN_SHIFT
                 changes = []
-            changes.append(self._past_change(main, revision, record))
+            if len(changes) == LARGE_CHANGES:
+                raise LargeRevision(main)
+            changes.append(self._past_change(main, revision, record, self.compacted))
         if changes:
             yield main, changes
 
-    def _past_change(self, main: int, revision: int, record: bytes) -> Change:
+    def changes_of(self, revision: int, compacted: int) -> Iterator[Change]:
+        """The changes of one revision, over several turns; as of when ``compacted`` was the
+        compacted revision, if the reader is among ``readers`` since then."""
+        first, end = revision_key(revision, 0), revision_key(revision + 1, 0)
+        for raw_key, record in self.backend.scan(KEY_BUCKET, first, end):
+            yield self._past_change(revision, parse_backend_key(raw_key), record, compacted)
+
+    def _past_change(self, main: int, revision: int, record: bytes, compacted: int) -> Change:
         parsed = parse_record(record)
         key = parsed.key
+        has_prev = main - 1 >= compacted
         if revision & TOMBSTONE:
-            prev = self._before_txn(key, main)
+            prev = self.record_at(key, main - 1) if has_prev else None
             return Change(key, record + b"\x18" + varint(main), True, prev, False)
         create = parsed.version == 1
-        prev = None if create else self._before_txn(key, main)
+        prev = self.record_at(key, main - 1) if has_prev and not create else None
         return Change(key, record, False, prev, create)
 
     # --- long work -----------------------------------------------------------------------------

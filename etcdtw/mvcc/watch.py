@@ -1,22 +1,25 @@
 """Watching the store: every event exactly once, in order, to everyone who asked for it.
 
-A watcher is in one of four places. *Synced*: it sat through every revision so far and hears the
+A watcher is in one of five places. *Synced*: it sat through every revision so far and hears the
 next one at once. *Behind*: it still has history to read, which happens in slices shared by the
-watchers that need the same part. *Parked*: behind, and its subscriber cannot take more for now.
-*Closed*: cancelled, or it needs history that is compacted.
+watchers that need the same part. *Reading*: behind, and what it needs next is one revision with so
+many changes that reading it takes several slices. *Parked*: behind, and its subscriber cannot take
+more for now. *Closed*: cancelled, or it needs history that is compacted.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from etcdtw.mvcc.changes import Change
-from etcdtw.mvcc.watch_events import EventBatch, encode_event
+from etcdtw.mvcc.audience import Audience, audiences_of, collect
+from etcdtw.mvcc.changes import Change, LargeRevision
+from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.mvcc.watch_index import AudienceIndex, Interest
+from etcdtw.mvcc.watch_large import Gathering, LargeReading, ReadableStore
 
 # One slice of catching up: so many watchers share a walk over so many revisions (etcd's numbers).
 SLICE_WATCHERS_MAX = 512
@@ -31,23 +34,25 @@ SLICE_BODY_BYTES = 8 << 20
 TURN_DELIVERIES_MAX = 10_000
 
 
-class WatchableStore(Protocol):
+class WatchableStore(ReadableStore, Protocol):
     """What watching needs of the store."""
 
     on_change: list[Callable[[int, list[Change]], None]]
+    on_piece: list[Callable[[int, list[Change]], None]]
     tells_prev: bool
     """Whether changes are to say what deleted keys were."""
 
     @property
     def revision(self) -> int: ...
     @property
-    def compacted(self) -> int:
-        """Revisions below are gone; -1 if nothing was ever compacted."""
+    def before(self) -> object | None:
+        """Not None while a change is being written over several turns."""
 
     def history(
         self, first: int, last: int, limit: int, /
     ) -> Iterator[tuple[int, Sequence[Change]]]:
-        """Changes of the revisions first..last in order, of at most ``limit`` revisions."""
+        """Changes of the revisions first..last in order, of at most ``limit`` revisions. Raises
+        ``LargeRevision`` when it comes to one that is to be read in pieces."""
 
 
 class Subscriber(Protocol):
@@ -64,6 +69,7 @@ class Place(IntEnum):
     BEHIND = 2
     PARKED = 3
     CLOSED = 4
+    READING = 5
 
 
 class Watcher:
@@ -82,6 +88,10 @@ class Watcher:
         self.place = Place.NEW
         self.audience: Audience | None = None
 
+    @property
+    def is_reading(self) -> bool:
+        return self.place is Place.READING
+
     def deliver(self, batch: EventBatch) -> None:
         """Events, at least one. Called only while the subscriber is ready."""
         raise NotImplementedError
@@ -89,28 +99,6 @@ class Watcher:
     def compacted(self, revision: int) -> None:
         """It is closed: it needed history from before ``revision``, which is gone."""
         raise NotImplementedError
-
-
-class Audience:
-    """Watchers with the same interest, and the events that they are about to get."""
-
-    __slots__ = ("events", "interest", "revisions", "watchers")
-
-    def __init__(self, interest: Interest) -> None:
-        self.interest = interest
-        self.watchers: dict[Watcher, None] = {}
-        self.events: list[bytes] = []
-        self.revisions: list[int] = []  # of each event
-
-    def take_events(self) -> list[bytes]:
-        events, self.events = self.events, []
-        self.revisions.clear()
-        return events
-
-    def batch(self, first: int, last: int) -> EventBatch | None:
-        """The events from revision ``first`` on, as a batch that covers all up to ``last``."""
-        events = self.events[bisect_left(self.revisions, first) :]
-        return EventBatch(last, events) if events else None
 
 
 class WatchHub:
@@ -127,6 +115,8 @@ class WatchHub:
         # Behind, by next_revision // SLICE_REVISIONS: those walk the same history together.
         self._behind: dict[int, dict[Watcher, None]] = {}
         self._parked: dict[Subscriber, dict[Watcher, None]] = {}
+        self._readings: deque[LargeReading] = deque()
+        self._gathering: Gathering | None = None  # of the change that is being written
         self._deliveries_left = TURN_DELIVERIES_MAX
         self.events_sent = 0
         self.on_work: Callable[[], None] = lambda: None
@@ -145,9 +135,10 @@ class WatchHub:
 
     @property
     def slow_watchers(self) -> int:
-        """How many are behind or parked."""
+        """How many are behind, reading or parked."""
         places = (*self._behind.values(), *self._parked.values())
-        return sum(len(each) for each in places)
+        readers = sum(len(each.watchers()) for each in self._readings)
+        return sum(len(each) for each in places) + readers
 
     def add(self, watcher: Watcher, start_revision: int = 0) -> None:
         """Begin. Events from ``start_revision`` on, which may lie in the past or in the future;
@@ -186,28 +177,43 @@ class WatchHub:
         The store calls this only while there are any, and need not prepare changes otherwise.
         """
         touched: dict[Audience, None] = {}
-        _collect(self._index, revision, changes, touched)
+        if self._gathering is not None:
+            touched = self._gathered(revision)
+        collect(self._index, revision, changes, touched)
         for audience in touched:
             self._tell(audience, EventBatch(revision, audience.take_events()))
+
+    def gather(self, revision: int, changes: Sequence[Change]) -> None:
+        """A piece of a change that is written over several turns; ``changed`` comes at its end."""
+        if self._gathering is None:
+            self._gathering = Gathering()
+        collect(self._index, revision, changes, self._gathering.touched)
 
     def sync_some(self, budget: int) -> bool:
         """Let watchers read history for about ``budget`` changes and deliveries; True if more
         can be done at once."""
         self._deliveries_left = TURN_DELIVERIES_MAX
+        if self._readings:
+            budget -= budget // 2
+            self._read_large(max(1, budget))
         while self._behind and budget > 0:
             budget -= self._sync_slice(budget)
-        return bool(self._behind)
+        return bool(self._behind or self._readings)
 
     def restore(self, store: WatchableStore) -> None:
         """The store was replaced (a snapshot was installed): every watcher reads the new one
         from where it was."""
-        synced = [each for audience in self._audiences.values() for each in audience.watchers]
-        for watcher in synced:
+        moved = [each for audience in self._audiences.values() for each in audience.watchers]
+        while self._readings:
+            reading = self._readings.popleft()
+            reading.close()
+            moved += reading.watchers()
+        for watcher in moved:
             watcher.next_revision = self.position(watcher)
             self._take_out(watcher)
         store.tells_prev = self.store.tells_prev
         self.store = store
-        for watcher in synced:
+        for watcher in moved:
             self._fall_behind(watcher)
 
     # --- delivery -----------------------------------------------------------------------------
@@ -240,21 +246,32 @@ class WatchHub:
             return cost
         first = min(each.next_revision for each in watchers)
         last = min(first + SLICE_REVISIONS - 1, self.revision)
-        audiences = _audiences_of(watchers)
+        audiences = audiences_of(watchers)
         index = AudienceIndex[Audience]()
         for audience in audiences:
             index.add(audience.interest, audience)
 
         event_bytes = 0
         touched: dict[Audience, None] = {}
-        for revision, changes in self.store.history(first, last, SLICE_REVISIONS):
-            matches, size = _collect(index, revision, changes, touched)
-            cost += len(changes) + matches
-            event_bytes += size
-            if cost > budget or event_bytes > SLICE_EVENT_BYTES:
-                last = revision
-                break
+        revision = 0
+        try:
+            for revision, changes in self.store.history(first, last, SLICE_REVISIONS):
+                matches, size = collect(index, revision, changes, touched)
+                cost += len(changes) + matches
+                event_bytes += size
+                if cost > budget or event_bytes > SLICE_EVENT_BYTES:
+                    last = revision
+                    break
+        except LargeRevision as large:
+            if not revision:
+                self._begin_large(watchers, large.revision)
+                return budget
+            last = large.revision - 1
+        self._hand_out(audiences, last)
+        return cost
 
+    def _hand_out(self, audiences: list[Audience], last: int) -> None:
+        """Deliver the events up to revision ``last``, within a bound."""
         body_bytes = 0
         for audience in audiences:
             batches: dict[int, EventBatch | None] = {}  # by the revision that they begin with
@@ -269,7 +286,40 @@ class WatchHub:
                     batch = batches[begin] = audience.batch(begin, last)
                     body_bytes += len(batch.body) if batch else 0
                 self._advance(watcher, batches[begin], last)
-        return cost
+
+    def _begin_large(self, watchers: list[Watcher], revision: int) -> None:
+        """Those who need this revision next read it together."""
+        readers = []
+        for watcher in watchers:
+            if watcher.next_revision > revision:
+                self._fall_behind(watcher)
+            else:
+                watcher.place = Place.READING
+                readers.append(watcher)
+        self._readings.append(LargeReading(self.store, revision, readers))
+
+    def _read_large(self, budget: int) -> None:
+        reading = self._readings[0]
+        if reading.step(budget):
+            self._readings.popleft()
+            for watcher in reading.watchers():
+                watcher.place = Place.NEW
+            self._hand_out(reading.audiences, reading.revision)
+
+    def _gathered(self, revision: int) -> dict[Audience, None]:
+        """The audiences that were told of all of a change but its last piece. Those that came when
+        it was half written read it from history."""
+        gathering, self._gathering = self._gathering, None
+        assert gathering is not None, "nothing was gathered"
+        for audience in gathering.late:
+            gathering.touched.pop(audience, None)
+            audience.take_events()
+            for watcher in tuple(audience.watchers):
+                if watcher.next_revision <= revision:
+                    self._take_out(watcher)
+                    watcher.next_revision = revision
+                    self._fall_behind(watcher)
+        return gathering.touched
 
     def _next_behind(self) -> list[Watcher]:
         """Take the watchers of the next slice out of their place."""
@@ -328,6 +378,8 @@ class WatchHub:
                 self._index.remove(watcher.interest, audience)
                 if not self._audiences:
                     self.store.on_change.remove(self.changed)
+                    self.store.on_piece.remove(self.gather)
+                    self._gathering = None
         elif watcher.place is Place.BEHIND:
             _discard(self._behind, watcher.next_revision // SLICE_REVISIONS, watcher)
         elif watcher.place is Place.PARKED:
@@ -339,8 +391,13 @@ class WatchHub:
         if audience is None:
             if not self._audiences:
                 self.store.on_change.append(self.changed)
+                self.store.on_piece.append(self.gather)
             audience = self._audiences[watcher.interest] = Audience(watcher.interest)
             self._index.add(watcher.interest, audience)
+            if self.store.before is not None:
+                if self._gathering is None:
+                    self._gathering = Gathering()
+                self._gathering.late.append(audience)
         audience.watchers[watcher] = None
         watcher.audience = audience
         watcher.place = Place.SYNCED
@@ -359,44 +416,6 @@ class WatchHub:
     def _park(self, watcher: Watcher) -> None:
         self._parked.setdefault(watcher.subscriber, {})[watcher] = None
         watcher.place = Place.PARKED
-
-
-def _audiences_of(watchers: Iterable[Watcher]) -> list[Audience]:
-    audiences: dict[Interest, Audience] = {}
-    for watcher in watchers:
-        audience = audiences.get(watcher.interest)
-        if audience is None:
-            audience = audiences[watcher.interest] = Audience(watcher.interest)
-        audience.watchers[watcher] = None
-    return list(audiences.values())
-
-
-def _collect(
-    index: AudienceIndex[Audience],
-    revision: int,
-    changes: Sequence[Change],
-    touched: dict[Audience, None],
-) -> tuple[int, int]:
-    """Give the changes to every audience that wants them, and note these in ``touched``;
-    returns the number of events given and their bytes."""
-    matches = size = 0
-    for change in changes:
-        plain = full = b""
-        is_delete = change.is_delete
-        for audience in index.match(change.key):
-            interest = audience.interest
-            if interest.no_delete if is_delete else interest.no_put:
-                continue
-            if interest.prev_kv:
-                event = full = full or encode_event(change, True)
-            else:
-                event = plain = plain or encode_event(change, False)
-            audience.events.append(event)
-            audience.revisions.append(revision)
-            touched[audience] = None
-            matches += 1
-            size += len(event)
-    return matches, size
 
 
 K = TypeVar("K")

@@ -50,7 +50,10 @@ class IStateMachine(Interface):
     def apply(entry: Entry, proposed: Proposed | None) -> object:
         """Apply a normal entry. ``proposed`` is what this member proposed it with, or None when
         it came from elsewhere. The result goes to whoever waits; an ``EtcdError`` is returned,
-        not raised, because an apply error is data."""
+        not raised, because an apply error is data.
+
+        Raises ``TakesTurns`` for an entry that is too large for one turn: it is applied when the
+        work that this holds is done, and nothing else may be applied before."""
 
     def check_conf_change(change: ConfChange) -> Exception | None:
         """Why a committed membership change must have no effect, or None when it may."""

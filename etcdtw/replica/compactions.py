@@ -44,7 +44,9 @@ class Compactions:
         begin = self._clock.seconds()
         done = job.step()
         # What a compaction removes belongs to no entry; ending the last one again makes it
-        # durable, and a compaction that a crash cuts short is taken up again.
-        self._backend.end_entry(*self._backend.consistent_index())
+        # durable, and a compaction that a crash cuts short is taken up again. While an entry is
+        # half written it becomes durable with that one.
+        if not job.amid_change:
+            self._backend.end_entry(*self._backend.consistent_index())
         self.step_milliseconds.observe(1000 * (self._clock.seconds() - begin))
         return done

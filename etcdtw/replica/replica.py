@@ -31,6 +31,7 @@ from etcdtw.raft.codec import decode_conf_change
 from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
 from etcdtw.raft.state_machine import IStateMachine
 from etcdtw.replica.acknowledgements import newest_only
+from etcdtw.replica.backlog import Backlog
 from etcdtw.replica.commit_notices import CommitNotices
 from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
@@ -38,6 +39,7 @@ from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue
 from etcdtw.replica.reads import ReadQueue, Waiter
 from etcdtw.replica.slowness import Slowness
+from etcdtw.turns import TakesTurns
 
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
@@ -55,12 +57,15 @@ with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,
 class ReplicaSettings:
     """``heartbeat_seconds`` is the length of a tick; a turn longer than ``turn_seconds`` pauses
     to let the reactor serve others; requests wait at most ``request_seconds``; an apply that takes
-    longer than ``slow_apply_seconds`` is logged."""
+    longer than ``slow_apply_seconds`` is logged. An entry that takes several turns to apply gets
+    ``piece_seconds`` of each and, from one to the next, a pause of ``pause_seconds``."""
 
     heartbeat_seconds: float = 0.1
     request_seconds: float = 7.0
     turn_seconds: float = 0.02
     slow_apply_seconds: float = 0.1
+    piece_seconds: float = 0.01
+    pause_seconds: float = 0.0
 
 
 class Replica:
@@ -100,6 +105,7 @@ class Replica:
         self._sync_begun = False
         self._outbox: list[Message] = []
         self._answers: list[tuple[Proposal, object]] = []
+        self._backlog: Backlog | None = None
         self._stopped = False
         self._synced_now = False
         self._flush_due = False
@@ -166,6 +172,11 @@ class Replica:
     def pending_proposals(self) -> int:
         """Requests on their way through the log."""
         return len(self._proposals)
+
+    @property
+    def applies_in_turns(self) -> bool:
+        """Whether an entry is half applied."""
+        return self._backlog is not None and self._backlog.entry is not None
 
     @property
     def applied_index(self) -> int:
@@ -318,7 +329,10 @@ class Replica:
                 self._note_configuration(ready.snapshot.conf_state)
             self._persist(ready)
             if ready.committed:
-                self._apply(ready.committed)
+                if self._backlog is None:
+                    self._apply(ready.committed)
+                else:
+                    self._backlog.add(ready.committed)
             if ready.read_states:
                 self._reads.answered(ready.read_states)
             if self._clock.seconds() > turn_ends:
@@ -337,6 +351,8 @@ class Replica:
         self._reads.release(applied)
         if not self._stopped:
             self._commit_notices.turn_ended(now)
+        if self._backlog is not None:
+            self._work_off(self._backlog)
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""
@@ -405,24 +421,57 @@ class Replica:
         machine = self.machine
         waiting = self._proposals.waiting
         begin = self._clock.seconds()
-        for entry in entries:
-            if entry.type == EntryType.NORMAL:
-                if entry.data:
-                    proposal = waiting.get(entry.data)
-                    result = machine.apply(entry, proposal)
-                    if proposal is not None:
-                        del waiting[entry.data]
-                        self._answers.append((proposal, result))
+        try:
+            for entry in entries:
+                if entry.type == EntryType.NORMAL:
+                    if entry.data:
+                        proposal = waiting.get(entry.data)
+                        result = machine.apply(entry, proposal)
+                        if proposal is not None:
+                            del waiting[entry.data]
+                            self._answers.append((proposal, result))
+                    else:
+                        machine.apply(entry, None)
+                        self._note_own_term(entry)
                 else:
-                    machine.apply(entry, None)
-                    self._note_own_term(entry)
-            else:
-                self._apply_conf_change(entry)
+                    self._apply_conf_change(entry)
+        except TakesTurns as large:
+            done = entry.index - entries[0].index
+            if self._backlog is None:
+                self._backlog = Backlog()
+            self._backlog.begin(entry, large.work, entries[done + 1 :], self._clock.seconds())
+            entries = entries[:done]
+        if entries:
+            self._applied(entries, begin)
+
+    def _applied(self, entries: list[Entry], begin: float) -> None:
         self.node.applied_to(entries[-1].index)
         seconds = self._clock.seconds() - begin
         self.slowness.applied(len(entries), seconds)
         for each in self.on_applied:
             each(entries, seconds)
+
+    def _work_off(self, backlog: Backlog) -> None:
+        """Go on with the entry that takes several turns, and then with those that waited for it.
+        What was to be sent or answered in this turn is on its way already."""
+        until = self._clock.seconds() + self._settings.piece_seconds
+        while True:
+            if backlog.entry is not None:
+                if backlog.step():
+                    entry, backlog.entry = backlog.entry, None
+                    proposal = self._proposals.waiting.pop(entry.data or b"", None)
+                    if proposal is not None:
+                        self._answers.append((proposal, backlog.result))
+                    self._applied([entry], backlog.begun)
+            elif entries := backlog.take():
+                self._apply(entries)
+            else:
+                self._backlog = None
+                break
+            if self._clock.seconds() >= until:
+                break
+        if self._turn is None:
+            self._turn = self._clock.callLater(self._settings.pause_seconds, self._on_turn)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"

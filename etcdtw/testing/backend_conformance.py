@@ -89,6 +89,16 @@ class BackendConformance(_Case):
             self.assertIsNone(backend.get(b"key", b"a"))
             self.assertEqual(list(backend.scan(b"key", b"", None)), [])
 
+    def test_many_at_once(self) -> None:
+        """Many values set at once are what they are one by one, over earlier ones too."""
+        backend = self.backend()
+        backend.put(b"key", b"b", b"old")
+        backend.delete(b"key", b"c")
+        backend.put_all(b"key", [b"a", b"b", b"c"], [b"1", b"2", b""])
+        backend.put_all(b"meta", [], [])
+        backend.put(b"key", b"c", b"3")
+        self.assertEqual(contents(backend), {b"key": {b"a": b"1", b"b": b"2", b"c": b"3"}})
+
     def test_delete_absent(self) -> None:
         """Deleting what is not there, or in a bucket that is not there, is fine."""
         backend = self.backend()

@@ -44,6 +44,10 @@ SNAPSHOT_ENTRIES = 60
 CATCH_UP_ENTRIES = 25
 """Who lags by more than this, or twice this, is sent a snapshot."""
 
+REPLICA = ReplicaSettings(piece_seconds=0.0, pause_seconds=0.002)
+"""Time stands still within a turn, so a large entry gets one piece of work in each, and whatever
+else happens may happen in between."""
+
 _INLINE, _ON_WORKER = float("inf"), 0.0
 
 _RARE_MESSAGES = {
@@ -180,9 +184,7 @@ class SimMember:
             transport.add_peer(peer, (peer_url(peer),))
         # Ids of an earlier life are not used again: each life begins at another millisecond.
         ids = RequestIds(self.id, int(cluster.time.now * 1000) + self.lives)
-        replica = cluster.parts.replica(
-            node, durable, machine, transport, clock, ids, ReplicaSettings()
-        )
+        replica = cluster.parts.replica(node, durable, machine, transport, clock, ids, REPLICA)
         files, slices = SnapStore(self.disk, SNAP_DIRECTORY), Slices(clock)
         exchange = SimExchange(
             replica,
@@ -233,6 +235,8 @@ class SimMember:
     def _end_life(self) -> None:
         life, self.life = self.life, None
         if life is not None:
+            if life.replica.applies_in_turns:
+                self.cluster.rare["ended amid a large entry"] += 1
             life.snapshots.stop()
             life.slices.stop()
             life.clock.crash()

@@ -18,23 +18,28 @@ from etcdtw.lease.lessor import Lessor
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
-from etcdtw.pb.rpc_pb2 import PutRequest, RangeResponse
+from etcdtw.pb.rpc_pb2 import PutRequest, RangeRequest, RangeResponse
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, Snapshot
 from etcdtw.raft.state_machine import Proposed, Saved
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.cluster import MemberParts
 from etcdtw.testing.cluster_machine import LedgerMachine, OnApplied, Write
 from etcdtw.testing.cluster_watch import Watching
+from etcdtw.turns import Allowance, TakesTurns, Work
 from etcdtw.v2store import save
 
 COMMIT_ENTRIES = 23
 """Entries from one commit of the backend to the next; a crash loses those after the last one."""
+
+KEYS_PER_TURN = 3
+"""Small, so that many requests take several turns."""
 
 DIGEST_ENTRIES = 50
 """A digest covers the whole backend, so it is made every so many entries only."""
 
 _KEYS = [f"key{number}".encode() for number in range(8)]
 _LEASES = [1001, 1002, 1003]
+_EVERYTHING = RangeRequest(key=b"\0", range_end=b"\0")
 
 
 class EtcdMachine(LedgerMachine):
@@ -50,8 +55,9 @@ class EtcdMachine(LedgerMachine):
         header = HeaderSource(1, 1)
         lessor = Lessor(backend, 1)
         store = Store(backend, lessor)
-        kv = KvApplier(store, lessor, header)
-        leases = LeaseApplier(lessor, store, header, lambda: 0.0)
+        allowance = Allowance(KEYS_PER_TURN, piece_keys=1)
+        kv = KvApplier(store, lessor, header, allowance)
+        leases = LeaseApplier(lessor, store, header, lambda: 0.0, allowance)
         quota = Quota(backend.size, -1)
         alarms = Alarms(backend)
         auth = AuthStore(backend, lambda password: password)
@@ -66,7 +72,16 @@ class EtcdMachine(LedgerMachine):
         if entry.data:
             request_id = InternalRaftRequest.FromString(entry.data).header.ID
             self.writes.setdefault(request_id, entry.index)
-        answer = self._applier.apply(entry, proposal)
+        try:
+            answer = self._applier.apply(entry, proposal)
+        except TakesTurns as large:
+            large.work = self._noted(entry, large.work)
+            raise
+        self._note(entry)
+        return answer
+
+    def _noted(self, entry: Entry, work: Work[object]) -> Work[object]:
+        answer = yield from work
         self._note(entry)
         return answer
 
@@ -140,6 +155,7 @@ def draw_etcd_write(dice: Random, request_id: int) -> Write:
         compare.version = dice.randrange(3)
         request.txn.success.add().request_put.MergeFrom(_put(key, request_id))
         request.txn.success.add().request_delete_range.key = dice.choice(_KEYS) + b"x"
+        request.txn.success.add().request_range.MergeFrom(_EVERYTHING)
         request.txn.failure.add().request_put.MergeFrom(_put(key, request_id + 1))
     elif kind == "lease":
         kind = dice.choice(("lease_grant", "lease_revoke"))

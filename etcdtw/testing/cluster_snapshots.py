@@ -29,12 +29,13 @@ def database_path(index: int) -> str:
 
 
 def dump(backend: MemoryBackend) -> bytes:
-    """Everything in a backend, and the entry that it is as of."""
+    """Everything durable in a backend, and the entry that it is as of."""
+    view = backend.view("snapshot")
     records = {
-        bucket.hex(): [(key.hex(), value.hex()) for key, value in backend.scan(bucket, b"", None)]
-        for bucket in backend.buckets()
+        bucket.hex(): [(key.hex(), value.hex()) for key, value in view.scan(bucket, b"", None)]
+        for bucket in view.buckets()
     }
-    return json.dumps([backend.consistent_index(), records]).encode()
+    return json.dumps([(view.index, view.term), records]).encode()
 
 
 def load(dumped: bytes) -> MemoryBackend:

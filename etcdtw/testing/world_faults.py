@@ -23,6 +23,9 @@ DYING_SECONDS = 1.0
 MEMBERS_MIN, MEMBERS_MAX = 3, 5
 """Between these, members come and go."""
 
+LOOK_SECONDS = 0.001
+"""How often a fault looks whether its moment has come."""
+
 _Undo = Callable[[], None]
 
 
@@ -99,6 +102,9 @@ class Faults:
     # --- processes and machines ----------------------------------------------------------------
 
     def _kill(self) -> _Undo | None:
+        # Where there are large entries, every other time when one of them is half applied.
+        if self._cluster.parts.keys and not self.counts["kill"] % 2:
+            return self._kill_amid_large_entry()
         return self._crash([self._anyone()], power=False)
 
     def _power_cut(self) -> _Undo | None:
@@ -265,6 +271,25 @@ class Faults:
                 each()
 
         return undo_all
+
+    def _kill_amid_large_entry(self) -> _Undo:
+        """The next member that has half applied an entry that takes several turns ends, for a
+        while."""
+
+        def look() -> None:
+            busy = [
+                each
+                for each in self._cluster.up()
+                if each.life is not None and each.life.replica.applies_in_turns
+            ]
+            undo = self._crash(busy[:1], power=False)
+            if undo is None:
+                self._clock.callLater(LOOK_SECONDS, look)
+            else:
+                self._clock.callLater(self._dice.random(), undo)
+
+        look()
+        return lambda: None
 
     # --- requests of an operator ---------------------------------------------------------------
 

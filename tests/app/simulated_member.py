@@ -20,6 +20,7 @@ from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import InlineWorker
 from etcdtw.testing.disk import SimDisk
+from etcdtw.turns import Allowance
 
 WAL_DIRECTORY = "/data/member/wal"
 SNAP_DIRECTORY = "/data/member/snap"
@@ -45,6 +46,10 @@ class Call:
         self.body: bytes | None = None
         self.error: EtcdError | None = None
 
+    @property
+    def done(self) -> bool:
+        return self.body is not None or self.error is not None
+
     def reply(self, body: bytes) -> None:
         self.body = body
 
@@ -59,6 +64,7 @@ class SimulatedMember:
         self,
         disk: SimDisk,
         backend: MemoryBackend | None = None,
+        allowance: Allowance | None = None,
         **settings: Any,
     ) -> None:
         """``backend`` is what a restart finds of the keyspace, empty by default."""
@@ -87,6 +93,7 @@ class SimulatedMember:
             InlineWorker(),
             Random(1),
             self.clock.seconds,
+            allowance=allowance,
         )
         self.core.replica.on_fatal.append(self.fatal.append)
         self.core.start()

@@ -25,6 +25,7 @@ from etcdtw.storage.bolt.exporting import Exports
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import InlineWorker
+from etcdtw.turns import Allowance
 from tests.app.simulated_member import SETTINGS, Call
 from tests.crash.seam import Death, DyingFilesystem, DyingWriter
 from tests.storage_lmdb.keyspaces import HeldWorker
@@ -34,7 +35,18 @@ LEASES = 3
 SEGMENT_BYTES = 8_000
 SNAPSHOT_COUNT = 15
 TURNS = 400
+KEYS_PER_TURN = 3
+CREEP_SECONDS = 0.01
+"""Deletions of more keys take turns, one key in each."""
 EVERYTHING = {"key": b"\0", "range_end": b"\0"}
+
+
+class CreepingClock(Clock):
+    """Time goes on while work is done, so that a turn ends at some point of it."""
+
+    def seconds(self) -> float:
+        self.rightNow += CREEP_SECONDS
+        return self.rightNow
 
 
 class Life:
@@ -43,7 +55,7 @@ class Life:
     def __init__(self, directory: str, death: Death, tell: Any) -> None:
         self.dice = death.dice
         self.tell = tell
-        self.clock = Clock()
+        self.clock = CreepingClock()
         self.clock.advance(1_700_000_000 + self.dice.randrange(1000))
         # The order of work on threads against the reactor's is chance's.
         self.workers = [HeldWorker(), HeldWorker(), HeldWorker()]
@@ -92,6 +104,7 @@ class Life:
             background,
             self.dice,
             self.clock.seconds,
+            allowance=Allowance(KEYS_PER_TURN, piece_keys=1),
         )
         core.replica.on_fatal.append(self._fatal)
         core.start()
@@ -150,9 +163,11 @@ class Life:
             request = rpc_pb2.PutRequest(key=key.encode(), value=value.encode(), lease=lease)
             return "KV/Put", request, [kind, key, value, lease]
         if kind == "delete":
-            end = b"" if dice.randrange(4) else b"k3"
-            request = rpc_pb2.DeleteRangeRequest(key=key.encode(), range_end=end)
-            return "KV/DeleteRange", request, [kind, key, end.decode()]
+            end = ""
+            if not dice.randrange(3):
+                key, end = "k", dice.choice((key, "l"))
+            request = rpc_pb2.DeleteRangeRequest(key=key.encode(), range_end=end.encode())
+            return "KV/DeleteRange", request, [kind, key, end]
         if kind == "compact":
             revision = max(1, self.core.store.revision - dice.randrange(5))
             return "KV/Compact", rpc_pb2.CompactionRequest(revision=revision), [kind]

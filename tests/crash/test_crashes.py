@@ -13,6 +13,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.raft.messages import Entry
 from etcdtw.storage.backend.lmdb_writer import Batch, BatchWriter
 from etcdtw.storage.wal import Wal
@@ -48,6 +49,18 @@ class CrashTests(SynchronousTestCase):
             return append(wal, state, now)
 
         self.assert_noticed(mock.patch.object(Wal, "append", late))
+
+    def test_half_a_deletion_is_noticed(self) -> None:
+        """If each piece of a deletion that takes several turns became durable by itself, a start
+        would find half of it."""
+        pause = WriteTxn.pause
+
+        def ends(txn: WriteTxn) -> None:
+            pause(txn)
+            backend = txn._store.backend
+            backend.end_entry(*backend.consistent_index())
+
+        self.assert_noticed(mock.patch.object(WriteTxn, "pause", ends))
 
     def test_an_index_ahead_is_noticed(self) -> None:
         """If a batch named an entry that it does not hold, that entry would be missing."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.hash import HashAll
 from etcdtw.mvcc.keyvalue import encode_tombstone
-from etcdtw.mvcc.revision import parse_main, revision_key, tombstone_key
+from etcdtw.mvcc.revision import parse_main, revision_key, tombstone_keys
 from etcdtw.mvcc.store import Store
 from etcdtw.storage.backend.memory import MemoryBackend
 
@@ -100,7 +100,7 @@ class CompactionTests(SynchronousTestCase):
         """A tombstone whose puts are gone, as a newer etcd keeps it, is no key, and goes with the
         next compaction that covers it."""
         for revision in (3, 5):
-            self.backend.put(b"key", tombstone_key(revision, 0), encode_tombstone(b"x"))
+            self.backend.put(b"key", *tombstone_keys(revision, 0, 1), encode_tombstone(b"x"))
         store = self.restarted()
         self.assertEqual(store.range(b"\0", b"\0").count, 0)
         self.assertEqual(store.revision, 5)

@@ -25,7 +25,7 @@ from etcdtw.mvcc.revision import (
     parse_backend_key,
     parse_main,
     revision_key,
-    tombstone_key,
+    tombstone_keys,
 )
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.pb.rpc_pb2 import RangeResponse
@@ -115,7 +115,9 @@ class RevisionTests(SynchronousTestCase):
     def test_documented_key(self) -> None:
         """The key of revision 2.0 is etcd's; a deletion's has a t behind it."""
         self.assertEqual(revision_key(2, 0).hex(), "00000000000000025f0000000000000000")
-        self.assertEqual(tombstone_key(2, 1).hex(), "00000000000000025f000000000000000174")
+        deleted = [each.hex() for each in tombstone_keys(2, 1, 2)]
+        self.assertEqual(deleted[0], "00000000000000025f000000000000000174")
+        self.assertEqual(deleted[1], "00000000000000025f000000000000000274")
 
     def test_packed(self) -> None:
         """A packed revision keeps order and parts, and goes to a backend key and back."""
@@ -126,7 +128,8 @@ class RevisionTests(SynchronousTestCase):
         def check(one: tuple[int, int, bool], other: tuple[int, int, bool]) -> None:
             self.assertEqual(packed(*one) < packed(*other), one < other)
             key = backend_key(packed(*one))
-            self.assertEqual(key, (tombstone_key if one[2] else revision_key)(*one[:2]))
+            (deletion,) = tombstone_keys(*one[:2], 1)
+            self.assertEqual(key, deletion if one[2] else revision_key(*one[:2]))
             self.assertEqual(parse_backend_key(key), packed(*one))
             self.assertEqual(parse_main(key), one[0])
             self.assertEqual(packed(*one) < after(other[0]), one[0] <= other[0])

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.keyvalue import KV, decode_kv
-from etcdtw.mvcc.revision import revision_key, tombstone_key
+from etcdtw.mvcc.revision import revision_key, tombstone_keys
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.kv_pb2 import KeyValue
 from etcdtw.storage.backend.memory import MemoryBackend
@@ -48,7 +48,8 @@ class WriteTests(SynchronousTestCase):
         txn.put(b"a", b"")
         self.assertEqual(txn.end(), 3)
         self.assertEqual(
-            keys_of(self.store)[1:], [revision_key(3, 0), tombstone_key(3, 1), revision_key(3, 2)]
+            keys_of(self.store)[1:],
+            [revision_key(3, 0), *tombstone_keys(3, 1, 1), revision_key(3, 2)],
         )
 
     def test_generations(self) -> None:
@@ -87,7 +88,8 @@ class WriteTests(SynchronousTestCase):
         self.store.tells_prev = False
         txn = self.store.write()
         txn.delete_range(b"b")
-        self.assertEqual([change.prev for change in txn.changes], [None])
+        txn.end()
+        self.assertEqual([change.prev for change in seen[-1][1]], [None])
 
     def test_leases(self) -> None:
         """A put replaces the lease of its key, a deletion takes it away, and the lessor hears it

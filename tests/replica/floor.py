@@ -123,6 +123,7 @@ class Floor:
         *,
         on_worker: bool = False,
         disk: SimDisk | None = None,
+        pause_seconds: float = 0.0,
     ) -> None:
         self.journal: list[str] = []
         self.disk = disk or SimDisk()
@@ -150,7 +151,9 @@ class Floor:
             self.peers,
             self.clock,
             RequestIds(OWN, 0),
-            ReplicaSettings(TICK_SECONDS, REQUEST_SECONDS, turn_seconds=1000.0),
+            ReplicaSettings(
+                TICK_SECONDS, REQUEST_SECONDS, turn_seconds=1000.0, pause_seconds=pause_seconds
+            ),
         )
         self.fatal: list[BaseException] = []
         self.replica.on_fatal.append(self.fatal.append)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from etcdtw.errors import StorageError
@@ -59,7 +60,7 @@ class ExportTests(KeyspaceCase):
         self.assertEqual(self.failed, [])
         (exported,) = self.done
         content = os.pread(exported.fd, exported.size + 1, 0)
-        os.close(exported.fd)
+        exported.close()
         self.assertEqual((len(content), sha256(content).digest()), (exported.size, exported.digest))
         self.assertFalse(os.path.exists(self.scratch))
         copy = self.scratch + ".copy"
@@ -70,6 +71,26 @@ class ExportTests(KeyspaceCase):
             meta = dict(file.scan(b"meta"))
         self.assertEqual(int.from_bytes(meta[b"consistent_index"], "big"), 7)
         self.assertEqual(int.from_bytes(meta[b"term"], "big"), 3)
+
+    def test_freed_in_pieces(self) -> None:
+        """Who has a file closes it, and its space is freed a little at a time; until then the disk
+        counts as busy, as it does while the child is at work."""
+        self.patch(exporting_module, "SHRINK_BYTES", 1 << 16)
+        self.patch(exporting_module, "SHRINK_PAUSE_SECONDS", 0.0)
+        sizes: list[int] = []
+        truncate = os.ftruncate
+        self.patch(os, "ftruncate", lambda fd, size: (sizes.append(size), truncate(fd, size)))
+        exports = self.exports()
+        self.assertFalse(exports.disk_is_busy)
+        self.start(exports)
+        (exported,) = self.done
+        self.assertTrue(exports.disk_is_busy)
+        exported.close()
+        steps = [before - after for before, after in pairwise([exported.size, *sizes])]
+        self.assertEqual(set(steps), {1 << 16})
+        self.assertLessEqual(sizes[-1], 1 << 16)
+        self.assertRaises(OSError, os.fstat, exported.fd)
+        self.assertFalse(exports.disk_is_busy)
 
     def test_failing_child(self) -> None:
         """An error of the child is told, a child that dies without a word too; nothing is left."""

@@ -6,6 +6,8 @@ import os
 import signal
 from dataclasses import replace
 
+from twisted.internet.task import Clock
+
 from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.app.parts import check_keyspace, check_version, found_log, keyspace_settings
 from etcdtw.bootstrap.static import static_plan
@@ -55,7 +57,7 @@ class ContractTests(KeyspaceCase):
             _Slices(),  # type: ignore[arg-type]
             exports,  # type: ignore[arg-type]
             _Header(),  # type: ignore[arg-type]
-            lambda: 0.0,
+            Clock(),
         )
         hashes = []
         for number in (1, 2):

@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdtw.storage.backend import lmdb_backend
+from etcdtw.storage.backend import lmdb_backend, lmdb_overlay
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend
-from etcdtw.storage.backend.lmdb_overlay import Changes, Layer, read_through
+from etcdtw.storage.backend.lmdb_overlay import RECORD_BYTES, Changes, Layer, read_through
 from etcdtw.testing.backend_conformance import apply_change, contents
 from tests.storage_lmdb.keyspaces import HeldWorker, KeyspaceCase
 
@@ -68,6 +68,17 @@ class OverlayTests(KeyspaceCase):
     def test_against_a_model(self) -> None:
         """Changes, ends of entries, commits at any stage, scans and crashes in any order, with
         batches that are full soon."""
+        self.check_against_a_model()
+
+    def test_large_entries_against_a_model(self) -> None:
+        """The same where most entries are large: not copied into the layer below, and forgotten a
+        piece at a time."""
+        self.patch(lmdb_overlay, "LARGE_BYTES", 2 * RECORD_BYTES)
+        self.patch(lmdb_backend, "LARGE_BYTES", 2 * RECORD_BYTES)
+        self.patch(lmdb_backend, "SHED_CHANGES", 2)
+        self.check_against_a_model()
+
+    def check_against_a_model(self) -> None:
         self.patch(lmdb_backend, "BATCH_CHANGES_MAX", 6)
 
         @settings(max_examples=200, deadline=None, derandomize=True)
@@ -158,6 +169,17 @@ class OverlayTests(KeyspaceCase):
             self.assertEqual(found, sorted(expected.items()))
 
         check()
+
+    def test_letting_go(self) -> None:
+        """What was dropped is gone, and the last call says that there was no more."""
+        layer = Layer()
+        for bucket in (b"key", b"meta"):
+            changes = layer.buckets[bucket] = Changes()
+            changes.records.update((b"%d" % number, b"") for number in range(5))
+            changes.keys(b"", None, 10)
+        self.assertEqual([layer.shed(3) for _ in range(4)], [True, True, True, False])
+        self.assertEqual([each.records for each in layer.buckets.values()], [{}, {}])
+        self.assertEqual(layer.buckets[b"key"].keys(b"", None, 10), [])
 
     def test_order_follows_new_keys(self) -> None:
         """Keys that come in after a look at the order are in the next one."""

@@ -22,6 +22,9 @@ class FakeStore:
         self.compacted = -1
         self.tells_prev = False
         self.on_change: list[Callable[[int, list[Change]], None]] = []
+        self.on_piece: list[Callable[[int, list[Change]], None]] = []
+        self.before: object | None = None
+        self.readers: list[object] = []
         self.log: dict[int, list[Change]] = {}
         self._current: dict[bytes, bytes] = {}
 
@@ -52,6 +55,9 @@ class FakeStore:
         for revision in range(first, min(last, first + limit - 1) + 1):
             if revision in self.log:
                 yield revision, self.log[revision]
+
+    def changes_of(self, revision: int, compacted: int) -> Iterator[Change]:
+        return iter(self.log[revision])
 
 
 class FakeSubscriber:

@@ -17,6 +17,7 @@ from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.kv import KvApplier
 from etcdtw.apply.kv_write import PlainPut
 from etcdtw.apply.large_range import LargeRange
+from etcdtw.apply.large_txn import LargeRead
 from etcdtw.apply.quota import PUT_OVERHEAD, request_cost
 from etcdtw.errors import EtcdError
 from etcdtw.mvcc.compaction import Compaction
@@ -106,13 +107,21 @@ class KvService:
         check_txn(request, self._max_txn_ops)
         if is_read_only_txn(request):
             if is_serializable_txn(request):
-                call.reply(self._applier.txn(request))
+                self._answer_txn(call, request)
             else:
-                self._read(call, lambda: call.reply(self._applier.txn(request)))
+                self._read(call, lambda: self._answer_txn(call, request))
             return
         self._submitter.submit(
             "txn", request, raw, self._submitter.answer(call), request_cost("txn", request)
         )
+
+    def _answer_txn(self, call: UnaryCall, request: TxnRequest) -> None:
+        answer = self._applier.read_txn(request)
+        if isinstance(answer, LargeRead):
+            call.on_cancel = answer.close
+            self._slices.run(answer.step, lambda: _answer(call, answer))
+        else:
+            call.reply(answer)
 
     def compact(self, call: UnaryCall, body: bytes) -> None:
         """With ``physical`` the answer waits until the records are gone from the backend."""
@@ -146,6 +155,10 @@ class KvService:
         self._replica.read(ready)
 
 
-def _answer(call: UnaryCall, job: LargeRange) -> None:
-    if not call.done:
+def _answer(call: UnaryCall, job: LargeRange | LargeRead) -> None:
+    if call.done:
+        return
+    try:
         call.reply(job.result())
+    except EtcdError as refused:
+        call.fail(refused)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.snapshot_stream import Exported, Exports, SnapshotStream
@@ -60,9 +59,8 @@ class MaintenanceService:
         slices: Slices,
         exports: Exports,
         header: HeaderSource,
-        seconds: Callable[[], float],
+        clock: IReactorTime,
     ) -> None:
-        """``seconds`` is a clock that durations are taken from."""
         self._replica = replica
         self._store = store
         self._backend = backend
@@ -71,7 +69,8 @@ class MaintenanceService:
         self._slices = slices
         self._exports = exports
         self._header = header
-        self._seconds = seconds
+        self._clock = clock
+        self._seconds = clock.seconds
         self.hash_seconds = Histogram(HASH_BOUNDS)
         self.hash_kv_seconds = Histogram(HASH_BOUNDS)
 
@@ -162,9 +161,9 @@ class MaintenanceService:
 
         def send(exported: Exported) -> None:
             if call.done:
-                os.close(exported.fd)
+                exported.close()
             else:
-                SnapshotStream(call, exported).go_on()
+                SnapshotStream(call, exported, self._clock).go_on()
 
         def failed(error: BaseException) -> None:
             call.finish(StatusError(Code.UNKNOWN, str(error)))

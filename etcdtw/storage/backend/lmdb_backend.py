@@ -30,7 +30,13 @@ from etcdtw.storage.backend.lmdb_environment import (
     open_environment,
     remove_leftovers,
 )
-from etcdtw.storage.backend.lmdb_overlay import RECORD_BYTES, Changes, Layer, read_through
+from etcdtw.storage.backend.lmdb_overlay import (
+    LARGE_BYTES,
+    RECORD_BYTES,
+    Changes,
+    Layer,
+    read_through,
+)
 from etcdtw.storage.backend.lmdb_view import LmdbView, Pairs, Reading, in_pieces
 from etcdtw.storage.backend.lmdb_writer import Batch, BatchWriter, NoSpaceOnDisk, Written, measure
 from etcdtw.storage.interfaces import IFilesystem, IWorker
@@ -42,6 +48,8 @@ BATCH_SECONDS = 0.1
 BATCH_CHANGES_MAX = 10_000
 BATCH_BYTES_MAX = 16 << 20
 """A batch that reaches either is sealed: writing it, or forgetting it, shall not take long."""
+SHED_CHANGES = 20_000
+"""So many are forgotten in one go."""
 OVERLAY_BYTES_MAX = 64 << 20
 """With more than this waiting for space on the disk the backend gives up."""
 VIEW_SECONDS_MAX = 1800.0
@@ -208,6 +216,14 @@ class LmdbBackend:
         changes.records[key] = value
         layer.bytes += len(key) + len(value) + RECORD_BYTES
 
+    def put_all(self, bucket: bytes, keys: list[bytes], values: list[bytes]) -> None:
+        layer = self._open
+        changes = layer.buckets.get(bucket)
+        if changes is None:
+            changes = layer.buckets[bucket] = Changes()
+        changes.records.update(zip(keys, values, strict=True))
+        layer.bytes += sum(map(len, keys)) + sum(map(len, values)) + RECORD_BYTES * len(keys)
+
     def delete(self, bucket: bytes, key: bytes) -> None:
         layer = self._open
         changes = layer.buckets.get(bucket)
@@ -303,11 +319,17 @@ class LmdbBackend:
         self.no_space = False
         self._durable = (batch.entry_index, batch.entry_term)
         self._close_old_views()
+        self._forget(batch.layer)
         self._tell_durable()
         if self._defragmenting is not None and not self._batches:
             self._copy()
         else:
             self._go_on()
+
+    def _forget(self, layer: Layer) -> None:
+        """Let go of what is written; of very much in several turns."""
+        if layer.bytes > LARGE_BYTES and layer.shed(SHED_CHANGES):
+            self._clock.callLater(0, self._forget, layer)
 
     def _go_on(self) -> None:
         """Write what has come together meanwhile."""

@@ -7,6 +7,8 @@ from itertools import islice
 
 RECORD_BYTES = 120
 """What a change costs in memory besides its bytes: a dict slot and two objects."""
+LARGE_BYTES = 1 << 20
+"""Changes of this size are not copied from layer to layer."""
 
 
 class Changes:
@@ -26,6 +28,15 @@ class Changes:
         self.records.clear()
         if self._order:
             self._order.clear()
+
+    def shed(self, count: int) -> int:
+        """Drop up to so many changes, nobody cares which; how many."""
+        records = self.records
+        count = min(count, len(records))
+        for _ in range(count):
+            records.popitem()
+        del self._order[-count:]
+        return count
 
     def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
         """The first so many changed keys with ``start <= key < end``, in order."""
@@ -54,6 +65,8 @@ class Layer:
 
     def take(self, newer: Layer) -> None:
         """Take in the changes of another layer, which is empty afterwards."""
+        if newer.bytes > LARGE_BYTES:
+            self._slip_under(newer)
         buckets = self.buckets
         for name, changes in newer.buckets.items():
             records = changes.records
@@ -66,6 +79,25 @@ class Layer:
                 changes.clear()
         self.bytes += newer.bytes
         newer.bytes = 0
+
+    def shed(self, count: int) -> bool:
+        """Drop up to so many changes; whether there may be more."""
+        for changes in self.buckets.values():
+            if count:
+                count -= changes.shed(count)
+        return not count
+
+    def _slip_under(self, newer: Layer) -> None:
+        """Move what another layer does not change over there, and then take all of it at once."""
+        for name, changes in newer.buckets.items():
+            known = self.buckets.get(name)
+            if known is None or len(known.records) < len(changes.records):
+                self.count += len(changes.records)
+                if known is not None:
+                    for key, value in known.records.items():
+                        changes.records.setdefault(key, value)
+                self.buckets[name] = changes
+                newer.buckets[name] = Changes()
 
 
 def read_through(

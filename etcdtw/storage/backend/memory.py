@@ -113,6 +113,10 @@ class MemoryBackend:
             self._bytes += len(value) - len(before)
             target.records[key] = value
 
+    def put_all(self, bucket: bytes, keys: list[bytes], values: list[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            self.put(bucket, key, value)
+
     def delete(self, bucket: bytes, key: bytes) -> None:
         target = self._buckets.get(bucket)
         before = None if target is None else target.records.get(key)

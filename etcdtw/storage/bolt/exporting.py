@@ -19,6 +19,13 @@ STALL_SECONDS = 60.0
 SCRATCH_SUFFIX = ".tmp.snapshot"
 """Behind ``db``: a file of that name is removed at the member's start."""
 
+SHRINK_BYTES = 8 << 20
+SHRINK_PAUSE_SECONDS = 0.005
+"""A file is freed in pieces, since other writers wait for each: freeing 1.6 GB at once stopped them
+for 0.2 s, and appends to the log for 80 ms at a time after that."""
+WRITE_BACK_SECONDS = 30.0
+"""After so long what the export has written is on the disk (Linux's default)."""
+
 EXPORT_BOUNDS = doubling(0.01, 17)
 
 _LAST_LINE_BYTES = 1024
@@ -26,11 +33,16 @@ _LAST_LINE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A whole bbolt file without a name: its space is free once ``fd`` is closed."""
+    """A whole bbolt file without a name, for reading from ``fd``. Whoever got it closes it."""
 
     fd: int
     size: int
     digest: bytes
+    let_go: Callable[[int, int], None]
+
+    def close(self) -> None:
+        """Have its space freed."""
+        self.let_go(self.fd, self.size)
 
 
 class Exports:
@@ -53,12 +65,13 @@ class Exports:
         self._worker: IWorker | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._disk_is_busy_until = 0.0
         self.seconds = Histogram(EXPORT_BOUNDS)
 
     @property
-    def is_running(self) -> bool:
-        """Whether a child is at work, and the disk with it."""
-        return self._child is not None
+    def disk_is_busy(self) -> bool:
+        """Whether a child is at work, or what it wrote is still on its way to the disk."""
+        return self._child is not None or time.monotonic() < self._disk_is_busy_until
 
     def start(
         self, done: Callable[[Exported], None], failed: Callable[[BaseException], None]
@@ -67,6 +80,22 @@ class Exports:
         if self._worker is None:
             self._worker = self._make_worker()
         self._worker.run(self._export, done, failed)
+
+    def _let_go(self, fd: int, size: int) -> None:
+        if self._stopped or self._worker is None:
+            os.close(fd)
+        else:
+            self._worker.run(lambda: self._free(fd, size), lambda _: None, lambda _: None)
+
+    def _free(self, fd: int, size: int) -> None:
+        self._disk_is_busy_until = time.monotonic() + WRITE_BACK_SECONDS
+        try:
+            for left in range(size - SHRINK_BYTES, 0, -SHRINK_BYTES):
+                os.ftruncate(fd, left)
+                time.sleep(SHRINK_PAUSE_SECONDS)
+        finally:
+            os.close(fd)
+            self._disk_is_busy_until = 0.0
 
     def stop(self) -> None:
         """End a child under way; nobody is called any more."""
@@ -89,8 +118,10 @@ class Exports:
                 begin = time.monotonic()
                 size, digest = self._wait(child)
                 self.seconds.observe(time.monotonic() - begin)
-                return Exported(os.open(self._scratch, os.O_RDONLY | os.O_CLOEXEC), size, digest)
+                fd = os.open(self._scratch, os.O_RDWR | os.O_CLOEXEC)
+                return Exported(fd, size, digest, self._let_go)
             finally:
+                self._disk_is_busy_until = time.monotonic() + WRITE_BACK_SECONDS
                 self._child = None
                 child.kill()
                 if os.path.exists(self._scratch):
