@@ -7,6 +7,7 @@ write is applied all the same and only its caller is told; refusals come from th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from zope.interface import implementer
@@ -21,7 +22,13 @@ from etcdtw.apply.times import ApplyTimes
 from etcdtw.auth import AuthStore
 from etcdtw.errors import Corrupt, CorruptError, EtcdError, NoSpace
 from etcdtw.lease.apply import LeaseApplier
-from etcdtw.membership import Members, apply_v2_request, conf_state_json
+from etcdtw.membership import (
+    MEMBERSHIP_KINDS,
+    Members,
+    apply_membership,
+    apply_v2_request,
+    conf_state_json,
+)
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CompactionRequest
@@ -69,6 +76,7 @@ class Applier:
             "lease_checkpoint": leases.checkpoint,
             "alarm": self._alarm,
             "downgrade_info_set": lambda asked: members.set_downgrade(asked.enabled, asked.ver),
+            **{kind: partial(apply_membership, members, kind) for kind in MEMBERSHIP_KINDS},
             **{kind: getattr(auth, kind) for kind in AUTH_KINDS},
         }
         self._auth = auth
@@ -104,7 +112,10 @@ class Applier:
                 self.times.count(kind, True)
                 return answer
             if not is_new:
-                return None  # the backend holds this entry's changes already
+                # The backend holds this entry's changes already, the tree does not.
+                if kind in MEMBERSHIP_KINDS:
+                    apply_membership(self._members, kind, request, to_backend=False)
+                return None
             handler = self._open_handlers.get(kind)
             if handler is None:
                 raise CorruptError(

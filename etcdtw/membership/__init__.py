@@ -1,6 +1,8 @@
 """Who belongs to the cluster: members, the rules for changing them, and what the log says."""
 
 from etcdtw.membership.apply import (
+    MEMBERSHIP_KINDS,
+    apply_membership,
     apply_v2_request,
     fill_request,
     publish_request,
@@ -21,11 +23,13 @@ from etcdtw.membership.quorum_checks import check_add, check_promote, check_remo
 
 __all__ = [
     "LEARNERS_MAX",
+    "MEMBERSHIP_KINDS",
     "Member",
     "Members",
     "MembershipError",
     "add_change",
     "added_member",
+    "apply_membership",
     "apply_v2_request",
     "bootstrap_entries",
     "check_add",

@@ -1,8 +1,9 @@
-"""v2 requests from the log: those that speak of membership, and all others."""
+"""Requests from the log that speak of membership, and all others of the v2 tree."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from etcdtw.membership.member import VERSION_PATH
 from etcdtw.membership.members import Members
@@ -30,6 +31,20 @@ def apply_v2_request(
             members.set_version(request.Val, to_backend)
             return None
     return apply_request(store, request)
+
+
+MEMBERSHIP_KINDS = ("cluster_version_set", "cluster_member_attr_set")
+"""What etcd 3.6 proposes in place of v2 requests; 3.5 applies it."""
+
+
+def apply_membership(members: Members, kind: str, request: Any, to_backend: bool = True) -> None:
+    """Apply a request of one of these kinds."""
+    if kind == "cluster_version_set":
+        members.set_version(request.ver, to_backend)
+    else:
+        found = request.member_attributes
+        urls = tuple(found.client_urls)
+        members.set_attributes(request.member_ID, found.name, urls, to_backend)
 
 
 def publish_request(request_id: int, path: str, attributes: str) -> Request:

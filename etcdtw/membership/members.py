@@ -192,13 +192,19 @@ class Members:
         KeyError for a member that never was: both mean that the log is not ours.
         """
         fields = parse_object(attributes)
+        urls = tuple(fields.get("clientURLs") or ())
+        return self.set_attributes(identity, fields.get("name", ""), urls, to_backend)
+
+    def set_attributes(
+        self, identity: int, name: str, client_urls: tuple[str, ...], to_backend: bool = True
+    ) -> bool:
+        """The same as values."""
         member = self._members.get(identity)
         if member is None:
             if identity in self.removed:
                 return False
             raise KeyError(f"attributes of unknown member {format_id(identity)}")
-        urls = tuple(fields.get("clientURLs") or ())
-        member = replace(member, name=fields.get("name", ""), client_urls=urls)
+        member = replace(member, name=name, client_urls=client_urls)
         self._store.set(member.path + "/attributes", member.attributes_json())
         self._keep(member, to_backend)
         return True

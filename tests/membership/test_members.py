@@ -13,6 +13,7 @@ from etcdtw.membership import (
     Members,
     add_change,
     added_member,
+    apply_membership,
     apply_v2_request,
     check_add,
     check_promote,
@@ -26,9 +27,15 @@ from etcdtw.membership import (
     update_change,
     version_request,
 )
+from etcdtw.pb.membership_pb2 import (
+    Attributes,
+    ClusterMemberAttrSetRequest,
+    ClusterVersionSetRequest,
+)
 from etcdtw.raft.messages import ConfChange, ConfChangeType, ConfState
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.v2store import V2Error, V2Store
+from etcdtw.v2store.saving import save
 
 
 def member(number: int, learner: bool = False, name: str = "") -> Member:
@@ -161,6 +168,27 @@ class MembersTests(SynchronousTestCase):
         self.members.set_version("3.5.0", to_backend=False)
         self.assertEqual(unused.buckets(), [])
         self.assertEqual([each.id for each in self.members.all()], [1, 3])
+
+    def test_in_the_words_of_3_6(self) -> None:
+        """What etcd 3.6 proposes in place of v2 requests has the same effect."""
+        other_store, other_backend = V2Store(lambda: 0), MemoryBackend()
+        other = Members(other_store, other_backend)
+        for number in (1, 2):
+            other.apply(add_change(0, member(number, name=f"m{number}")))
+        apply_v2_request(
+            self.store,
+            self.members,
+            publish_request(5, member(2).path, '{"name":"n","clientURLs":["http://c:2379"]}'),
+        )
+        apply_v2_request(self.store, self.members, version_request(6, "3.5.0"))
+        attributes = Attributes(name="n", client_urls=["http://c:2379"])
+        published = ClusterMemberAttrSetRequest(member_ID=2, member_attributes=attributes)
+        apply_membership(other, "cluster_member_attr_set", published)
+        apply_membership(other, "cluster_version_set", ClusterVersionSetRequest(ver="3.5.0"))
+        self.assertEqual(other.all(), self.members.all())
+        self.assertEqual((other.version, other.stored_version()), ("3.5.0", "3.5.0"))
+        self.assertEqual(save(other_store), save(self.store))
+        self.assertEqual(other.all_stored(), self.members.all_stored())
 
     def test_publish_of_strangers(self) -> None:
         """Attributes of a removed member are skipped, those of a stranger are an error."""
