@@ -174,7 +174,9 @@ class MembersTests(SynchronousTestCase):
         other_store, other_backend = V2Store(lambda: 0), MemoryBackend()
         other = Members(other_store, other_backend)
         for number in (1, 2):
-            other.apply(add_change(0, member(number, name=f"m{number}")))
+            change = add_change(0, member(number, name=f"m{number}"))
+            self.assertIsNone(other.check(change))
+            other.apply(change)
         apply_v2_request(
             self.store,
             self.members,
