@@ -165,12 +165,12 @@ class RaftNode:
         if progress is not None and self._raft.state is StateType.LEADER:
             on_snapshot_status(progress, ok)
 
-    def hold_commit(self, held: bool) -> None:
-        """While held, a new commit index goes to the others with the next entries or heartbeat
-        instead of at once by a message of its own; letting go tells those who lack it."""
-        self._raft.holds_commit = held
-        if not held:
-            self.tell_commit()
+    def hold_commit(self, told: frozenset[int] | None) -> None:
+        """Tell a new commit index at once, by a message of its own, only to these members (None: to
+        all, as at first); to others it goes with the next entries or heartbeat. Who lacks it and is
+        among them is told now."""
+        self._raft.told_at_once = told
+        self._tell_commit(told)
 
     @property
     def commit_is_untold(self) -> bool:
@@ -179,8 +179,11 @@ class RaftNode:
 
     def tell_commit(self) -> None:
         """Send such news now."""
+        self._tell_commit(None)
+
+    def _tell_commit(self, members: frozenset[int] | None) -> None:
         if self._raft.state is StateType.LEADER:
-            tell_commit(self._raft)
+            tell_commit(self._raft, members)
 
     # --- requests ------------------------------------------------------------------------------
 

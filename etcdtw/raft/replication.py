@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from etcdtw.raft.config import StateType
 from etcdtw.raft.errors import LogCompacted, SnapshotTemporarilyUnavailable
 from etcdtw.raft.messages import Entry, Message, MessageType
@@ -92,9 +94,15 @@ def advance_commit(raft: RaftState) -> bool:
 
 
 def commit_moved(raft: RaftState) -> None:
-    """Tell everybody, unless what is sent next may do that."""
-    if not raft.holds_commit:
+    """Tell everybody, or those who must not wait for what is sent next."""
+    told = raft.told_at_once
+    if told is None:
         broadcast_append(raft)
+        return
+    for member in told:
+        progress = raft.tracker.progress.get(member)
+        if progress is not None and member != raft.id:
+            send_append(raft, member, progress)
 
 
 def lack_commit(raft: RaftState) -> list[tuple[int, Progress]]:
@@ -107,10 +115,11 @@ def lack_commit(raft: RaftState) -> list[tuple[int, Progress]]:
     ]
 
 
-def tell_commit(raft: RaftState) -> None:
-    """Tell those who lack it what is committed."""
+def tell_commit(raft: RaftState, members: Container[int] | None) -> None:
+    """Tell those of the members (None: of all) who lack it what is committed."""
     for member, progress in lack_commit(raft):
-        send_append(raft, member, progress)
+        if members is None or member in members:
+            send_append(raft, member, progress)
 
 
 def on_append_response(raft: RaftState, message: Message, progress: Progress) -> bool:
@@ -133,11 +142,15 @@ def on_append_response(raft: RaftState, message: Message, progress: Progress) ->
     moved = advance_commit(raft)
     if moved:
         commit_moved(raft)
-    elif not raft.holds_commit and progress.needs_commit(raft.log.committed):
+    elif _is_told(raft, message.from_) and progress.needs_commit(raft.log.committed):
         send_append(raft, message.from_, progress)
     while send_append(raft, message.from_, progress, even_empty=False):
         pass
     return moved
+
+
+def _is_told(raft: RaftState, member: int) -> bool:
+    return raft.told_at_once is None or member in raft.told_at_once
 
 
 def _on_reject(raft: RaftState, message: Message, progress: Progress) -> None:

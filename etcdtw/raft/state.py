@@ -47,7 +47,6 @@ class RaftState:
         "election_elapsed",
         "election_timeout",
         "heartbeat_elapsed",
-        "holds_commit",
         "id",
         "lead",
         "log",
@@ -59,6 +58,7 @@ class RaftState:
         "read_states",
         "state",
         "term",
+        "told_at_once",
         "tracker",
         "transferee",
         "vote",
@@ -86,8 +86,8 @@ class RaftState:
         """Ticks of silence after which this member campaigns; drawn anew for each term."""
         self.transferee = NO_NODE
         """Whom leadership is being given to."""
-        self.holds_commit = False
-        """A new commit index goes out with entries and heartbeats only."""
+        self.told_at_once: frozenset[int] | None = None
+        """To others a new commit index goes with entries and heartbeats only; None: to nobody."""
         self.pending_conf_index = 0
         """No configuration change after the applied index lies past this entry of the leader."""
         self.pending_reads = PendingReads()

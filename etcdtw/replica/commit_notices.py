@@ -23,8 +23,8 @@ class CommitNotices:
 
     Told at once, as etcd does, it costs an append without entries to every follower and an answer
     from each: half of all messages where one client writes at a time. Nobody at the leader waits
-    for them. Whoever asks at a follower does, since that one answers when it has applied; so after
-    a forwarded request nothing is held.
+    for them. Whoever asks at a follower does, since that one answers when it has applied; so for a
+    while after a request it has forwarded nothing is held from it.
     """
 
     def __init__(self, node: RaftNode, clock: IReactorTime, wake: Callable[[], None]) -> None:
@@ -34,22 +34,25 @@ class CommitNotices:
         self._wake = wake
         self._untold_since: float | None = None
         self._timer: IDelayedCall | None = None
-        self._asked_until = 0.0
-        self._let_go: IDelayedCall | None = None
-        node.hold_commit(True)
+        self._asked_until: dict[int, float] = {}
+        self._forgetting: IDelayedCall | None = None
+        node.hold_commit(frozenset())
 
     def received(self, message: Message) -> None:
         """From a peer, before Raft takes it in."""
         if message.type not in _ASKED:
             return
-        self._asked_until = self._clock.seconds() + ASKED_SECONDS
-        if self._let_go is None:
-            self._node.hold_commit(False)
-            self._let_go = self._clock.callLater(ASKED_SECONDS, self._hold_again)
+        member, asked = message.from_, self._asked_until
+        is_new = member not in asked
+        asked[member] = self._clock.seconds() + ASKED_SECONDS
+        if is_new:
+            self._node.hold_commit(frozenset(asked))
+            if self._forgetting is None:
+                self._forgetting = self._clock.callLater(ASKED_SECONDS, self._forget)
 
     def turn_ended(self, now: float) -> None:
         """``now`` is when the turn began."""
-        if self._let_go is not None or not self._node.commit_is_untold:
+        if not self._node.commit_is_untold:
             self._untold_since = None
         elif self._untold_since is None:
             self._untold_since = now
@@ -57,10 +60,10 @@ class CommitNotices:
                 self._timer = self._clock.callLater(HOLD_SECONDS, self._look)
 
     def stop(self) -> None:
-        for call in (self._timer, self._let_go):
+        for call in (self._timer, self._forgetting):
             if call is not None:
                 call.cancel()
-        self._timer = self._let_go = None
+        self._timer = self._forgetting = None
 
     def _look(self) -> None:
         """One timer serves many turns: most news have gone along with entries meanwhile."""
@@ -75,10 +78,14 @@ class CommitNotices:
         self._node.tell_commit()
         self._wake()
 
-    def _hold_again(self) -> None:
-        left = self._asked_until - self._clock.seconds()
-        if left > 0:
-            self._let_go = self._clock.callLater(left, self._hold_again)
-            return
-        self._let_go = None
-        self._node.hold_commit(True)
+    def _forget(self) -> None:
+        """Hold news from those again who have not asked for a while."""
+        now = self._clock.seconds()
+        asked = {member: until for member, until in self._asked_until.items() if until > now}
+        if len(asked) < len(self._asked_until):
+            self._node.hold_commit(frozenset(asked))
+        self._asked_until = asked
+        self._forgetting = None
+        if asked:
+            left = min(asked.values()) - now
+            self._forgetting = self._clock.callLater(left, self._forget)

@@ -33,6 +33,10 @@ EXTRA_IDS = (4, 5)
 """Members that configuration changes add and remove."""
 
 
+WHO_IS_TOLD = (None, frozenset[int](), frozenset({1}), frozenset({2, 3}))
+"""Of a new commit index, at once."""
+
+
 class Checkers:
     """What all members together must never contradict."""
 
@@ -293,7 +297,7 @@ class RandomCluster:
             (0.006, member.compact),
             (0.002, lambda: member.node.transfer_leader(self.dice.choice(list(self.members)))),
             (0.007, lambda: self.change(member)),
-            (0.01, lambda: member.node.hold_commit(self.dice.random() < 0.5)),
+            (0.01, lambda: member.node.hold_commit(self.dice.choice(WHO_IS_TOLD))),
         ]
         for weight, action in actions:
             roll -= weight
