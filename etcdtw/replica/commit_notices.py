@@ -12,8 +12,11 @@ from etcdtw.raft.messages import Message, MessageType
 HOLD_SECONDS = 0.001
 """How long the next entries may take to come and bring the news along."""
 
+GRAIN_SECONDS = 0.0001
+"""What is missing to that by less is not waited for: clocks round."""
+
 ASKED_SECONDS = 0.1
-"""A member that forwarded a request is told at once for so long."""
+"""A member that forwarded a request is told at once for so long, at least."""
 
 _ASKED = frozenset({MessageType.PROP, MessageType.READ_INDEX})
 
@@ -71,7 +74,7 @@ class CommitNotices:
         if self._untold_since is None:
             return
         left = self._untold_since + HOLD_SECONDS - self._clock.seconds()
-        if left > 0:
+        if left > GRAIN_SECONDS:
             self._timer = self._clock.callLater(left, self._look)
             return
         self._untold_since = None
@@ -87,5 +90,4 @@ class CommitNotices:
         self._asked_until = asked
         self._forgetting = None
         if asked:
-            left = min(asked.values()) - now
-            self._forgetting = self._clock.callLater(left, self._forget)
+            self._forgetting = self._clock.callLater(ASKED_SECONDS, self._forget)

@@ -105,8 +105,8 @@ class PlantedBugTests(SynchronousTestCase):
         self.assertTrue(any(each in first for each in noticed), first)
 
     def test_acknowledges_before_sync(self) -> None:
-        """Acknowledging an append before it is durable is found."""
-        noticed = (*LOST, "LogLost", "release to")
+        """Acknowledging an append, or giving a vote, before it is durable is found."""
+        noticed = ("election safety", *LOST, "LogLost", "release to")
         self.assertFound(noticed, durable=AcksBeforeSync)
 
     def test_forgets_vote(self) -> None:
