@@ -12,7 +12,7 @@ from etcdtw.ids import format_id
 from etcdtw.membership.member import VERSION_PATH
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.messages import Entry, EntryType, Snapshot
-from etcdtw.storage.adopt import adopt
+from etcdtw.storage.adopt import WRAPPED, adopt
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
 from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, TERM, create
 from etcdtw.storage.datadir import DataDir
@@ -89,7 +89,7 @@ def take_over(
     """
     if data_dir.has_database():
         aside = adopt(
-            fs, data_dir, keyspace, lambda index: _check_database(index, opened, alone), replace
+            fs, data_dir, keyspace, lambda index: check_database(index, opened, alone), replace
         )
         log.info("took over the database of etcd", path=aside)
     elif opened.snapshot.index and not fs.exists(keyspace.path):
@@ -101,7 +101,8 @@ def take_over(
         create(fs, keyspace.path, keyspace.map_bytes, buckets=[(META, position)])
 
 
-def _check_database(index: int, opened: OpenedLog, alone: bool) -> None:
+def check_database(index: int, opened: OpenedLog, alone: bool) -> int:
+    """The entry up to which a database has everything, if it goes with the log. StorageError."""
     last = opened.tail.last_index()
     if last and opened.member_id not in known_members(opened):
         if not alone:
@@ -109,6 +110,11 @@ def _check_database(index: int, opened: OpenedLog, alone: bool) -> None:
                 f"member {format_id(opened.member_id)} is not among those of its own log: what "
                 "etcdctl backup made is started with --force-new-cluster"
             )
+        if index >= WRAPPED:
+            # etcdctl takes the entries it leaves out from the commit index, and that lags behind.
+            index = opened.snapshot.index
         # A backup with v3 keys may be ahead of its log, which is filled up then (stand_alone).
-        index = min(index, last)
+        check_keyspace(min(index, last), opened)
+        return index
     check_keyspace(index, opened)
+    return index

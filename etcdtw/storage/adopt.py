@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 
 from etcdtw.errors import StorageError
@@ -22,22 +22,25 @@ from etcdtw.storage.interfaces import IFilesystem
 
 _STORAGE_VERSION = b"storageVersion"
 _META_PAGES = 2
+WRAPPED = 1 << 63
+"""No log is so long: such an index comes of subtracting more than there was."""
 
 
 def adopt(
     fs: IFilesystem,
     data_dir: DataDir,
     settings: LmdbSettings,
-    check: Callable[[int], None],
+    check: Callable[[int], int],
     replace: bool = False,
 ) -> str | None:
     """If ``db`` of a locked data directory is a database, convert it, and set it aside; where it
     is then, or None.
 
-    ``check`` gets its consistent index and raises StorageError when it does not fit the log; then,
-    and on any other refusal, nothing is changed. A database beside a keyspace of ours is refused,
-    for nobody knows which is newer, unless ``replace`` says that the database is: the keyspace is
-    set aside then. Killed at any moment, the next call goes on. OSError, StorageError.
+    ``check`` gets its consistent index, raises StorageError when it does not fit the log, and
+    returns the index to go by; on any refusal nothing is changed. A database beside a keyspace of
+    ours is refused, for nobody knows which is newer, unless ``replace`` says that the database is:
+    the keyspace is set aside then. Killed at any moment, the next call goes on. OSError,
+    StorageError.
     """
     if not data_dir.has_database():
         return None
@@ -53,7 +56,7 @@ def adopt(
         source = _fingerprint(database)
         if fs.exists(settings.path):
             ours, origin = _position_and_source(settings)
-            if origin == source and ours >= index:
+            if origin == source and (ours >= index or index >= WRAPPED):
                 # Converted before; only the renaming is missing.
                 return data_dir.set_database_aside()
             if not replace:
@@ -62,7 +65,7 @@ def adopt(
                     f"{settings.path} (at index {ours}) a keyspace of etcdtw: remove the older "
                     "one, or take over the database with --adopt"
                 )
-        check(index)
+        position = check(index).to_bytes(8, "big")
         if fs.exists(settings.path):
             fs.rename(settings.path, settings.path + ".replaced")
             if fs.exists(settings.path + LOCK_SUFFIX):
@@ -72,10 +75,19 @@ def adopt(
             settings.path,
             settings.map_bytes,
             source=source,
-            buckets=((name, database.scan(name)) for name in database.buckets()),
+            buckets=(
+                (name, _at(database.scan(name), position) if name == META else database.scan(name))
+                for name in database.buckets()
+            ),
             sync=settings.sync,
         )
     return data_dir.set_database_aside()
+
+
+def _at(records: Iterable[tuple[bytes, bytes]], position: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The records with this consistent index."""
+    for key, value in records:
+        yield key, position if key == CONSISTENT_INDEX else value
 
 
 def _fingerprint(database: BoltFile) -> bytes:

@@ -8,6 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.alone import members_after, stand_alone
 from etcdtw.app.parts import reopen_log
+from etcdtw.app.takeover import check_database
+from etcdtw.errors import StorageError
 from etcdtw.membership import Member, Members, add_change, bootstrap_entries, remove_change
 from etcdtw.raft.codec import decode_conf_change, encode_conf_change
 from etcdtw.raft.messages import ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState
@@ -86,6 +88,17 @@ class AloneTests(SynchronousTestCase):
             self.assertIsNone(members.check(change))
             members.apply(change)
         self.assertEqual(members.all(), [Member(9, OWN_URLS)])
+
+    def test_wrapped_index(self) -> None:
+        """A backup of a log that did not say what is committed has an index that wrapped around:
+        everything behind the snapshot is applied again, or nothing written later would be."""
+        disk = self.log_of(9, commit=0)
+        opened = reopen_log(disk, WAL, SnapStore(disk, SNAP))
+        self.addCleanup(opened.wal.close)
+        wrapped = (1 << 64) - 2
+        self.assertEqual(check_database(wrapped, opened, True), opened.snapshot.index)
+        self.assertEqual(check_database(2, opened, True), 2)
+        self.assertRaises(StorageError, check_database, wrapped, opened, False)
 
     def test_keyspace_ahead(self) -> None:
         """The log is filled up to a keyspace that counts what was left out of the log."""

@@ -37,7 +37,7 @@ def take_over(fs: IFilesystem, directory: str) -> None:
     data_dir = DataDir(fs, directory)
     data_dir.lock()
     settings = LmdbSettings(data_dir.backend_path, sync=False)
-    adopt(fs, data_dir, settings, lambda index: None)
+    adopt(fs, data_dir, settings, lambda index: index)
     data_dir.unlock()
 
 
@@ -71,6 +71,22 @@ class MovingTests(SynchronousTestCase):
             self.assertEqual(self.hash_of(directory), self.expected)
 
         self.kill_at_every_step(self.source, take_over, check)
+
+    def test_position(self) -> None:
+        """The keyspace is at the index that the check decides on, not at that of the database."""
+        data_dir = DataDir(OsFilesystem(sync=False), str(self.source))
+        data_dir.lock()
+        settings = LmdbSettings(data_dir.backend_path, sync=False)
+        adopt(OsFilesystem(sync=False), data_dir, settings, lambda index: index - 3)
+        data_dir.unlock()
+        adopted = BoltFile.open(str(self.source / "member/snap/db.adopted"))
+        with adopted as database:
+            before = int.from_bytes(dict(database.scan(META))[CONSISTENT_INDEX], "big")
+        opened = lmdb_environment.open_environment(settings.path, settings.map_bytes, sync=False)
+        with opened.env.begin() as txn:
+            after, _ = lmdb_environment.read_position(txn, opened.databases)
+        opened.env.close()
+        self.assertEqual(after, before - 3)
 
     def test_handing_back(self) -> None:
         """Whatever was done before the kill, the next export ends with the same database."""

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.app.ctl.commands import run
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.storage.filesystem import OsFilesystem
+from tests.process.cluster import client_of
 from tests.process.member import Member, NotReady, old_etcd, server_under_test
 from tests.process.test_v2 import basic
 from tests.process.v2_replay import ask
@@ -278,6 +279,22 @@ class BeforeDatabasesTests(V2Case):
             self.assertEqual(content(ours)["/dir/old"]["modifiedIndex"], 3)
             self.assertEqual([identity for identity, _ in listed(ours)], [f"{OWN:x}"])
             ours.kill()
+
+    def test_of_a_young_log(self) -> None:
+        """v3 keys count that are written after a start on etcdctl's backup of a member which had
+        just begun, whatever index that has."""
+        ours = self.member(server_under_test())
+        ours.start()
+        ask(ours, "PUT", "/v2/keys/k", "value=v")
+        ours.kill()
+        again = self.forced(server_under_test(), self.etcdctl_backup(ours.data_dir))
+        self.assertEqual(content(again)["/k"]["value"], "v")
+        for _ in range(2):
+            with closing(client_of(again)) as client:
+                client.call("KV.Put", key=b"k", value=b"v3")
+                self.assertEqual(client.call("KV.Range", key=b"k").kvs[0].value, b"v3")
+            again.kill()
+            again.start()
 
 
 class ToEtcdTests(V2Case):
