@@ -217,7 +217,7 @@ class CoalescingMachine(RuleBasedStateMachine):
         request = WatchCreateRequest(
             key=client.interest.key,
             range_end=client.interest.end,
-            filters=client.interest.filters,  # type: ignore[arg-type]
+            filters=client.interest.filters,
         )
         return [
             each

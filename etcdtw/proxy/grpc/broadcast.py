@@ -14,7 +14,7 @@ class Interest(NamedTuple):
 
     key: bytes
     end: bytes
-    filters: tuple[int, ...]
+    filters: tuple[WatchCreateRequest.FilterType, ...]
     prev_kv: bool
 
 
@@ -119,7 +119,7 @@ class Broadcast:
             key=interest.key,
             range_end=interest.end,
             start_revision=self.next_revision,
-            filters=interest.filters,  # type: ignore[arg-type]  # numbers do as well
+            filters=interest.filters,
             prev_kv=interest.prev_kv,
             progress_notify=True,
             fragment=True,

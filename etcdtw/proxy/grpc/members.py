@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -38,9 +39,11 @@ def read_record(value: bytes) -> tuple[str, str]:
 class _Again:
     """Does something that is meant to last again whenever it ends, until it is stopped."""
 
-    def __init__(self, client: Client, what: str) -> None:
+    def __init__(self, client: Client, what: str, act: Callable[[], Awaitable[None]]) -> None:
+        """``what`` it is, for the log."""
         self._client = client
         self._what = what
+        self._act = act
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -54,26 +57,23 @@ class _Again:
     async def _run(self) -> None:
         while True:
             try:
-                await self._do()
+                await self._act()
             except EtcdError as error:
                 log.warn("failed to {what}: {error}", what=self._what, error=str(error))
             await deferLater(self._client.channel.clock, AGAIN_SECONDS)
-
-    async def _do(self) -> None:
-        raise NotImplementedError
 
 
 class Registration(_Again):
     """Keeps this proxy's record in the cluster; it goes with its lease."""
 
     def __init__(self, client: Client, key: bytes, address: str, name: str, ttl: int) -> None:
-        super().__init__(client, "create a session")
+        super().__init__(client, "create a session", self._keep_registered)
         self._key = key
         self._address = address
         self._record = record_of(address, name)
         self._ttl = ttl
 
-    async def _do(self) -> None:
+    async def _keep_registered(self) -> None:
         lease = await self._client.keep_lease(self._ttl)
         await self._client.kv.put(self._key, self._record, lease=lease.id)
         log.info("registered session with lease", addr=self._address, lease_ttl=self._ttl)
@@ -86,7 +86,7 @@ class Registered(_Again):
     """The proxies that have registered."""
 
     def __init__(self, client: Client, prefix: bytes) -> None:
-        super().__init__(client, "establish endpoint watch")
+        super().__init__(client, "establish endpoint watch", self._follow)
         self._prefix = prefix
         self._found: dict[bytes, tuple[str, str]] = {}
 
@@ -95,7 +95,7 @@ class Registered(_Again):
         """Address and name of each."""
         return list(self._found.values())
 
-    async def _do(self) -> None:
+    async def _follow(self) -> None:
         found = await self._client.kv.get(self._prefix, prefix=True)
         self._found = {}
         for each in found.kvs:
