@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.application.service import Service as TwistedService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger, globalLogBeginner
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 
 from etcdtw.api.http.factory import HttpFactory
-from etcdtw.app.command_flags import CommandError
-from etcdtw.app.fatal import Fatal
 from etcdtw.app.grpc_proxy_options import GrpcProxyOptions, parse_grpc_proxy
 from etcdtw.app.grpc_proxy_pages import proxy_site
 from etcdtw.app.grpc_proxy_tls import (
@@ -27,18 +21,16 @@ from etcdtw.app.grpc_proxy_tls import (
 )
 from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.notify import notify_ready
+from etcdtw.app.proxy_service import ProxyService, checked_options, run_proxy
 from etcdtw.app.secure import log_rejected
 from etcdtw.app.verifying import verifier
 from etcdtw.client import Client
 from etcdtw.client.endpoints import parse_endpoint
 from etcdtw.config.urls import parse_url
-from etcdtw.dns.resolvers import make_resolver, server_address
-from etcdtw.dns.srv import LookupFailed
-from etcdtw.errors import EtcdError
+from etcdtw.dns.resolvers import server_address
 from etcdtw.observe.levels import Verbosity
-from etcdtw.observe.logging import log_observers, plain
 from etcdtw.peer.calling import HttpCaller
-from etcdtw.proxy.finding import NoEndpoints, find_clients
+from etcdtw.proxy.finding import find_clients
 from etcdtw.proxy.grpc.proxy import GrpcProxy, ProxySettings
 from etcdtw.rpc import ClientPortFactory, ServerSettings
 from etcdtw.rpc.outgoing import MESSAGE_BYTES_MAX, Keepalive
@@ -54,11 +46,10 @@ KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT, KEEPALIVE_MIN = 7200.0, 20.0, 300.0
 log = Logger(namespace="etcdtw.grpcproxy")
 
 
-class GrpcProxyService(TwistedService):
-    """Finds the endpoints, listens, and keeps up with the domain's records or the members.
+class GrpcProxyService(ProxyService):
+    """Finds the endpoints, listens, and keeps up with the domain's records or the members."""
 
-    What keeps it from starting goes to ``fatal``, as a sentence.
-    """
+    log = log
 
     def __init__(
         self,
@@ -67,33 +58,16 @@ class GrpcProxyService(TwistedService):
         fatal: Callable[[str], None],
         on_ready: Callable[[], object] = notify_ready,
     ) -> None:
+        super().__init__(reactor, options.dns_server, fatal, on_ready)
+        self.retry_seconds = options.endpoints_auto_sync_interval or LOOK_AGAIN_SECONDS
         self._options = options
-        self._reactor = reactor
-        self._fatal = fatal
-        self._on_ready = on_ready
-        self._resolver = make_resolver(reactor, options.dns_server)
-        self._starting: Deferred[None] | None = None
-        self._looking: IDelayedCall | Deferred[None] | None = None
         self._ports: list[Any] = []
         self._tls: ITLSContextFactory | None = None
         self._front: ClientPortFactory | None = None
         self._caller: HttpCaller | None = None
         self.proxy: GrpcProxy | None = None
 
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        if self._options.dns_server:
-            self._reactor.installResolver(self._resolver)
-        self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(
-            lambda failure: self._fatal(failure.getErrorMessage()) if self.running else None
-        )
-
-    def stopService(self) -> Any:
-        super().stopService()  # type: ignore[no-untyped-call]
-        for each in (self._starting, self._looking):
-            if each is not None and getattr(each, "active", lambda: True)():
-                each.cancel()
+    def _end(self) -> Deferred[None] | None:
         for port in self._ports:
             port.stopListening()
         if self._tls is not None:
@@ -105,7 +79,7 @@ class GrpcProxyService(TwistedService):
             return None
         return self._front.stop().addBoth(lambda _: proxy.stop())
 
-    async def _start(self) -> None:
+    async def _begin(self) -> float:
         options, reactor = self._options, self._reactor
         gate, metrics_gate = Gate(), Gate()
         self._listen(gate, metrics_gate)
@@ -140,8 +114,7 @@ class GrpcProxyService(TwistedService):
         if options.metrics_addr:
             metrics_gate.open(HttpFactory(shown, reactor))
         log.info("started gRPC proxy", address=options.listen_addr, endpoints=list(urls))
-        self._on_ready()
-        self._look_later(ttl or options.endpoints_auto_sync_interval)
+        return ttl or options.endpoints_auto_sync_interval
 
     def _listen(self, gate: Gate, metrics_gate: Gate) -> None:
         options = self._options
@@ -183,41 +156,23 @@ class GrpcProxyService(TwistedService):
             found.ttl_seconds,
         )
 
-    def _look_later(self, seconds: float) -> None:
-        if seconds and self.running:
-            self._looking = self._reactor.callLater(seconds, self._look_again)
-
-    def _look_again(self) -> None:
-        self._looking = Deferred.fromCoroutine(self._follow())
-        self._looking.addErrback(self._not_followed)
-
-    def _not_followed(self, failure: Failure) -> None:
-        if self.running:
-            log.failure("following the endpoints failed", failure)
-
-    async def _follow(self) -> None:
-        """Endpoints may have changed. What cannot be asked for changes nothing."""
+    async def _follow(self) -> float:
         assert self.proxy is not None, "it was started"
-        again = self._options.endpoints_auto_sync_interval
         client = self.proxy.client
-        try:
-            if self._options.discovery_srv:
-                urls, again = await self._endpoints()
-            else:
-                listed = await client.cluster.members()
-                urls = tuple(
-                    url
-                    for each in listed.members
-                    if each.name and not each.isLearner
-                    for url in each.clientURLs
-                )
-        except (LookupFailed, NoEndpoints, EtcdError) as error:
-            again = again or LOOK_AGAIN_SECONDS
-            log.warn("the former endpoints stay: {error}", error=str(error))
+        seconds = self._options.endpoints_auto_sync_interval
+        if self._options.discovery_srv:
+            urls, seconds = await self._endpoints()
         else:
-            if urls:
-                client.set_endpoints(urls)
-        self._look_later(again)
+            listed = await client.cluster.members()
+            urls = tuple(
+                url
+                for each in listed.members
+                if each.name and not each.isLearner
+                for url in each.clientURLs
+            )
+        if urls:
+            client.set_endpoints(urls)
+        return seconds
 
 
 def _proxy_settings(options: GrpcProxyOptions) -> ProxySettings:
@@ -244,20 +199,15 @@ def _server_settings(options: GrpcProxyOptions) -> ServerSettings:
 
 def checked(words: Sequence[str]) -> GrpcProxyOptions | int:
     """The options, or the exit code once the command line was answered or refused."""
-    try:
-        found = parse_grpc_proxy(words)
-        if isinstance(found, str):
-            sys.stdout.write(found)
-            return 0
+
+    def check(found: GrpcProxyOptions) -> None:
         for each in found.dns_server:
             server_address(each)
         for each in found.endpoints:
             parse_endpoint(endpoint_url(each, found))
         check_tls(found)
-    except (CommandError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return getattr(error, "exit_code", 1)
-    return found
+
+    return checked_options(words, parse_grpc_proxy, check)
 
 
 def verbosity(options: GrpcProxyOptions) -> Verbosity:
@@ -266,15 +216,12 @@ def verbosity(options: GrpcProxyOptions) -> Verbosity:
 
 def run(words: Sequence[str]) -> int:
     """Run a proxy in the foreground; the exit code."""
-    from etcdtw.app.main import choose_reactor, serve
-
     options = checked(words)
     if isinstance(options, int):
         return options
-    observers = log_observers(["stderr"], verbosity(options))
-    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
-    log.info("Running: ", args=[sys.argv[0], "grpc-proxy", *words])
-    reactor = choose_reactor(look_seconds=0.0)
-    fatal = Fatal(reactor)
-    service = GrpcProxyService(options, reactor, lambda reason: fatal(plain(reason)))
-    return serve(service, fatal)
+    return run_proxy(
+        ["grpc-proxy", *words],
+        verbosity(options),
+        "zap",
+        lambda reactor, fatal: GrpcProxyService(options, reactor, fatal),
+    )
