@@ -12,6 +12,7 @@ from etcdtw.bootstrap.last_known_good import KnownCluster, known_path
 from etcdtw.bootstrap.naming import LAST_KNOWN_GOOD, links
 from etcdtw.ids import format_id
 from etcdtw.membership import Members
+from etcdtw.storage.filesystem import write_synced
 from etcdtw.storage.interfaces import IFilesystem, IWorker
 
 log = Logger(namespace="etcdtw.member")
@@ -53,13 +54,7 @@ class KnownMembers:
 
     def _write(self, text: str) -> None:
         aside = self._path + ".tmp"
-        file = self._fs.open(aside, create=True)
-        try:
-            file.truncate(0)
-            file.pwrite(text.encode(), 0)
-            file.sync_data()
-        finally:
-            file.close()
+        write_synced(self._fs, aside, text.encode())
         self._fs.rename(aside, self._path)
         self._fs.sync_dir(posixpath.dirname(self._path))
 

@@ -181,3 +181,15 @@ class OsFilesystem:
             raise _explained(error, "fsync of the directory", path) from error
         finally:
             os.close(fd)
+
+
+def write_synced(fs: IFilesystem, path: str, data: bytes) -> None:
+    """Make a file hold this and nothing else, on disk. Its name may still be lost, and until then
+    it may hold anything. OSError."""
+    file = fs.open(path, create=True)
+    try:
+        file.truncate(0)
+        file.pwrite(data, 0)
+        file.sync_data()
+    finally:
+        file.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import posixpath
 
 from etcdtw.storage.datadir import NOTE
+from etcdtw.storage.filesystem import write_synced
 from etcdtw.storage.interfaces import IFilesystem
 
 NOTE_BYTES_MAX = 1 << 16
@@ -37,12 +38,6 @@ class NoteFile:
             return
         self._fs.makedirs(self._data_dir)
         self._fs.sync_dir(posixpath.dirname(self._data_dir))
-        file = self._fs.open(self._path, create=True)
-        try:
-            # Half a note is as good as none: what it tells of is done after it is there.
-            file.truncate(0)
-            file.pwrite(text.encode(), 0)
-            file.sync_data()
-        finally:
-            file.close()
+        # Half a note is as good as none: what it tells of is done after it is there.
+        write_synced(self._fs, self._path, text.encode())
         self._fs.sync_dir(self._data_dir)

@@ -13,6 +13,7 @@ from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import CorruptError
 from etcdtw.raft.codec import decode_fields, decode_snapshot, encode_snapshot
 from etcdtw.raft.messages import Snapshot
+from etcdtw.storage.filesystem import write_synced
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.wal.records import WalSnapshot
 from etcdtw.varint import varint
@@ -119,13 +120,7 @@ class SnapStore:
         """Remember that the keyspace begins as far as this, durably."""
         path = posixpath.join(self._directory, RECEIVED_NAME)
         building = posixpath.join(self._directory, "tmp." + RECEIVED_NAME)
-        file = self._fs.open(building, create=True)
-        try:
-            file.truncate(0)
-            file.pwrite(b"%d" % index, 0)
-            file.sync_data()
-        finally:
-            file.close()
+        write_synced(self._fs, building, b"%d" % index)
         self._fs.rename(building, path)
         self._fs.sync_dir(self._directory)
 
