@@ -16,15 +16,16 @@ from tests.process.cluster import until
 from tests.process.machines import Machines
 from tests.process.member import etcdctl, server_under_test
 
+PEERS = ",".join(f"infra{n}=http://10.0.1.1{n}:2380" for n in range(3))
 INFRA = r"""
 etcd --name infra{n} --initial-advertise-peer-urls http://10.0.1.1{n}:2380 \
   --listen-peer-urls http://10.0.1.1{n}:2380 \
   --listen-client-urls http://10.0.1.1{n}:2379,http://127.0.0.1:2379 \
   --advertise-client-urls http://10.0.1.1{n}:2379 \
   --initial-cluster-token etcd-cluster-1 \
-  --initial-cluster infra0=http://10.0.1.10:2380,infra1=http://10.0.1.11:2380,infra2=http://10.0.1.12:2380 \
+  --initial-cluster {peers} \
   --initial-cluster-state new
-"""  # noqa: E501
+"""
 IDS = {"infra0": "140fedbeeb74765d", "infra1": "d5dc5f8d75d04e29", "infra2": "8a0a11c6194fc77"}
 
 
@@ -93,7 +94,7 @@ class MachinesTests(SynchronousTestCase):
         """FA1, FA2, RC1: the leader's machine drops off the network; the others elect another and
         go on, the lost one acknowledges nothing; back on the network all are equal."""
         for n in range(3):
-            self.paste(n, INFRA.format(n=n))
+            self.paste(n, INFRA.format(peers=PEERS, n=n))
         self.founded()
         endpoints = "--endpoints=" + ",".join(f"http://10.0.1.1{n}:2379" for n in range(3))
 
@@ -136,12 +137,12 @@ class MachinesTests(SynchronousTestCase):
     def test_half_founded(self) -> None:
         """RC21: a founding that was given up is begun again with empty directories and a new
         token; none of it needs anybody but the members."""
-        self.paste(0, INFRA.format(n=0))
+        self.paste(0, INFRA.format(peers=PEERS, n=0))
         until(lambda: "starting local member" in self.log(0), "it waits for the others")
         self.processes[0].terminate()
         self.processes[0].wait()
         shutil.rmtree(self.directory(0))
-        again = INFRA.replace("etcd-cluster-1", "etcd-cluster-2")
+        again = INFRA.replace("etcd-cluster-1", "etcd-cluster-2").replace("{peers}", PEERS)
         for n in range(3):
             self.paste(n, again.format(n=n))
         self.founded()
