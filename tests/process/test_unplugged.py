@@ -142,9 +142,9 @@ class MachinesTests(SynchronousTestCase):
         self.processes[0].terminate()
         self.processes[0].wait()
         shutil.rmtree(self.directory(0))
-        again = INFRA.replace("etcd-cluster-1", "etcd-cluster-2").replace("{peers}", PEERS)
+        again = INFRA.replace("etcd-cluster-1", "etcd-cluster-2")
         for n in range(3):
-            self.paste(n, again.format(n=n))
+            self.paste(n, again.format(peers=PEERS, n=n))
         self.founded()
         self.assertEqual(set(self.ids()), {"infra0", "infra1", "infra2"})
         self.assertNotIn(IDS["infra0"], self.ids().values())
