@@ -27,11 +27,10 @@ from etcdtw.raft import (
     StateType,
     UnexpectedMessage,
 )
-from etcdtw.raft.codec import decode_conf_change
-from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType, Message
+from etcdtw.raft.messages import NO_NODE, ConfState, Entry, Message
 from etcdtw.raft.state_machine import IStateMachine
 from etcdtw.replica.acknowledgements import newest_only
-from etcdtw.replica.backlog import Backlog
+from etcdtw.replica.applying import Applying
 from etcdtw.replica.commit_notices import CommitNotices
 from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
@@ -39,7 +38,6 @@ from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue
 from etcdtw.replica.reads import ReadQueue, Waiter
 from etcdtw.replica.slowness import Slowness
-from etcdtw.turns import TakesTurns
 
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
@@ -104,8 +102,6 @@ class Replica:
         self._unsynced: Ready | None = None
         self._sync_begun = False
         self._outbox: list[Message] = []
-        self._answers: list[tuple[Proposal, object]] = []
-        self._backlog: Backlog | None = None
         self._stopped = False
         self._synced_now = False
         self._flush_due = False
@@ -127,7 +123,6 @@ class Replica:
         self.on_term: list[Callable[[int], None]] = []
         self.on_leading: list[Callable[[], None]] = []
         self.on_following: list[Callable[[], None]] = []
-        self.on_applied: list[Callable[[list[Entry], float], None]] = []
         self.on_fatal: list[Callable[[BaseException], None]] = []
         self._alone = False
         self._lead = NO_NODE
@@ -135,6 +130,12 @@ class Replica:
         self._led_term = 0
         self.counts = ReplicaCounts()
         self.slowness = Slowness(settings.slow_apply_seconds)
+        self._applying = Applying(
+            node, machine, self._proposals, clock, settings.piece_seconds, self.slowness
+        )
+        self._applying.on_term_begun.append(self._note_own_term)
+        self._applying.on_configuration.append(self._note_configuration)
+        self.on_applied = self._applying.on_applied
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Replica:
     @property
     def applies_in_turns(self) -> bool:
         """Whether an entry is half applied."""
-        return self._backlog is not None and self._backlog.entry is not None
+        return self._applying.is_amid_entry
 
     @property
     def applied_index(self) -> int:
@@ -329,10 +330,7 @@ class Replica:
                 self._note_configuration(ready.snapshot.conf_state)
             self._persist(ready)
             if ready.committed:
-                if self._backlog is None:
-                    self._apply(ready.committed)
-                else:
-                    self._backlog.add(ready.committed)
+                self._applying.apply(ready.committed)
             if ready.read_states:
                 self._reads.answered(ready.read_states)
             if self._clock.seconds() > turn_ends:
@@ -351,8 +349,11 @@ class Replica:
         self._reads.release(applied)
         if not self._stopped:
             self._commit_notices.turn_ended(now)
-        if self._backlog is not None:
-            self._work_off(self._backlog)
+        if self._applying.is_behind:
+            # What was to be sent or answered in this turn is on its way already.
+            self._applying.work_off()
+            if self._turn is None:
+                self._turn = self._clock.callLater(self._settings.pause_seconds, self._on_turn)
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""
@@ -402,7 +403,7 @@ class Replica:
             outbox, self._outbox = self._outbox, []
             if outbox:
                 self._transport.send(outbox)
-        answers, self._answers = self._answers, []
+        answers = self._applying.take_answers()
         if answers:
             self._note_answers(answers)
         for proposal, result in answers:
@@ -416,74 +417,6 @@ class Replica:
         self._held_seconds = 0.0
         oldest = now - answers[0][0].deadline + self._settings.request_seconds
         slowness.answered(now, oldest, len(answers))
-
-    def _apply(self, entries: list[Entry]) -> None:
-        machine = self.machine
-        waiting = self._proposals.waiting
-        begin = self._clock.seconds()
-        try:
-            for entry in entries:
-                if entry.type == EntryType.NORMAL:
-                    if entry.data:
-                        proposal = waiting.get(entry.data)
-                        result = machine.apply(entry, proposal)
-                        if proposal is not None:
-                            del waiting[entry.data]
-                            self._answers.append((proposal, result))
-                    else:
-                        machine.apply(entry, None)
-                        self._note_own_term(entry)
-                else:
-                    self._apply_conf_change(entry)
-        except TakesTurns as large:
-            done = entry.index - entries[0].index
-            if self._backlog is None:
-                self._backlog = Backlog()
-            self._backlog.begin(entry, large.work, entries[done + 1 :], self._clock.seconds())
-            entries = entries[:done]
-        if entries:
-            self._applied(entries, begin)
-
-    def _applied(self, entries: list[Entry], begin: float) -> None:
-        self.node.applied_to(entries[-1].index)
-        seconds = self._clock.seconds() - begin
-        self.slowness.applied(len(entries), seconds)
-        for each in self.on_applied:
-            each(entries, seconds)
-
-    def _work_off(self, backlog: Backlog) -> None:
-        """Go on with the entry that takes several turns, and then with those that waited for it.
-        What was to be sent or answered in this turn is on its way already."""
-        until = self._clock.seconds() + self._settings.piece_seconds
-        while True:
-            if backlog.entry is not None:
-                if backlog.step():
-                    entry, backlog.entry = backlog.entry, None
-                    proposal = self._proposals.waiting.pop(entry.data or b"", None)
-                    if proposal is not None:
-                        self._answers.append((proposal, backlog.result))
-                    self._applied([entry], backlog.begun)
-            elif entries := backlog.take():
-                self._apply(entries)
-            else:
-                self._backlog = None
-                break
-            if self._clock.seconds() >= until:
-                break
-        if self._turn is None:
-            self._turn = self._clock.callLater(self._settings.pause_seconds, self._on_turn)
-
-    def _apply_conf_change(self, entry: Entry) -> None:
-        assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"
-        change = decode_conf_change(entry.data or b"")
-        refused = self.machine.check_conf_change(change)
-        effective = change if refused is None else change._replace(node_id=NO_NODE)
-        conf_state = self.node.apply_conf_change(effective)
-        result = self.machine.apply_conf_change(entry, change, conf_state, refused)
-        self._note_configuration(conf_state)
-        proposal = self._proposals.waiting.pop(entry.data or b"", None)
-        if proposal is not None:
-            self._answers.append((proposal, result))
 
     # --- what others want to know --------------------------------------------------------------
 
@@ -532,6 +465,6 @@ class Replica:
         self._commit_notices.stop()
         self._transport.stop()
         self._proposals.fail_all(Stopped())
-        for proposal, _ in self._answers:
+        for proposal, _ in self._applying.take_answers():
             proposal.done(Stopped())
         self._reads.fail_all(Stopped())

@@ -123,6 +123,7 @@ class Floor:
         *,
         on_worker: bool = False,
         disk: SimDisk | None = None,
+        machine: Callable[[Floor], NotingMachine] | None = None,
         pause_seconds: float = 0.0,
     ) -> None:
         self.journal: list[str] = []
@@ -136,7 +137,7 @@ class Floor:
         tail.append(list(found.entries))
         self.clock = Clock()
         self.worker, self.background = HeldWorker(), HeldWorker()
-        self.machine = NotingMachine(self.journal)
+        self.machine = NotingMachine(self.journal) if machine is None else machine(self)
         self.peers = NotingPeers(self.journal)
         self.node = RaftNode(
             RaftConfig(id=OWN, pre_vote=False, check_quorum=False), tail, FixedDice()

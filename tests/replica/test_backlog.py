@@ -53,8 +53,7 @@ class SlowMachine(NotingMachine):
 
 class BacklogTests(SynchronousTestCase):
     def floor(self, voters: tuple[int, ...] = (OWN,), **options: Any) -> Floor:
-        floor = Floor(voters, pause_seconds=PAUSE_SECONDS, **options)
-        floor.machine = floor.replica.machine = SlowMachine(floor)
+        floor = Floor(voters, pause_seconds=PAUSE_SECONDS, machine=SlowMachine, **options)
         floor.start()
         floor.journal.clear()
         return floor
