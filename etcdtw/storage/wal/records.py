@@ -29,6 +29,10 @@ _PADDING_MARK = [0] + [(0x80 | padding) << 56 for padding in range(1, FRAME_ALIG
 _PADDING = [bytes(padding) for padding in range(FRAME_ALIGNMENT)]
 
 _pack_length = LENGTH_FIELD.pack
+# A length field, and a record up to its data of two bytes of length, for a checksum of five.
+_ENTRY_START = Struct("<Q3s8B")
+_ENTRY_START_BYTES = _ENTRY_START.size - LENGTH_FIELD.size
+_pack_entry_start = _ENTRY_START.pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +125,30 @@ def encode_entry_frames(entries: Iterable[Entry], crc: int) -> tuple[list[bytes]
                 content,
             )
         crc = extend(crc, data)
-        start = b"\x08\x02\x10%b\x1a%b" % (varint(crc), varint(len(data)))
-        length = len(start) + len(data)
-        padding = -length & 7
-        pieces += (
-            _pack_length(length | _PADDING_MARK[padding]),
-            start,
-            data,
-            _PADDING[padding],
-        )
+        size = len(data)
+        if 0x80 <= size < 0x4000 and crc >= 1 << 28:
+            # What nearly all are. Checksums are random numbers, for which the tables of varints
+            # lie too far apart in memory.
+            length = _ENTRY_START_BYTES + size
+            padding = -length & 7
+            start = _pack_entry_start(
+                length | _PADDING_MARK[padding],
+                b"\x08\x02\x10",
+                crc & 0x7F | 0x80,
+                crc >> 7 & 0x7F | 0x80,
+                crc >> 14 & 0x7F | 0x80,
+                crc >> 21 & 0x7F | 0x80,
+                crc >> 28,
+                0x1A,
+                size & 0x7F | 0x80,
+                size >> 7,
+            )
+        else:
+            start = b"\x08\x02\x10%b\x1a%b" % (varint(crc), varint(size))
+            length = len(start) + size
+            padding = -length & 7
+            start = _pack_length(length | _PADDING_MARK[padding]) + start
+        pieces += (start, data, _PADDING[padding])
     return pieces, crc
 
 
