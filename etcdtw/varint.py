@@ -24,6 +24,15 @@ def varint(number: int) -> bytes:
     return inner + (_INNER[middle] or _inner(middle)) + varint(high >> 14)
 
 
+def varints(first: int, count: int) -> list[bytes]:
+    """Those of so many numbers in a row."""
+    low = first & 0x3FFF
+    if first < 0x4000 or low + count > 0x4000:
+        return [varint(each) for each in range(first, first + count)]
+    rest = varint(first >> 14)
+    return [(_INNER[each] or _inner(each)) + rest for each in range(low, low + count)]
+
+
 def signed_varint(number: int) -> bytes:
     """The varint of a protobuf int64: negative numbers in two's complement, ten bytes."""
     return varint(number & 0xFFFFFFFFFFFFFFFF)

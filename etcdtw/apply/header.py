@@ -55,6 +55,11 @@ class HeaderSource:
             self._revision = revision
         return self._encoded
 
+    def encode_each(self, revisions: list[bytes]) -> list[bytes]:
+        """The same of several revisions, given as varints of which none is 0."""
+        starts, tail = self._starts, self._tail
+        return [b"%b\x18%b%b" % (starts[len(each) + 1], each, tail) for each in revisions]
+
 
 def revision_header(revision: int) -> bytes:
     """The header of a response inside a transaction's response: the revision alone."""

@@ -6,11 +6,12 @@ are written by hand from stored bytes: fields in number order, zero fields absen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv_range import range_response
 from etcdtw.apply.kv_write import (
     Leases,
-    PlainPut,
     check_put,
     delete_range_in_turns,
     delete_range_response,
@@ -18,10 +19,12 @@ from etcdtw.apply.kv_write import (
 )
 from etcdtw.apply.large_range import LargeRange, is_large
 from etcdtw.apply.large_txn import LargeRead, txn_in_turns
+from etcdtw.apply.plain_put import PlainPut
 from etcdtw.apply.txn import Reads, TooLarge, plan
 from etcdtw.errors import LeaseNotFound
 from etcdtw.mvcc.as_of import AsOf
 from etcdtw.mvcc.compaction import Compaction
+from etcdtw.mvcc.plain_puts import put_each
 from etcdtw.mvcc.store import Store
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.pb.rpc_pb2 import (
@@ -101,8 +104,8 @@ class KvApplier:
     def put(self, request: PutRequest | PlainPut) -> bytes:
         """Raises ``LeaseNotFound`` or, for ignore_value and ignore_lease, ``KeyNotFound``."""
         store = self._store
-        if isinstance(request, PlainPut):
-            return self._header.encode(store.put_one(request.key, request.value))
+        if isinstance(request, tuple):
+            return self.put_each([request])[0]
         lease = request.lease
         if lease and not self._leases.exists(lease):
             raise LeaseNotFound
@@ -113,6 +116,10 @@ class KvApplier:
         response = put_response(store, txn, request, self._header.encode)
         txn.end()
         return response
+
+    def put_each(self, puts: Sequence[PlainPut]) -> list[bytes]:
+        """The responses of puts that are carried out one after the other."""
+        return self._header.encode_each(put_each(self._store, puts))
 
     def delete_range(self, request: DeleteRangeRequest) -> bytes:
         store, allowance = self._store, self._allowance

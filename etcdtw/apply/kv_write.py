@@ -22,16 +22,6 @@ class Leases(Protocol):
     def exists(self, lease_id: int, /) -> bool: ...
 
 
-class PlainPut:
-    """A PutRequest that has a key and a value, and nothing else."""
-
-    __slots__ = ("key", "value")
-
-    def __init__(self, key: bytes, value: bytes) -> None:
-        self.key = key
-        self.value = value
-
-
 def check_put(store: Store, leases: Leases, request: PutRequest) -> None:
     """Whether a put can be carried out now: ``KeyNotFound`` for an ignore flag without a key to
     take from, ``LeaseNotFound``."""

@@ -48,6 +48,8 @@ class Quota:
 def request_cost(kind: str, request: Any) -> int:
     """Bytes that a request counts for against the quota."""
     if kind == "put":
+        if isinstance(request, tuple):
+            return PUT_OVERHEAD + sum(map(len, request))
         return PUT_OVERHEAD + len(request.key) + len(request.value)
     if kind == "txn":
         return max(_puts_cost(request.success), _puts_cost(request.failure))

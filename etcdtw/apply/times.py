@@ -15,11 +15,11 @@ class ApplyTimes:
         self.seconds: dict[tuple[str, bool], Histogram] = {}
         self._batch: dict[tuple[str, bool], int] = {}
 
-    def count(self, kind: str, succeeded: bool) -> None:
-        """One more of the batch under way."""
+    def count(self, kind: str, succeeded: bool, more: int = 1) -> None:
+        """One more, or several, of the batch under way."""
         batch = self._batch
         key = (kind, succeeded)
-        batch[key] = batch.get(key, 0) + 1
+        batch[key] = batch.get(key, 0) + more
 
     def took(self, seconds: float) -> None:
         """The batch is applied."""

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 
 from zope.interface import Attribute, Interface
 
+KEY_BUCKET = b"key"
+META_BUCKET = b"meta"
+
 
 class IBackend(Interface):
     """Ordered buckets of bytes, written in batches that end at log entry boundaries.

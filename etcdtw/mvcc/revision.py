@@ -15,8 +15,6 @@ MAIN_ONE = 1 << MAIN_SHIFT
 TOMBSTONE = 1
 SUB_MAX = (1 << 32) - 1
 TOMBSTONE_KEY_BYTES = 18
-# An ordinary backend key of a change whose sub number is 0 ends like this.
-FIRST_SUB = b"_" + bytes(8)
 
 _FORMAT = Struct(">QcQ")
 _pack = _FORMAT.pack

@@ -18,7 +18,7 @@ from etcdtw.mvcc.as_of import AsOf
 from etcdtw.mvcc.changes import LARGE_CHANGES, Change, LargeRevision
 from etcdtw.mvcc.compaction import SCHEDULED, Compaction
 from etcdtw.mvcc.hash import HashKV
-from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.mvcc.interfaces import KEY_BUCKET, META_BUCKET, IBackend
 from etcdtw.mvcc.keyindex import KeyIndex
 from etcdtw.mvcc.keyvalue import (
     encode_head,
@@ -29,11 +29,11 @@ from etcdtw.mvcc.keyvalue import (
     to_chunk,
     unchunk,
 )
+from etcdtw.mvcc.plain_puts import put_each
 from etcdtw.mvcc.range_result import RangeResult
 from etcdtw.mvcc.recent import RecentChunks
 from etcdtw.mvcc.restore import Restore
 from etcdtw.mvcc.revision import (
-    FIRST_SUB,
     MAIN_SHIFT,
     TOMBSTONE,
     after,
@@ -46,8 +46,6 @@ from etcdtw.mvcc.revision import (
 from etcdtw.mvcc.write_txn import WriteTxn
 from etcdtw.varint import varint
 
-KEY_BUCKET = b"key"
-META_BUCKET = b"meta"
 RECENT_BYTES_MAX = 256 << 20
 COMPACTION_HASHES_MAX = 10
 _ALL_AT_ONCE = 1 << 32
@@ -245,39 +243,11 @@ class Store:
 
     def put_one(self, key: bytes, value: bytes, lease: int = 0) -> int:
         """A transaction of one put; its revision."""
+        if value and not lease:
+            put_each(self, ((key, value),))
+            return self.revision
         main = self.revision + 1
-        main_varint = varint(main)
-        recent = self.recent
-        before = recent.young.get(key)
-        if before is None or lease or not value or self.lease_of:
-            self.publish(main, [self.put(main, 0, main_varint, key, value, lease)])
-            return main
-        # What nearly every put is: a new value for a key in use, and no leases. The same as
-        # ``put``, written out.
-        self.puts += 1
-        self.put_bytes += len(key) + len(value)
-        head, version = successor(before, len(key))
-        record = b"".join(
-            (
-                head,
-                b"\x18",
-                main_varint,
-                b"\x20",
-                varint(version + 1),
-                b"\x2a",
-                varint(len(value)),
-                value,
-            )
-        )
-        chunk = b"\x12" + varint(len(record)) + record
-        self.index.replace(key, main << MAIN_SHIFT)
-        recent.young[key] = chunk
-        recent.used += len(chunk) - len(before)
-        self.backend.put(KEY_BUCKET, main.to_bytes(8, "big") + FIRST_SUB, record)
-        if self.on_change:
-            self.publish(main, [Change(key, record, False, unchunk(before), False)])
-        else:
-            self.revision = main
+        self.publish(main, [self.put(main, 0, varint(main), key, value, lease)])
         return main
 
     def put(
@@ -305,7 +275,7 @@ class Store:
         self.recent.replace(key, chunk)
         self.backend.put(KEY_BUCKET, revision_key(main, sub), record)
         if lease or self.lease_of:
-            self._set_lease(key, lease)
+            self.set_lease(key, lease)
         return Change(key, record, False, prev, before is None)
 
     def delete(
@@ -342,7 +312,8 @@ class Store:
         """What a key was before the transaction that now changes it once more."""
         return self.record_at(key, main - 1) if main - 1 >= self.compacted else None
 
-    def _set_lease(self, key: bytes, lease: int) -> None:
+    def set_lease(self, key: bytes, lease: int) -> None:
+        """Note which lease a key hangs on now; 0 for none."""
         before = self.lease_of.get(key, 0)
         if before == lease:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
@@ -54,6 +55,13 @@ class IStateMachine(Interface):
 
         Raises ``TakesTurns`` for an entry that is too large for one turn: it is applied when the
         work that this holds is done, and nothing else may be applied before."""
+
+    def apply_run(
+        entries: Sequence[Entry], proposals: Sequence[Proposed | None], start: int
+    ) -> Sequence[object]:
+        """Apply as many entries from place ``start`` on as go quicker together, none if there are
+        no such. Their results; whatever would raise or be refused is left to ``apply``. There is
+        a proposal, or None, for each entry, and entries may be of any type."""
 
     def check_conf_change(change: ConfChange) -> Exception | None:
         """Why a committed membership change must have no effect, or None when it may."""

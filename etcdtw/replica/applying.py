@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -90,32 +91,44 @@ class Applying:
                 return
 
     def _apply(self, entries: list[Entry]) -> None:
-        machine = self._machine
-        waiting = self._proposals.waiting
         begin = self._clock.seconds()
+        waiting = self._proposals.waiting
+        proposals = [waiting.get(entry.data or b"") for entry in entries]
+        done = 0
         try:
-            for entry in entries:
-                if entry.type == EntryType.NORMAL:
-                    if entry.data:
-                        proposal = waiting.get(entry.data)
-                        result = machine.apply(entry, proposal)
-                        if proposal is not None:
-                            del waiting[entry.data]
-                            self._answers.append((proposal, result))
-                    else:
-                        machine.apply(entry, None)
-                        for each in self.on_term_begun:
-                            each(entry)
-                else:
-                    self._apply_conf_change(entry)
+            while done < len(entries):
+                done += self._apply_run(entries, proposals, done) or self._apply_one(entries[done])
         except TakesTurns as large:
-            done = entry.index - entries[0].index
             if self._backlog is None:
                 self._backlog = Backlog()
-            self._backlog.begin(entry, large.work, entries[done + 1 :], self._clock.seconds())
-            entries = entries[:done]
-        if entries:
-            self._applied(entries, begin)
+            rest = entries[done + 1 :]
+            self._backlog.begin(entries[done], large.work, rest, self._clock.seconds())
+        if done:
+            self._applied(entries[:done], begin)
+
+    def _apply_run(self, entries: list[Entry], proposals: list[Proposal | None], start: int) -> int:
+        """How many were applied together."""
+        results = self._machine.apply_run(entries, proposals, start)
+        if results:
+            waiting = self._proposals.waiting
+            answers = self._answers
+            for proposal, result in zip(islice(proposals, start, None), results, strict=False):
+                if proposal is not None:
+                    del waiting[proposal.data]
+                    answers.append((proposal, result))
+        return len(results)
+
+    def _apply_one(self, entry: Entry) -> int:
+        if entry.type != EntryType.NORMAL:
+            self._apply_conf_change(entry)
+        elif entry.data:
+            result = self._machine.apply(entry, self._proposals.waiting.get(entry.data))
+            self._answer(entry, result)
+        else:
+            self._machine.apply(entry, None)
+            for each in self.on_term_begun:
+                each(entry)
+        return 1
 
     def _apply_conf_change(self, entry: Entry) -> None:
         assert entry.type == EntryType.CONF_CHANGE, f"entry type {entry.type} is never proposed"

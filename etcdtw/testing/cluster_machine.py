@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from random import Random
 from typing import Any, NamedTuple
@@ -44,6 +44,11 @@ class LedgerMachine:
         self.digest = b""
         self.writes: dict[int, int] = {}
         self._on_applied = on_applied
+
+    def apply_run(
+        self, entries: Sequence[Entry], proposals: Sequence[Proposed | None], start: int
+    ) -> Sequence[object]:
+        return []
 
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
         answer = ""

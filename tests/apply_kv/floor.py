@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdtw.api.v3.canonical import plain_put
 from etcdtw.api.v3.kv_checks import check_delete_range, check_put, check_range, check_txn
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
+from etcdtw.apply.plain_put import plain_put
 from etcdtw.mvcc.store import Store
 from etcdtw.storage.backend.memory import MemoryBackend
 from tests.mvcc.leases import FakeLessor

@@ -1,4 +1,4 @@
-"""A put on its own does exactly what a transaction of one put does."""
+"""A put on its own, or one of many, does exactly what a transaction of one put does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.mvcc.changes import Change
+from etcdtw.mvcc.plain_puts import put_each
 from etcdtw.mvcc.store import Store
 from etcdtw.storage.backend.memory import MemoryBackend
+from etcdtw.varint import varint
 from tests.mvcc.leases import FakeLessor
 
 KEYS = st.sampled_from((b"a", b"b", b"k" * 127, b"k" * 128))
@@ -16,6 +18,7 @@ VALUES = st.sampled_from((b"", b"v", b"v" * 90, b"v" * 127, b"v" * 128, b"v" * 1
 STEPS = st.one_of(
     st.tuples(st.just("put"), KEYS, VALUES, st.sampled_from((0, 0, 0, 0, 7))),
     st.tuples(st.just("many"), KEYS, VALUES, st.just(0)),
+    st.tuples(st.just("together"), KEYS, VALUES, st.just(0)),
     st.tuples(st.just("delete"), KEYS, st.just(b""), st.just(0)),
     st.tuples(st.just("listen"), st.just(b""), st.just(b""), st.just(0)),
 )
@@ -53,7 +56,7 @@ class Side:
 
 
 class PutOneTests(SynchronousTestCase):
-    """``Store.put_one`` beside ``WriteTxn.put``."""
+    """``Store.put_one`` and ``put_each`` beside ``WriteTxn.put``."""
 
     def test_like_a_transaction(self) -> None:
         """Whatever was there before, both leave the same records, index, memory and changes."""
@@ -74,6 +77,13 @@ class PutOneTests(SynchronousTestCase):
                         txn = side.store.write()
                         txn.delete_range(key)
                         txn.end()
+                elif step == "together":
+                    puts = [(key, value or b"w"), (b"b", b"v"), (b"c%d" % len(steps), b"v")] * 50
+                    revisions = put_each(alone.store, puts)
+                    for put, revision in zip(puts, revisions, strict=True):
+                        txn = within.store.write()
+                        txn.put(*put)
+                        self.assertEqual(varint(txn.end()), revision)
                 else:
                     for _ in range(MANY if step == "many" else 1):
                         revision = alone.store.put_one(key, value, lease)

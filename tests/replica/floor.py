@@ -76,6 +76,11 @@ class NotingMachine:
         self.refusal: Exception | None = None
         self._journal = journal
 
+    def apply_run(
+        self, entries: Sequence[Entry], proposals: Sequence[Proposed | None], start: int
+    ) -> Sequence[object]:
+        return []
+
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
         self.applied_index = entry.index
         if not entry.data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,11 +33,23 @@ PAUSE_SECONDS = 0.001
 
 @implementer(IStateMachine)
 class SlowMachine(NotingMachine):
-    """Applies ``large N`` in N pieces, each of which takes a while."""
+    """Applies ``large N`` in N pieces, each of which takes a while, and quick ones together."""
 
     def __init__(self, floor: Floor) -> None:
         super().__init__(floor.journal)
         self.floor = floor
+
+    def apply_run(
+        self, entries: Sequence[Entry], proposals: Sequence[Proposed | None], start: int
+    ) -> Sequence[object]:
+        """Applies entries in a row that begin with ``quick`` together."""
+        run = list(takewhile(lambda each: (each.data or b"").startswith(b"quick"), entries[start:]))
+        if len(run) > 1:
+            self._journal.append("together")
+        return [
+            super(SlowMachine, self).apply(*each)
+            for each in zip(run, proposals[start:], strict=False)
+        ]
 
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
         data = entry.data or b""
@@ -101,6 +115,35 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(done, [None])
         self.assertFalse(floor.replica.applies_in_turns)
         self.assertEqual(floor.node.applied, floor.machine.applied_index)
+
+    def test_runs(self) -> None:
+        """Entries that go together do so before, between and behind others, and each is answered
+        with its own result."""
+        floor = self.floor()
+        datas = ("quick 1", "quick 2", "a", "quick 3", "large 2", "quick 4", "quick 5", "b")
+        self.turn(floor, *datas)
+        self.settle(floor)
+        applied = [each for each in floor.journal if not each.startswith(("send", "sync", "write"))]
+        self.assertEqual(
+            applied,
+            [
+                "together",
+                "apply quick 1 of put",
+                "apply quick 2 of put",
+                "apply a of put",
+                "apply quick 3 of put",
+                "piece 0",
+                "piece 1",
+                "apply large 2 of put",
+                "together",
+                "apply quick 4 of put",
+                "apply quick 5 of put",
+                "apply b of put",
+            ],
+        )
+        self.assertEqual(floor.answers, {each: f"result of {each}" for each in datas})
+        self.assertEqual(list(floor.answers), list(datas))
+        self.assertFalse(floor.replica._proposals.waiting)
 
     def test_a_piece_in_each_turn(self) -> None:
         """A turn ends once it has taken its share of time; until the entry is applied the applied

@@ -14,7 +14,6 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from etcdtw.apply.kv_write import PlainPut
 from etcdtw.errors import Code, StatusError
 
 M = TypeVar("M", bound=Message)
@@ -36,32 +35,6 @@ def canonical(request_class: type[M], raw: bytes) -> tuple[M, bytes]:
         return request, raw
     _check_wire_types(request_class.FromString(raw))
     return request, encoded
-
-
-def plain_put(raw: bytes) -> PlainPut | None:
-    """A PutRequest that has only a key below 128 bytes and a value below 16 KiB, both not empty,
-    in canonical form, without decoding it; None for any other."""
-    end = len(raw)
-    # The tag of field 1, and a length of one byte.
-    if end < 6 or raw[0] != 0x0A or not 0 < raw[1] < 0x80:
-        return None
-    key_end = raw[1] + 2
-    # The tag of field 2, and the length of all that follows its shortest form.
-    length = end - key_end - 2
-    if length < 1 or raw[key_end] != 0x12:
-        return None
-    if length < 0x80:
-        if raw[key_end + 1] == length:
-            return PlainPut(raw[2:key_end], raw[key_end + 2 :])
-        return None
-    length -= 1
-    if (
-        0x80 <= length < 0x4000
-        and raw[key_end + 1] == length & 0x7F | 0x80
-        and raw[key_end + 2] == length >> 7
-    ):
-        return PlainPut(raw[2:key_end], raw[key_end + 3 :])
-    return None
 
 
 def single_key_range(raw: bytes) -> tuple[bytes, bool] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdtw.api.v3.canonical import canonical, plain_put, single_key_range
+from etcdtw.api.v3.canonical import canonical, single_key_range
 from etcdtw.api.v3.kv_checks import (
     check_delete_range,
     check_put,
@@ -15,9 +15,9 @@ from etcdtw.api.v3.kv_checks import (
 )
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.kv import KvApplier
-from etcdtw.apply.kv_write import PlainPut
 from etcdtw.apply.large_range import LargeRange
 from etcdtw.apply.large_txn import LargeRead
+from etcdtw.apply.plain_put import plain_put
 from etcdtw.apply.quota import PUT_OVERHEAD, request_cost
 from etcdtw.errors import EtcdError
 from etcdtw.mvcc.compaction import Compaction
@@ -85,17 +85,15 @@ class KvService:
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         submitter = self._submitter
-        request: PutRequest | PlainPut | None = plain_put(body)
-        if request is None:
-            request, body = canonical(PutRequest, body)
-            check_put(request)
-        submitter.submit(
-            "put",
-            request,
-            body,
-            submitter.answer(call),
-            PUT_OVERHEAD + len(request.key) + len(request.value),
-        )
+        plain = plain_put(body)
+        if plain is not None:
+            # The body is hardly longer than what counts.
+            submitter.submit("put", plain, body, submitter.answer(call), PUT_OVERHEAD + len(body))
+            return
+        request, raw = canonical(PutRequest, body)
+        check_put(request)
+        cost = request_cost("put", request)
+        submitter.submit("put", request, raw, submitter.answer(call), cost)
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(DeleteRangeRequest, body)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from twisted.internet.task import Clock
 
 from etcdtw.errors import StorageError
-from etcdtw.mvcc.store import KEY_BUCKET, META_BUCKET, Store
+from etcdtw.mvcc.interfaces import KEY_BUCKET, META_BUCKET
+from etcdtw.mvcc.store import Store
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings, open_backend
 from etcdtw.storage.backend.lmdb_environment import create, map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view

@@ -1,0 +1,75 @@
+"""Puts of nothing but a key and a value, many at a time: what nearly every write is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from etcdtw.mvcc.changes import Change
+from etcdtw.mvcc.interfaces import KEY_BUCKET
+from etcdtw.mvcc.keyvalue import encode_head, successor, unchunk
+from etcdtw.mvcc.revision import MAIN_SHIFT, revision_key
+from etcdtw.varint import varint, varints
+
+if TYPE_CHECKING:
+    from etcdtw.mvcc.store import Store
+
+
+def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """Carry out each pair of a key and a value, neither empty, as a transaction of its own: what
+    ``Store.put`` does, written out. Their revisions, as varints."""
+    main = store.revision
+    revisions = varints(main + 1, len(puts))
+    index, recent, backend, lease_of = store.index, store.recent, store.backend, store.lease_of
+    is_heard = bool(store.on_change)
+    made_keys: list[bytes] = []
+    made: list[bytes] = []
+    value_bytes = 0
+    for (key, value), revision in zip(puts, revisions, strict=True):
+        main += 1
+        before = recent.young.get(key)
+        if before is None and key in index.current:
+            # It may be one of those just made.
+            backend.put_all(KEY_BUCKET, made_keys, made)
+            made_keys, made = [], []
+            before = store.current_chunk(key)
+        if before is None:
+            head, version = encode_head(key, main), 1
+            index.add(key, main << MAIN_SHIFT)
+        else:
+            head, version = successor(before, len(key))
+            version += 1
+            index.replace(key, main << MAIN_SHIFT)
+        record = b"".join(
+            (
+                head,
+                b"\x18",
+                revision,
+                b"\x20",
+                varint(version),
+                b"\x2a",
+                varint(len(value)),
+                value,
+            )
+        )
+        chunk = b"".join((b"\x12", varint(len(record)), record))
+        if before is None:
+            recent.keep(key, chunk)
+        else:
+            recent.young[key] = chunk
+            recent.used += len(chunk) - len(before)
+        value_bytes += len(key) + len(value)
+        if lease_of:
+            store.set_lease(key, 0)
+        if is_heard:
+            backend.put(KEY_BUCKET, revision_key(main, 0), record)
+            prev = None if before is None else unchunk(before)
+            store.publish(main, [Change(key, record, False, prev, before is None)])
+        else:
+            made_keys.append(revision_key(main, 0))
+            made.append(record)
+    store.revision = main
+    store.puts += len(puts)
+    store.put_bytes += value_bytes
+    backend.put_all(KEY_BUCKET, made_keys, made)
+    return revisions
