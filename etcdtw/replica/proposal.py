@@ -16,11 +16,10 @@ class Proposal:
 
     ``data`` are the entry's bytes; they hold the request id, so they are unique and serve as the
     key under which the waiter is found again when the entry is applied. ``kind`` and ``request``
-    are the decoded form, which spares decoding ``data`` again. ``done`` is called once, with the
-    result of the apply or an :class:`EtcdError`.
+    are the decoded form, which spares decoding ``data`` again.
     """
 
-    __slots__ = ("data", "deadline", "done", "kind", "request")
+    __slots__ = ("_done", "data", "deadline", "kind", "request")
 
     def __init__(
         self,
@@ -32,8 +31,12 @@ class Proposal:
         self.data = data
         self.kind = kind
         self.request = request
-        self.done = done
+        self._done = done
         self.deadline = 0.0
+
+    def done(self, result: object) -> None:
+        """Called once, with the result of the apply or an :class:`EtcdError`."""
+        self._done(result)
 
 
 class ConfChangeProposal(Proposal):

@@ -103,6 +103,7 @@ class Replica:
         self._sync_begun = False
         self._outbox: list[Message] = []
         self._stopped = False
+        self._is_far_behind = False
         self._synced_now = False
         self._flush_due = False
         self._looks = 0
@@ -190,7 +191,7 @@ class Replica:
         if self._stopped:
             proposal.done(Stopped())
             return
-        if self.node.committed > self.machine.applied_index + APPLY_BACKLOG_MAX:
+        if self._is_far_behind:
             proposal.done(TooManyRequests())
             return
         if self._held_bytes:
@@ -344,6 +345,7 @@ class Replica:
         self.reads_are_local = (
             self._alone and self._led_term == node.term and applied >= node.committed
         )
+        self._is_far_behind = node.committed > applied + APPLY_BACKLOG_MAX
         self.durable.compact(applied)
         self._release()
         self._reads.release(applied)

@@ -68,7 +68,9 @@ class FakeLog:
         else:
             apply()
 
-    def answer(self, call: UnaryCall) -> Callable[[object], None]:
+    def answer(
+        self, call: UnaryCall, kind: str, request: object, raw: bytes, cost: int = 0
+    ) -> None:
         def done(result: object) -> None:
             if isinstance(result, EtcdError):
                 call.fail(result)
@@ -76,7 +78,7 @@ class FakeLog:
                 assert isinstance(result, bytes)
                 call.reply(result)
 
-        return done
+        self.submit(kind, request, raw, done, cost)
 
     def release(self) -> None:
         held, self.held = self.held, []

@@ -107,9 +107,9 @@ class ProposalQueueTests(SynchronousTestCase):
     def test_proposed_by_an_answer(self) -> None:
         """A request that a refusal gives rise to is kept, even when the leader is lost just
         then."""
-        self.add(b"c1", b"2")
-        refused = self.queue.waiting[b"c1"]
-        refused.done = lambda result: self.add(b"3")
+        refused = ConfChangeProposal(b"c1", "put", CHANGE, lambda result: self.add(b"3"))
+        self.queue.add(refused, 0.0)
+        self.add(b"2")
         self.node.refuses_changes = True
         self.node.has_leader = False
         self.hand_over()

@@ -227,9 +227,16 @@ class LoneTests(SynchronousTestCase):
         """While far more is committed than applied, new requests are refused at once."""
         floor = Floor()
         floor.start()
+        applied = floor.machine.applied_index
         floor.machine.applied_index = floor.node.committed - APPLY_BACKLOG_MAX - 1
+        floor.tick(1)
         floor.propose("a")
         self.assertIsInstance(floor.answers["a"], TooManyRequests)
+        floor.machine.applied_index = applied
+        floor.tick(1)
+        floor.propose("b")
+        floor.settle()
+        self.assertEqual(floor.answers["b"], "result of b")
 
     def test_held_back(self) -> None:
         """While the keyspace's disk is too far behind, new requests wait; they go on in their

@@ -88,17 +88,16 @@ class KvService:
         plain = plain_put(body)
         if plain is not None:
             # The body is hardly longer than what counts.
-            submitter.submit("put", plain, body, submitter.answer(call), PUT_OVERHEAD + len(body))
+            submitter.answer(call, "put", plain, body, PUT_OVERHEAD + len(body))
             return
         request, raw = canonical(PutRequest, body)
         check_put(request)
-        cost = request_cost("put", request)
-        submitter.submit("put", request, raw, submitter.answer(call), cost)
+        submitter.answer(call, "put", request, raw, request_cost("put", request))
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(DeleteRangeRequest, body)
         check_delete_range(request)
-        self._submitter.submit("delete_range", request, raw, self._submitter.answer(call))
+        self._submitter.answer(call, "delete_range", request, raw)
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(TxnRequest, body)
@@ -109,9 +108,7 @@ class KvService:
             else:
                 self._read(call, lambda: self._answer_txn(call, request))
             return
-        self._submitter.submit(
-            "txn", request, raw, self._submitter.answer(call), request_cost("txn", request)
-        )
+        self._submitter.answer(call, "txn", request, raw, request_cost("txn", request))
 
     def _answer_txn(self, call: UnaryCall, request: TxnRequest) -> None:
         answer = self._applier.read_txn(request)
@@ -124,11 +121,10 @@ class KvService:
     def compact(self, call: UnaryCall, body: bytes) -> None:
         """With ``physical`` the answer waits until the records are gone from the backend."""
         request, raw = canonical(CompactionRequest, body)
-        answer = self._submitter.answer(call)
 
         def done(result: object) -> None:
             if isinstance(result, EtcdError):
-                answer(result)
+                call.fail(result)
                 return
             assert isinstance(result, tuple), f"not a compaction's result: {result!r}"
             response: bytes = result[0]

@@ -62,8 +62,10 @@ class Proposer(Protocol):
         """Propose ``raw``, the bytes of ``request``, as the member ``kind`` of an
         InternalRaftRequest; ``done`` gets the response's bytes or an EtcdError. May raise one."""
 
-    def answer(self, call: UnaryCall) -> Callable[[object], None]:
-        """A ``done`` that hands the result to a unary call."""
+    def answer(
+        self, call: UnaryCall, kind: str, request: object, raw: bytes, cost: int = 0
+    ) -> None:
+        """The same, and the result is the answer of ``call``."""
 
 
 class LeaderLeases(Protocol):
@@ -128,11 +130,11 @@ class LeaseService:
             request.ID = self._next_id() & _POSITIVE_ID
             raw = request.SerializeToString()
         cost = request_cost("lease_grant", request)
-        self._proposer.submit("lease_grant", request, raw, self._proposer.answer(call), cost)
+        self._proposer.answer(call, "lease_grant", request, raw, cost)
 
     def revoke(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(LeaseRevokeRequest, body)
-        self._proposer.submit("lease_revoke", request, raw, self._proposer.answer(call))
+        self._proposer.answer(call, "lease_revoke", request, raw)
 
     def leases(self, call: UnaryCall, body: bytes) -> None:
         canonical(LeaseLeasesRequest, body)

@@ -74,6 +74,29 @@ class NoSpaceAlarm(Protocol):
         """This member's, where none stands."""
 
 
+class _CallProposal(Proposal):
+    """Hands its result to a unary call."""
+
+    __slots__ = ("_call", "_no_space")
+
+    def __init__(self, kind: str, request: object, call: UnaryCall, no_space: NoSpaceAlarm) -> None:
+        # Not by the base's, for speed; ``data`` and ``deadline`` come on the way.
+        self.kind = kind
+        self.request = request
+        self._call = call
+        self._no_space = no_space
+
+    def done(self, result: object) -> None:
+        if isinstance(result, bytes):
+            self._call.reply(result)
+            return
+        assert isinstance(result, EtcdError), f"no answer in {result!r}"
+        if isinstance(result, NoSpace):
+            self._no_space.raise_first(lambda: self._call.fail(result))
+        else:
+            self._call.fail(result)
+
+
 class Submitter:
     """Puts requests into the log: numbered, within the size limit and, where they take space,
     within the quota."""
@@ -105,30 +128,25 @@ class Submitter:
 
         Raises RequestTooLarge.
         """
+        self._propose(Proposal(b"", kind, request, done), raw, cost)
+
+    def answer(
+        self, call: UnaryCall, kind: str, request: object, raw: bytes, cost: int = 0
+    ) -> None:
+        """The same for a request whose result is the answer of a call."""
+        self._propose(_CallProposal(kind, request, call, self._no_space), raw, cost)
+
+    def _propose(self, proposal: Proposal, raw: bytes, cost: int) -> None:
         replica = self._replica
         caller = self.caller
         if caller is None:
-            data = entry_data(kind, raw, replica.ids.next())
+            data = entry_data(proposal.kind, raw, replica.ids.next())
         else:
-            data = entry_data_for(kind, raw, replica.ids.next(), caller)
+            data = entry_data_for(proposal.kind, raw, replica.ids.next(), caller)
         if len(data) > self._max_request_bytes:
             raise RequestTooLarge
+        proposal.data = data
         if cost and self._quota.exceeded_by(cost):
-            self._no_space.raise_alarm(lambda: done(NoSpace()))
+            self._no_space.raise_alarm(lambda: proposal.done(NoSpace()))
             return
-        replica.propose(Proposal(data, kind, request, done))
-
-    def answer(self, call: UnaryCall) -> Callable[[object], None]:
-        """A ``done`` that hands the result to a unary call."""
-        reply = call.reply
-
-        def done(result: object) -> None:
-            if isinstance(result, bytes):
-                reply(result)
-            elif isinstance(result, NoSpace):
-                self._no_space.raise_first(lambda: call.fail(result))
-            else:
-                assert isinstance(result, EtcdError), f"no answer in {result!r}"
-                call.fail(result)
-
-        return done
+        replica.propose(proposal)
