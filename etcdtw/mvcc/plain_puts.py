@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.interfaces import KEY_BUCKET
-from etcdtw.mvcc.keyvalue import encode_head, successor, unchunk
+from etcdtw.mvcc.keyvalue import successor, unchunk
 from etcdtw.mvcc.revision import MAIN_SHIFT, revision_key
 from etcdtw.varint import varint, varints
 
@@ -33,29 +33,25 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             backend.put_all(KEY_BUCKET, made_keys, made)
             made_keys, made = [], []
             before = store.current_chunk(key)
+        value_size = varint(len(value))
         if before is None:
-            head, version = encode_head(key, main), 1
-            index.add(key, main << MAIN_SHIFT)
-        else:
-            head, version = successor(before, len(key))
-            version += 1
-            index.replace(key, main << MAIN_SHIFT)
-        record = b"".join(
-            (
-                head,
-                b"\x18",
+            record = b"\x0a%b%b\x10%b\x18%b\x20\x01\x2a%b%b" % (
+                varint(len(key)),
+                key,
                 revision,
-                b"\x20",
-                varint(version),
-                b"\x2a",
-                varint(len(value)),
+                revision,
+                value_size,
                 value,
             )
-        )
-        chunk = b"".join((b"\x12", varint(len(record)), record))
-        if before is None:
+            chunk = b"\x12%b%b" % (varint(len(record)), record)
+            index.add(key, main << MAIN_SHIFT)
             recent.keep(key, chunk)
         else:
+            head, version = successor(before, len(key))
+            number = varint(version + 1)
+            record = b"%b\x18%b\x20%b\x2a%b%b" % (head, revision, number, value_size, value)
+            chunk = b"\x12%b%b" % (varint(len(record)), record)
+            index.replace(key, main << MAIN_SHIFT)
             recent.young[key] = chunk
             recent.used += len(chunk) - len(before)
         value_bytes += len(key) + len(value)
