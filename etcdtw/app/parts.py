@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from etcdtw.app.settings import MemberSettings
@@ -78,7 +79,7 @@ def reopen_log(
     fs: IFilesystem, directory: str, snapshots: SnapStore, segment_bytes: int = SEGMENT_BYTES
 ) -> OpenedLog:
     """The log of an earlier run, from its newest snapshot on, or from its beginning."""
-    snapshot = snapshots.load_newest(valid_snapshots(fs, directory)) or EMPTY_SNAPSHOT
+    snapshot = snapshots.load_newest(partial(valid_snapshots, fs, directory)) or EMPTY_SNAPSHOT
     start = WalSnapshot(snapshot.index, snapshot.term)
     wal, contents = Wal.open(fs, directory, start, segment_bytes)
     if contents.metadata is None:
@@ -92,7 +93,7 @@ def read_log(fs: IFilesystem, data_dir: DataDir) -> tuple[Snapshot, WalContents]
     """What ``reopen_log`` would begin with, while nothing is locked, repaired or changed."""
     snapshot = EMPTY_SNAPSHOT
     if fs.isdir(data_dir.snap_dir):
-        valid = valid_snapshots(fs, data_dir.wal_dir)
+        valid = partial(valid_snapshots, fs, data_dir.wal_dir)
         found = SnapStore(fs, data_dir.snap_dir).load_newest(valid, only_look=True)
         snapshot = found or EMPTY_SNAPSHOT
     start = WalSnapshot(snapshot.index, snapshot.term)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.compaction import finished_revision, scheduled_revision
-from etcdtw.mvcc.keyvalue import parse_record, to_chunk
+from etcdtw.mvcc.keyvalue import parse_record, record_key, to_chunk
 from etcdtw.mvcc.revision import MAIN_SHIFT, TOMBSTONE, parse_backend_key
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STEP_RECORDS = 1000
 # Sorting a key costs this much less than taking in a record.
 _SORTED_PER_RECORD = 8
+_LEASE_BYTES_MAX = 11
 
 
 class Restore:
@@ -59,15 +60,14 @@ class Restore:
     def _read(self, records_max: int) -> bool:
         """Take in records; True at the end of the bucket."""
         index = self._store.index
-        current = index.current
+        current, history = index.current, index.history
         lease_of = self._lease_of
-        recent = self._store.recent
+        newest: dict[bytes, bytes] = {}
         taken = 0
         for raw_key, record in islice(self._records, records_max):
             taken += 1
             self._newest = revision = parse_backend_key(raw_key)
-            parsed = parse_record(record)
-            key = parsed.key
+            key = record_key(record)
             before = current.get(key)
             if revision & TOMBSTONE:
                 lease_of.pop(key, None)
@@ -76,18 +76,34 @@ class Restore:
                 else:
                     index.remember(key, current.pop(key))
                     index.remember(key, revision)
-                    recent.forget([key])
+                    newest.pop(key, None)
+                    self._store.recent.forget([key])
                 continue
             if before is not None:
-                index.remember(key, before)
+                known = history.get(key)
+                if type(known) is list:
+                    known.append(before)
+                else:
+                    index.remember(key, before)
             current[key] = revision
-            recent.replace(key, to_chunk(record))
-            lease = parsed.lease
+            newest[key] = record
+            if len(newest) >= STEP_RECORDS:
+                self._keep(newest)
+            # A lease comes last, so its tag can only stand near the end.
+            lease = parse_record(record).lease if b"\x30" in record[-_LEASE_BYTES_MAX:] else 0
             if lease:
                 lease_of[key] = lease
             elif lease_of:
                 lease_of.pop(key, None)
+        self._keep(newest)
         return taken < records_max
+
+    def _keep(self, newest: dict[bytes, bytes]) -> None:
+        """Have these records in memory; the dict is empty afterwards."""
+        recent = self._store.recent
+        for key, record in newest.items():
+            recent.replace(key, to_chunk(record))
+        newest.clear()
 
     def _finish(self) -> None:
         store = self._store

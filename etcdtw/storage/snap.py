@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from google_crc32c import value as crc32c
 
@@ -83,15 +83,14 @@ class SnapStore:
             raise CorruptError(f"{error}: {path}") from None
 
     def load_newest(
-        self, valid: Sequence[WalSnapshot] | None, only_look: bool = False
+        self, valid: Callable[[int], Iterable[WalSnapshot]] | None, only_look: bool = False
     ) -> Snapshot | None:
         """The newest readable snapshot, or None.
 
-        ``valid`` are the snapshots that the WAL vouches for; others are passed over, as left by
-        a run that died in between. None: any will do. A file that cannot be read is renamed to
-        ``.broken``, unless ``only_look``, and the next older one is tried.
+        ``valid`` gives the snapshots from an index on that the WAL vouches for; others are passed
+        over, as left by a run that died in between. None: any will do. A file that cannot be read
+        is renamed to ``.broken``, unless ``only_look``, and the next older one is tried.
         """
-        wanted = None if valid is None else {(each.term, each.index) for each in valid}
         for name in self.names():
             try:
                 snapshot = self.load(name)
@@ -101,8 +100,11 @@ class SnapStore:
                     self._fs.rename(path, path + ".broken")
                     self.broken.append(path)
                 continue
-            if wanted is None or (snapshot.term, snapshot.index) in wanted:
+            if valid is None:
                 return snapshot
+            for each in valid(snapshot.index):
+                if (each.term, each.index) == (snapshot.term, snapshot.index):
+                    return snapshot
         return None
 
     def received_index(self) -> int:

@@ -6,6 +6,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from etcdtw.errors import StorageError
@@ -259,7 +260,8 @@ class SimMember:
         if not self.disk.exists(WAL_DIRECTORY):
             return self._found_log()
         files = SnapStore(self.disk, SNAP_DIRECTORY)
-        snapshot = files.load_newest(valid_snapshots(self.disk, WAL_DIRECTORY)) or EMPTY_SNAPSHOT
+        valid = partial(valid_snapshots, self.disk, WAL_DIRECTORY)
+        snapshot = files.load_newest(valid) or EMPTY_SNAPSHOT
         start = WalSnapshot(snapshot.index, snapshot.term)
         wal, contents = Wal.open(self.disk, WAL_DIRECTORY, start, SEGMENT_BYTES)
         tail = _WatchedLog(contents.hard_state, self._appended, self._entries_replaced)

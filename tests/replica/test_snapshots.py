@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -60,7 +61,7 @@ class SnapshotsTests(SynchronousTestCase):
 
     def vouched_for(self) -> Snapshot | None:
         """The snapshot that a start after a power cut would begin from."""
-        return self.files.load_newest(valid_snapshots(self.floor.disk, "/wal"))
+        return self.files.load_newest(partial(valid_snapshots, self.floor.disk, "/wal"))
 
     def finish(self) -> None:
         self.keyspace.commit()

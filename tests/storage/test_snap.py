@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from random import Random
 
 from hypothesis import given, settings
@@ -56,7 +57,8 @@ class RecordedSnapTests(SynchronousTestCase):
             disk = SimDisk()
             recorded(name).put_on(disk, "/data")
             valid = valid_snapshots(disk, "/data/member/wal")
-            found = SnapStore(disk, "/data/member/snap").load_newest(valid)
+            vouched_for = partial(valid_snapshots, disk, "/data/member/wal")
+            found = SnapStore(disk, "/data/member/snap").load_newest(vouched_for)
             indexes = [each.index for each in valid]
             self.assertEqual(found.index if found else 0, max(indexes))
 
@@ -89,8 +91,8 @@ class SnapStoreTests(SynchronousTestCase):
             self.store.save(snapshot(index))
         self.assertEqual(self.store.load_newest(None), snapshot(30))
         valid = [WalSnapshot(), WalSnapshot(10, 1), WalSnapshot(20, 1), WalSnapshot(30, 2)]
-        self.assertEqual(self.store.load_newest(valid), snapshot(20))
-        self.assertIsNone(self.store.load_newest([WalSnapshot()]))
+        self.assertEqual(self.store.load_newest(lambda since: valid), snapshot(20))
+        self.assertIsNone(self.store.load_newest(lambda since: [WalSnapshot()]))
 
     def test_broken_files_are_set_aside(self) -> None:
         """A file that is empty, damaged or garbage is renamed and the next older one is used."""

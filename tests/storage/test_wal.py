@@ -248,6 +248,24 @@ class SnapshotTests(SynchronousTestCase):
         self.wal.save_snapshot(WalSnapshot(1000, 1))
         self.assertEqual(valid_snapshots(self.disk, "/wal"), [WalSnapshot(), self.snapshot])
 
+    def test_valid_snapshots_since(self) -> None:
+        """Those from an index on are found without a look at what the log holds before it."""
+        for index in range(101, 301):
+            write(self.wal, entries(index, 1))
+            if index % 50 == 0:
+                self.wal.save_snapshot(WalSnapshot(index - 10, 1))
+        self.wal.append(HardState(1, 0, 300), [])
+        self.wal.sync()
+        known = valid_snapshots(self.disk, "/wal")
+        self.assertEqual([each.index for each in known], [0, 50, 140, 190, 240, 290])
+        for each in known:
+            since = valid_snapshots(self.disk, "/wal", each.index)
+            self.assertEqual(since, known[known.index(each) :])
+            self.assertEqual(valid_snapshots(self.disk, "/wal", each.index + 1), since[1:])
+        self.disk.open(f"/wal/{self.wal.segment_names[0]}").pwrite(b"xxxx", 200)
+        self.assertEqual(valid_snapshots(self.disk, "/wal", 290), known[-1:])
+        self.assertRaises(CorruptError, valid_snapshots, self.disk, "/wal", 0)
+
     def test_half_undone_purge(self) -> None:
         """A power cut may undo the removal of an old segment and keep that of a newer one."""
         for index in range(101, 301):

@@ -128,8 +128,9 @@ def require_snapshot(contents: WalContents, snapshot: WalSnapshot, directory: st
         )
 
 
-def valid_snapshots(fs: IFilesystem, directory: str) -> list[WalSnapshot]:
-    """The snapshots that the log vouches for: those at or below the last commit index.
+def valid_snapshots(fs: IFilesystem, directory: str, since: int = 0) -> list[WalSnapshot]:
+    """The snapshots from index ``since`` on that the log vouches for: those at or below the last
+    commit index. Segments before the one with that index are not read.
 
     A ``.snap`` file whose record is missing was written by a run that died before it could say
     so, and must not be used.
@@ -138,9 +139,12 @@ def valid_snapshots(fs: IFilesystem, directory: str) -> list[WalSnapshot]:
     commit = 0
     files: list[IFile] = []
     try:
-        for name in newest_run(list_segments(fs, directory)):
+        names = newest_run(list_segments(fs, directory))
+        while len(names) > 1 and names[1].first_index <= since:
+            del names[0]
+        for name in names:
             files.append(fs.open_readonly(segment_path(directory, name)))
-        reader = RecordReader(files)
+        reader = RecordReader(files, without_entries=True)
         for record_type, data in reader:
             if record_type == SNAPSHOT:
                 found.append(_snapshot(data))
@@ -152,7 +156,7 @@ def valid_snapshots(fs: IFilesystem, directory: str) -> list[WalSnapshot]:
         raise CorruptError(f"{error} in {reader.location}") from None
     finally:
         close_all(files)
-    return [each for each in found if each.index <= commit]
+    return [each for each in found if since <= each.index <= commit]
 
 
 def close_all(files: Sequence[IFile]) -> None:

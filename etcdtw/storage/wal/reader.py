@@ -8,7 +8,14 @@ from google_crc32c import extend
 
 from etcdtw.errors import CorruptError
 from etcdtw.storage.interfaces import IFile
-from etcdtw.storage.wal.records import CRC, LENGTH_FIELD, decode_record
+from etcdtw.storage.wal.records import (
+    CRC,
+    ENTRY,
+    ENTRY_START_BYTES,
+    LENGTH_FIELD,
+    decode_record,
+    entry_frame_start,
+)
 
 SECTOR_BYTES = 512
 """What a disk writes whole; a write that was cut short is missing some sectors."""
@@ -32,12 +39,14 @@ class TornError(CorruptError):
 class RecordReader:
     """Records of consecutive segments.
 
-    After, or in the middle of, an iteration: ``offset`` is the end of the last good record in the
-    segment being read, ``crc`` the running checksum.
+    After, or in the middle of, an iteration ``offset`` is the end of the last good record in the
+    segment being read; after it ``crc`` is the running checksum.
     """
 
-    def __init__(self, files: Sequence[IFile]) -> None:
+    def __init__(self, files: Sequence[IFile], *, without_entries: bool = False) -> None:
+        """``without_entries`` verifies entries like everything else, but leaves most out."""
         self._files = files
+        self._without_entries = without_entries
         self._path = ""
         # etcd before 3.0 did not pad, and what it began a later one goes on with, padding.
         self._has_padding = False
@@ -82,6 +91,13 @@ class RecordReader:
             if end - start > len(buffer):
                 start = offset
                 buffer = file.pread(max(_CHUNK_BYTES, end - offset), offset)
+            entries = self._take_entries(buffer, offset - start)
+            if entries:
+                for entry in entries:
+                    self.offset += ENTRY_START_BYTES + len(entry) + 7 & -8
+                    if not self._without_entries:
+                        yield ENTRY, entry
+                continue
             body = offset - start + 8
             record = buffer[body : body + length]
             try:
@@ -99,6 +115,31 @@ class RecordReader:
                 self.crc = crc
             self.offset = end
             yield record_type, data
+
+    def _take_entries(self, buffer: bytes, at: int) -> list[bytes]:
+        """What is in the buffer of ordinary entries from there on: nearly all that a log holds.
+        Each is verified by being exactly what encoding its data gives."""
+        entries: list[bytes] = []
+        end = len(buffer)
+        unpack = LENGTH_FIELD.unpack_from
+        crc = self.crc
+        while end - at > ENTRY_START_BYTES:
+            (field,) = unpack(buffer, at)
+            content = at + ENTRY_START_BYTES
+            stop = at + 8 + (field & _LENGTH_MASK)
+            after = stop + (field >> 56 & 7)
+            if after > end:
+                break
+            entry = buffer[content:stop]
+            next_crc = extend(crc, entry)
+            if buffer[at:content] != entry_frame_start(next_crc, len(entry)):
+                break
+            self._has_padding |= after > stop
+            crc = next_crc
+            at = after
+            entries.append(entry)
+        self.crc = crc
+        return entries
 
     def _check_padding(self, mark: int, length: int) -> None:
         expected = -length & 7

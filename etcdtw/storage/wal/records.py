@@ -29,10 +29,17 @@ _PADDING_MARK = [0] + [(0x80 | padding) << 56 for padding in range(1, FRAME_ALIG
 _PADDING = [bytes(padding) for padding in range(FRAME_ALIGNMENT)]
 
 _pack_length = LENGTH_FIELD.pack
-# A length field, and a record up to its data of two bytes of length, for a checksum of five.
+# A length field, and an entry's record up to its data, where its checksum takes five bytes and the
+# length of the data two: what nearly all are.
 _ENTRY_START = Struct("<Q3s8B")
-_ENTRY_START_BYTES = _ENTRY_START.size - LENGTH_FIELD.size
 _pack_entry_start = _ENTRY_START.pack
+ENTRY_START_BYTES = _ENTRY_START.size
+_RECORD_START_BYTES = ENTRY_START_BYTES - LENGTH_FIELD.size
+# The length field without the data's length, by that length modulo 8.
+_ENTRY_LENGTHS = [
+    _RECORD_START_BYTES | _PADDING_MARK[-_RECORD_START_BYTES - size & 7]
+    for size in range(FRAME_ALIGNMENT)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,30 +133,34 @@ def encode_entry_frames(entries: Iterable[Entry], crc: int) -> tuple[list[bytes]
             )
         crc = extend(crc, data)
         size = len(data)
-        if 0x80 <= size < 0x4000 and crc >= 1 << 28:
-            # What nearly all are. Checksums are random numbers, for which the tables of varints
-            # lie too far apart in memory.
-            length = _ENTRY_START_BYTES + size
-            padding = -length & 7
-            start = _pack_entry_start(
-                length | _PADDING_MARK[padding],
-                b"\x08\x02\x10",
-                crc & 0x7F | 0x80,
-                crc >> 7 & 0x7F | 0x80,
-                crc >> 14 & 0x7F | 0x80,
-                crc >> 21 & 0x7F | 0x80,
-                crc >> 28,
-                0x1A,
-                size & 0x7F | 0x80,
-                size >> 7,
-            )
-        else:
+        start = entry_frame_start(crc, size)
+        if not start:
             start = b"\x08\x02\x10%b\x1a%b" % (varint(crc), varint(size))
             length = len(start) + size
-            padding = -length & 7
-            start = _pack_length(length | _PADDING_MARK[padding]) + start
-        pieces += (start, data, _PADDING[padding])
+            start = _pack_length(length | _PADDING_MARK[-length & 7]) + start
+        pieces += (start, data, _PADDING[-len(start) - size & 7])
     return pieces, crc
+
+
+def entry_frame_start(crc: int, size: int) -> bytes:
+    """What stands before ``size`` bytes of data in the frame of an entry with this checksum; b""
+    where that is not ``ENTRY_START_BYTES`` long."""
+    if not 0x80 <= size < 0x4000 or crc < 1 << 28:
+        return b""
+    # Not by the tables of varints: checksums are random numbers, for which those lie too far apart
+    # in memory.
+    return _pack_entry_start(
+        _ENTRY_LENGTHS[size & 7] + size,
+        b"\x08\x02\x10",
+        crc & 0x7F | 0x80,
+        crc >> 7 & 0x7F | 0x80,
+        crc >> 14 & 0x7F | 0x80,
+        crc >> 21 & 0x7F | 0x80,
+        crc >> 28,
+        0x1A,
+        size & 0x7F | 0x80,
+        size >> 7,
+    )
 
 
 def decode_record(record: bytes) -> tuple[int, int, bytes | None]:
