@@ -47,6 +47,22 @@ class PeerCounts:
         self.round_trip_seconds = Histogram(ROUND_TRIP_BOUNDS)
 
 
+class TLSCounts:
+    """What became of one side's TLS since this process runs it."""
+
+    __slots__ = ("expires", "failed_loads", "loads", "rejected")
+
+    def __init__(self) -> None:
+        self.loads = 0
+        """How often changed files were taken over."""
+        self.failed_loads = 0
+        """How often they could not be used."""
+        self.rejected = 0
+        """Callers who were not let in."""
+        self.expires = 0.0
+        """Unix time in seconds when the certificate shown to callers ends; 0 without one."""
+
+
 ROUND_TRIP_BOUNDS = doubling(0.0001, 16)
 COMMIT_BOUNDS = doubling(0.001, 14)
 DEFRAGMENT_BOUNDS = doubling(0.1, 13)

@@ -297,7 +297,9 @@ class Member(Service):
         factory = self._client_factory or self._make_client_factory(core)
         self._client_factory = factory
         assert self._exchange is not None, "pages need somebody to hand snapshots to"
-        client, observed = client_sites(core, self._gateway, factory, self._reactor)
+        client, observed = client_sites(
+            core, self._gateway, factory, self._reactor, self._security.counts
+        )
         peer = peer_site(core, transport, self._exchange, self._reactor)
         self._client_http.site = client
         self._observed_http.site = observed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from etcdtw.api.gateway.gateway import Gateway
@@ -28,6 +29,7 @@ from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
 from etcdtw.app.log import verbosity
 from etcdtw.config.urls import parse_url_list
+from etcdtw.counting import TLSCounts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory
@@ -40,7 +42,11 @@ OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
 
 
 def client_sites(
-    core: Core, gateway: Gateway | None, factory: ClientPortFactory, reactor: Any
+    core: Core,
+    gateway: Gateway | None,
+    factory: ClientPortFactory,
+    reactor: Any,
+    tls: Mapping[str, TLSCounts],
 ) -> tuple[Site, Site]:
     """The sites of the client port, and of the ports that only show how the member is."""
     settings = core.settings
@@ -55,7 +61,7 @@ def client_sites(
     checks = member_checks(view)
     for each in checks:
         pages.update(each.pages())
-    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks))
+    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks, tls))
     observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
     trees: dict[bytes, Resource] = {} if gateway is None else {b"/v3/": gateway}
     if settings.enable_v2 and settings.v2_deprecation == V2_SERVED:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from etcdtw.app.settings import MemberSettings
 from etcdtw.config.urls import host_of, is_secure
+from etcdtw.counting import TLSCounts
 from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import AutomaticSettings, ITLSContextFactory, TLSSettings
 
@@ -99,6 +100,8 @@ class Security:
         self._settings = settings
         self._reactor = reactor
         self._made: dict[str, ITLSContextFactory] = {}
+        self.counts: dict[str, TLSCounts] = {}
+        """By side, of those that are in use."""
 
     def clients(self) -> ITLSContextFactory:
         return self._side("client", client_tls)
@@ -112,16 +115,22 @@ class Security:
 
     def client_port(self, factory: Any) -> Any:
         """The factory of a port where clients call over TLS."""
-        return self._port(self.clients(), factory)
+        return self._port("client", self.clients(), factory)
 
     def peer_port(self, factory: Any) -> Any:
         """The factory of a port where peers call over TLS."""
-        return self._port(self.peers(), factory)
+        return self._port("peer", self.peers(), factory)
 
-    def _port(self, contexts: ITLSContextFactory, factory: Any) -> Any:
+    def _port(self, side: str, contexts: ITLSContextFactory, factory: Any) -> Any:
         from etcdtw.tls.transport import secure_listening
 
-        return secure_listening(contexts, factory, self._reactor, log_rejected)
+        counts = self.counts[side]
+
+        def rejected(connection: Any, reason: str) -> None:
+            counts.rejected += 1
+            log_rejected(connection, reason)
+
+        return secure_listening(contexts, factory, self._reactor, rejected)
 
     def _side(
         self, side: str, of_settings: Callable[[MemberSettings], TLSSettings]
@@ -129,6 +138,7 @@ class Security:
         made = self._made.get(side)
         if made is None:
             made = self._made[side] = make_tls(self._settings, of_settings, self._reactor)
+            self.counts[side] = getattr(made, "counts", None) or TLSCounts()
             made.start()
         return made
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IResolver
 from zope.interface import implementer
 
+from etcdtw.counting import TLSCounts
 from etcdtw.errors import ConfigError
 from etcdtw.tls.addresses import check_address
 from etcdtw.tls.automatic import Automatic
@@ -58,6 +59,7 @@ class FileContexts:
         self._unverified = settings.unverified or automatic is not None
         self._resolver = cache(make_resolver)
         check_settings(settings)
+        self.counts = counts = TLSCounts()
         cert, key = self._own(settings.cert_file, settings.key_file)
         called_cert, called_key = self._own(
             settings.client_cert_file or cert, settings.client_key_file or key
@@ -65,16 +67,16 @@ class FileContexts:
         ca = [settings.trusted_ca_file] if settings.trusted_ca_file else []
         try:
             self._accepting = (
-                Reloaded([cert, key, *ca], lambda: self._server_context(cert, key))
+                Reloaded([cert, key, *ca], lambda: self._server_context(cert, key), counts)
                 if cert
                 else None
             )
             own = [called_cert, called_key] if called_cert else []
             self._calling = Reloaded(
-                [*own, *ca], lambda: self._client_context(called_cert, called_key)
+                [*own, *ca], lambda: self._client_context(called_cert, called_key), counts
             )
             self._revoked = (
-                Reloaded([settings.crl_file], lambda: load_revocations(settings.crl_file))
+                Reloaded([settings.crl_file], lambda: load_revocations(settings.crl_file), counts)
                 if settings.crl_file
                 else None
             )
@@ -144,7 +146,9 @@ class FileContexts:
 
     def _server_context(self, cert: str, key: str) -> SSL.Context:
         settings = self._settings
-        context = self._context(load_pair(cert, key))
+        pair = load_pair(cert, key)
+        context = self._context(pair)
+        self.counts.expires = pair.chain[0].not_valid_after_utc.timestamp()
         if settings.asks_for_certificates:
             self._trust(context)
             if settings.trusted_ca_file:

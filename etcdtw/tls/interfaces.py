@@ -71,7 +71,8 @@ class ITLSContextFactory(IOpenSSLServerConnectionCreator):
     """TLS of one side of a member in both directions. All calls on the reactor's thread.
 
     As ``IOpenSSLServerConnectionCreator`` it makes the connections of those who call. What it
-    serves may change at any time; connections under way keep what they began with.
+    serves may change at any time; connections under way keep what they began with. It may have an
+    attribute ``counts``, a :class:`etcdtw.counting.TLSCounts`, for the metrics.
     """
 
     def start() -> None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from twisted.logger import Logger
 
+from etcdtw.counting import TLSCounts
 from etcdtw.tls.names import issuer
 
 T = TypeVar("T")
@@ -107,9 +108,10 @@ class Reloaded(Generic[T]):
     reported once, and what there was before stays in use until they change again.
     """
 
-    def __init__(self, paths: Sequence[str], make: Callable[[], T]) -> None:
+    def __init__(self, paths: Sequence[str], make: Callable[[], T], counts: TLSCounts) -> None:
         """Raises what ``make`` raises."""
         self._paths = tuple(paths)
+        self._counts = counts
         self._make = make
         self._seen = self._signs()
         self._made = make()
@@ -122,8 +124,10 @@ class Reloaded(Generic[T]):
             try:
                 self._made = self._make()
             except (BadMaterial, OSError) as error:
+                self._counts.failed_loads += 1
                 log.warn("changed TLS files are not used: {error}", error=error_text(error))
             else:
+                self._counts.loads += 1
                 log.info("loaded changed TLS files", files=self._paths)
         return self._made
 

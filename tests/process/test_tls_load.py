@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
+from prometheus_client.parser import text_string_to_metric_families
 
 from etcdtw.tls.pki import revoke, write_files
 from tests.process.cluster import client_of, until
@@ -66,6 +67,19 @@ class UnderLoadTests(TlsCase):
                 thread.join()
         self.assertEqual(failures, [])
         self.assertGreater(min(counts), 20)
+        code, _ = self.curl(member, pair=None)
+        self.assertNotEqual(code, 0)
+        _, told = self.curl(member, f"https://{member.endpoint}/metrics")
+        found = {
+            (each.name, each.labels.get("success", "")): each.value
+            for family in text_string_to_metric_families(told)
+            for each in family.samples
+            if each.name.startswith("etcdtw_tls_") and each.labels["side"] == "client"
+        }
+        self.assertGreaterEqual(found["etcdtw_tls_reloads_total", "true"], 10)
+        self.assertEqual(found["etcdtw_tls_rejected_connections_total", ""], 1)
+        ends = made.certificate.not_valid_after_utc.timestamp()
+        self.assertEqual(found["etcdtw_tls_certificate_expiry_seconds", ""], ends)
 
     def shown(self, member: Member) -> bytes:
         context = self.pki.context()

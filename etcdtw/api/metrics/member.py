@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from etcdtw.api.metrics.calls import call_families
 from etcdtw.api.metrics.families import Family, Labelled, Value
 from etcdtw.api.metrics.sources import HealthChecks, NamedChecks, Port, Sources
 from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
-from etcdtw.counting import PeerCounts
+from etcdtw.counting import PeerCounts, TLSCounts
 from etcdtw.ids import format_id
 from etcdtw.v2store.stats import Stats
 from etcdtw.version import ETCD_VERSION
@@ -39,9 +39,13 @@ APPLY_OPS = {
 
 
 def families(
-    of: Sources, health: HealthChecks, port: Port, checks: Sequence[NamedChecks]
+    of: Sources,
+    health: HealthChecks,
+    port: Port,
+    checks: Sequence[NamedChecks],
+    tls: Mapping[str, TLSCounts],
 ) -> list[Family]:
-    """The table for one member."""
+    """The table for one member; ``tls`` gives what there is to count, by side."""
     return [
         *_server(of, health),
         *_disk(of),
@@ -51,6 +55,7 @@ def families(
         *call_families(of.router),
         *_peers(of),
         *_ours(of, port, checks),
+        *_tls(tls),
     ]
 
 
@@ -248,7 +253,28 @@ def _ours(of: Sources, port: Port, checks: Sequence[NamedChecks]) -> list[Family
         Family("etcdtw_client_connections", "gauge",
                "Connections to the client port.", lambda: port.connection_count),
     ]
+
+
+def _tls(counts: Mapping[str, TLSCounts]) -> list[Family]:
+    return [
+        Family("etcdtw_tls_reloads_total", "counter",
+               "Changed certificates, authorities and revocation lists, by whether they are used.",
+               lambda: _reloads(counts)),
+        Family("etcdtw_tls_rejected_connections_total", "counter",
+               "Callers who were not let in.",
+               lambda: [({"side": side}, each.rejected) for side, each in counts.items()]),
+        Family("etcdtw_tls_certificate_expiry_seconds", "gauge",
+               "Unix time when the certificate shown to callers ends.",
+               lambda: [({"side": side}, each.expires) for side, each in counts.items()
+                        if each.expires]),
+    ]
 # fmt: on
+
+
+def _reloads(counts: Mapping[str, TLSCounts]) -> Labelled:
+    for side, each in counts.items():
+        yield {"side": side, "success": "true"}, each.loads
+        yield {"side": side, "success": "false"}, each.failed_loads
 
 
 def _cluster_version(of: Sources) -> Labelled:
