@@ -88,7 +88,7 @@ class MemberSettings:
     client_cert_file: str
     client_key_file: str
     client_crl_file: str
-    client_cert_allowed_hostname: str
+    client_cert_allowed_hostname: tuple[str, ...]
     trusted_ca_file: str
     ca_file: str
     auto_tls: bool
@@ -97,8 +97,8 @@ class MemberSettings:
     peer_client_cert_auth: bool
     peer_trusted_ca_file: str
     peer_ca_file: str
-    peer_cert_allowed_cn: str
-    peer_cert_allowed_hostname: str
+    peer_cert_allowed_cn: tuple[str, ...]
+    peer_cert_allowed_hostname: tuple[str, ...]
     peer_auto_tls: bool
     peer_client_cert_file: str
     peer_client_key_file: str

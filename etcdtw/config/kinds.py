@@ -165,6 +165,12 @@ WORDS = Kind(
     lambda text: tuple(text.split(",")) if text else (),
     lambda value: tuple(_file_list(value)),
 )
+# One name in a file of etcd before the last releases of 3.5, a list since.
+NAMES = Kind(
+    "name[,name]",
+    WORDS.parse,
+    lambda value: WORDS.parse(value) if isinstance(value, str) else tuple(_file_list(value)),
+)
 CHECK_FORMS = ("plan", "flags")
 
 

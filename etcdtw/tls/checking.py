@@ -46,7 +46,8 @@ def check_settings(settings: TLSSettings) -> None:
         raise refuse(
             "allowed_cn",
             "AllowedCN and AllowedHostname are mutually exclusive "
-            f'(cn="{settings.allowed_cn}", hostname="{settings.allowed_hostname}")',
+            f'(cn="{",".join(settings.allowed_cn)}", '
+            f'hostname="{",".join(settings.allowed_hostname)}")',
         )
     try:
         openssl_suites(settings.cipher_suites)

@@ -31,6 +31,7 @@ from etcdtw.tls.material import (
 from etcdtw.tls.verdict import (
     Check,
     Verdict,
+    any_of,
     client_check,
     common_name_check,
     handshake_fault,
@@ -213,7 +214,7 @@ class FileContexts:
         if settings.allowed_cn:
             checks.append(common_name_check(settings.allowed_cn, flag(settings, "allowed_cn")))
         if settings.allowed_hostname:
-            checks.append(host_check(settings.allowed_hostname))
+            checks.append(any_of([host_check(each) for each in settings.allowed_hostname]))
         return tuple(client_check(each) for each in checks)
 
     def _check(self, certificate: x509.Certificate) -> str:

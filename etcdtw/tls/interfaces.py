@@ -42,8 +42,8 @@ class TLSSettings:
     trusted_ca_file: str = ""
     crl_file: str = ""
     client_cert_auth: bool = False
-    allowed_cn: str = ""
-    allowed_hostname: str = ""
+    allowed_cn: tuple[str, ...] = ()
+    allowed_hostname: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
     min_version: str = "TLS1.2"
     max_version: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
@@ -103,14 +103,25 @@ def host_check(host: str) -> Check:
     return check
 
 
-def common_name_check(wanted: str, flag: str) -> Check:
-    """Whether a certificate's common name is the only one that is let in."""
+def any_of(checks: Sequence[Check]) -> Check:
+    """Whether a certificate passes one of them at least."""
+
+    def check(certificate: x509.Certificate) -> str:
+        reasons = [each(certificate) for each in checks]
+        return "; ".join(reasons) if all(reasons) else ""
+
+    return check
+
+
+def common_name_check(wanted: Sequence[str], flag: str) -> Check:
+    """Whether a certificate's common name is one of those that are let in."""
 
     def check(certificate: x509.Certificate) -> str:
         found = common_name(certificate)
-        if found == wanted:
+        if found in wanted:
             return ""
-        return f"CommonName authentication failed: it is {found!r}, and --{flag} is {wanted!r}"
+        allowed = ",".join(wanted)
+        return f"CommonName authentication failed: it is {found!r}, and --{flag} is {allowed!r}"
 
     return check
 

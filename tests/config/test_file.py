@@ -113,7 +113,9 @@ class FileTests(SynchronousTestCase):
         """The security maps hold the TLS flags without their prefix."""
         found = read("peer-transport-security:\n  cert-file: a.crt\n  allowed-cn: b")
         self.assertEqual(found["peer-cert-file"].value, "a.crt")
-        self.assertEqual(found["peer-cert-allowed-cn"].value, "b")
+        self.assertEqual(found["peer-cert-allowed-cn"].value, ("b",))
+        later = read("peer-transport-security:\n  allowed-cn: [b, c]")
+        self.assertEqual(later["peer-cert-allowed-cn"].value, ("b", "c"))
 
     def test_discovery_map(self) -> None:
         """DP7: v3 discovery is a map of maps, as in etcd 3.6."""

@@ -168,7 +168,7 @@ class ClientPortTests(TlsCase):
         self.addCleanup(member.close)
         url = f"https://{member.endpoint}"
         member.add_flags(
-            "--client-cert-allowed-hostname=app.example",
+            "--client-cert-allowed-hostname=other.example,app.example",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
         )

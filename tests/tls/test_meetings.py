@@ -123,24 +123,31 @@ class MeetingTests(PkiCase):
         """SE14: --peer-cert-allowed-cn, for callers and called."""
         self.pki.issue("right", "peer", ["localhost", CALLER], common_name="etcd-peer")
         met = meet(
-            self.serving("right", allowed_cn="etcd-peer"),
-            self.calling("right", allowed_cn="etcd-peer"),
+            self.serving("right", allowed_cn=("other", "etcd-peer")),
+            self.calling("right", allowed_cn=("other", "etcd-peer")),
         )
         self.assertEqual(met.heard, b"hello")
         self.assert_rejected(
             "client",
             "CommonName authentication failed",
             "'client'",
-            "--peer-cert-allowed-cn",
-            allowed_cn="etcd-peer",
+            "--peer-cert-allowed-cn is 'other,etcd-peer'",
+            allowed_cn=("other", "etcd-peer"),
         )
 
     def test_allowed_hostname(self) -> None:
         """SE14: --peer-cert-allowed-hostname."""
         self.pki.issue("node", "peer", ["node.example"])
-        node = self.serving(allowed_hostname="node.example", skip_address_check=True)
+        node = self.serving(
+            allowed_hostname=("other.example", "node.example"), skip_address_check=True
+        )
         self.assertEqual(meet(node, self.calling("node")).heard, b"hello")
-        self.assert_rejected("member", "not node.example", allowed_hostname="node.example")
+        self.assert_rejected(
+            "member",
+            "not other",
+            "not node.example",
+            allowed_hostname=("other.example", "node.example"),
+        )
 
     def test_revoked(self) -> None:
         """SE16: on the list of its authority; a list that changes is read again."""

@@ -35,10 +35,10 @@ class SettingsTests(PkiCase):
 
     def test_names(self) -> None:
         """Two kinds of name that exclude each other."""
-        error = self.refusal("peer", allowed_cn="a", allowed_hostname="b")
+        error = self.refusal("peer", allowed_cn=("a", "c"), allowed_hostname=("b",))
         self.assertEqual(
             error.reason,
-            'AllowedCN and AllowedHostname are mutually exclusive (cn="a", hostname="b")',
+            'AllowedCN and AllowedHostname are mutually exclusive (cn="a,c", hostname="b")',
         )
 
     def test_missing(self) -> None:
