@@ -51,6 +51,9 @@ class AuthChecks:
         self._store.check_read(caller, request.key, request.range_end)
 
     def _put(self, caller: Caller, request: Any) -> None:
+        if isinstance(request, tuple):  # a PlainPut
+            self._store.check_write(caller, request[0])
+            return
         self._store.check_write(caller, request.key)
         # Whoever may not write all keys of a lease could not revoke it.
         self._lease(caller, request.lease)

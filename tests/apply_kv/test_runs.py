@@ -14,7 +14,7 @@ from etcdtw.apply.applier import RUN_MAX
 from etcdtw.apply.plain_put import plain_put, plain_put_of_entry
 from etcdtw.apply.requests import decode_request
 from etcdtw.auth import Caller
-from etcdtw.errors import EtcdError
+from etcdtw.errors import UserEmpty
 from etcdtw.mvcc.watch_index import Interest
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.pb.rpc_pb2 import (
@@ -120,12 +120,15 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(len(side.applier.apply_run([put, other], [None, None], 1)), 0)
 
     def test_with_auth(self) -> None:
-        """Where permissions count, each is looked at by itself."""
+        """Where permissions count, each is looked at by itself: one that was proposed before they
+        did, too."""
         side = Side(1000)
         entry = side.entry("put", PutRequest(key=b"a", value=b"v"))
         side.applier._auth.enabled = True
         self.assertEqual(side.applier.apply_run([entry], [None], 0), [])
-        self.assertIsInstance(side.applier.apply(entry, None), EtcdError)
+        proposed = Proposed("put", (b"a", b"v"))
+        refusals = [side.applier.apply(entry, each) for each in (None, proposed)]
+        self.assertEqual([str(each) for each in refusals], [str(UserEmpty())] * 2)
 
     def test_applied_before(self) -> None:
         """What the backend has already is not done again."""
