@@ -2,13 +2,12 @@
 
 The member runs in this process, on its own reactor and disk; its clients are byte strings, handed
 to its connections, so that nothing but the member is measured. Prints microseconds of processor
-time per put, the median over batches of one put per stream; the kernel's work for sockets is not
-in them.
+time per put, over batches of one put per stream; the kernel's work for sockets is not in them.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections import defaultdict
@@ -30,6 +29,7 @@ from etcdtw.config.load import member_settings
 from etcdtw.pb.rpc_pb2 import PutRequest
 
 BATCHES = 150
+WARM_UP = 20
 HEADERS = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -107,7 +107,10 @@ def send_all(clients: list[Client], requests: list[bytes]) -> None:
         client.send(data)
 
 
-async def measure(member: Member, connections: int, streams: int, varied: bool) -> None:
+async def measure(
+    member: Member, connections: int, streams: int, varied: bool
+) -> dict[str, list[float]]:
+    """Microseconds per put by stage, of each batch. Looks behind the member's doors."""
     core, port = member.core, member._client_factory
     assert core is not None and port is not None, "the member is not ready"
     replica = core.replica
@@ -127,7 +130,7 @@ async def measure(member: Member, connections: int, streams: int, varied: bool) 
     turn = stages.timed("turn", replica._drive)
     samples: dict[str, list[float]] = defaultdict(list)
     puts = connections * streams
-    for batch in range(BATCHES + 20):
+    for batch in range(BATCHES + WARM_UP):
         requests = [client.requests() for client in clients]
         stages.seconds.clear()
         receive(clients, requests)
@@ -136,42 +139,46 @@ async def measure(member: Member, connections: int, streams: int, varied: bool) 
         while answered < puts:
             answered += sum(client.take_answers() for client in clients)
             await deferLater(reactor, 0, lambda: None)
-        if batch >= 20:
+        if batch >= WARM_UP:
             for name, seconds in stages.seconds.items():
                 samples[name].append(seconds / puts * 1e6)
             samples["all"].append(sum(stages.seconds.values()) / puts * 1e6)
+    return samples
+
+
+async def run(directory: str, options: argparse.Namespace) -> None:
+    settings = member_settings(
+        directory,
+        name="default",
+        data_dir=directory + "/data",
+        listen_client_urls=("http://127.0.0.1:0",),
+        advertise_client_urls=("http://127.0.0.1:2379",),
+        listen_peer_urls=("http://127.0.0.1:0",),
+    )
+    plan = await make_plan(settings.bootstrap(), bootstrap_factories(), reactor)
+    member = Member(settings, reactor, plan)
+    ready: Deferred[None] = Deferred()
+    member.on_ready.append(lambda: ready.callback(None))
+    member.startService()
+    await ready
+    freeze_loaded()
+    samples = await measure(member, options.connections, options.streams, options.varied)
+    await member.stopService()
+    print(f"{'':18} {'median':>8} {'least':>8}")
     for name, values in samples.items():
-        print(f"{name:18} {median(values):6.2f}  {min(values):6.2f}")
+        print(f"{name:18} {median(values):8.2f} {min(values):8.2f}")
 
 
-def main(words: list[str]) -> None:
-    varied = "varied" in words
-    numbers = [int(each) for each in words if each.isdigit()]
-    connections, streams = numbers or (100, 10)
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.put_stages", description=__doc__)
+    parser.add_argument("connections", type=int, nargs="?", default=100)
+    parser.add_argument("streams", type=int, nargs="?", default=10, help="on each of them")
+    parser.add_argument("--varied", action="store_true", help="a new key in every put")
+    options = parser.parse_args()
     tune_process()
     with tempfile.TemporaryDirectory() as directory:
-        settings = member_settings(
-            directory,
-            name="default",
-            data_dir=directory + "/data",
-            listen_client_urls=("http://127.0.0.1:0",),
-            advertise_client_urls=("http://127.0.0.1:2379",),
-            listen_peer_urls=("http://127.0.0.1:0",),
-        )
-
-        async def run() -> None:
-            plan = await make_plan(settings.bootstrap(), bootstrap_factories(), reactor)
-            member = Member(settings, reactor, plan)
-            ready: Deferred[None] = Deferred()
-            member.on_ready.append(lambda: ready.callback(None))
-            member.startService()
-            await ready
-            freeze_loaded()
-            await measure(member, connections, streams, varied)
-            await member.stopService()
-
-        react(lambda _: Deferred.fromCoroutine(run()))
+        react(lambda _: Deferred.fromCoroutine(run(directory, options)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
