@@ -18,8 +18,10 @@ from typing import Any
 import h2.connection
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater, react
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from etcdtw.app.member import Member
 from etcdtw.app.preflight import make_plan
@@ -69,6 +71,9 @@ class Client:
 
     def send(self, data: bytes) -> None:
         self._protocol.dataReceived(data)
+
+    def close(self) -> None:
+        self._protocol.connectionLost(Failure(ConnectionDone()))
 
     def take_answers(self) -> int:
         events = self._http2.receive_data(self.transport.value())
@@ -143,6 +148,8 @@ async def measure(
             for name, seconds in stages.seconds.items():
                 samples[name].append(seconds / puts * 1e6)
             samples["all"].append(sum(stages.seconds.values()) / puts * 1e6)
+    for client in clients:
+        client.close()
     return samples
 
 
