@@ -91,6 +91,7 @@ class Applier:
         self.on_membership: list[Callable[[ConfChange], None]] = []
         self.on_compaction: list[Callable[[Compaction], None]] = []
         self._consistent_index, _ = backend.consistent_index()
+        self._together_after = self._consistent_index
         self._note_alarms()
 
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
@@ -113,7 +114,7 @@ class Applier:
         """Plain puts, where nothing stands in their way."""
         if not self._puts_are_open or self._auth.enabled:
             return []
-        if entries[start].index <= self._consistent_index:
+        if entries[start].index <= self._together_after:
             return []
         puts: list[PlainPut] = []
         size = 0
@@ -131,11 +132,15 @@ class Applier:
                 break
             puts.append(put)
             size += len(data)
-        if not puts or self._quota.exceeded_by(PUT_OVERHEAD * len(puts) + size):
+        if not puts:
+            return []
+        last = entries[start + len(puts) - 1]
+        if self._quota.exceeded_by(PUT_OVERHEAD * len(puts) + size):
+            # One by one, without gathering the rest of them each time.
+            self._together_after = last.index
             return []
         results = self._kv.put_each(puts)
         self.times.count("put", True, len(puts))
-        last = entries[start + len(puts) - 1]
         self._backend.end_entry(last.index, last.term)
         self.applied_index = last.index
         return results

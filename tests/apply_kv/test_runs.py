@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.api.v3.submit import entry_data
 from etcdtw.apply.applier import RUN_MAX
 from etcdtw.apply.plain_put import plain_put, plain_put_of_entry
+from etcdtw.apply.quota import Quota
 from etcdtw.apply.requests import decode_request
 from etcdtw.auth import Caller
 from etcdtw.errors import UserEmpty
@@ -109,6 +110,19 @@ class RunTests(SynchronousTestCase):
         entries = [side.entry("put", request) for _ in range(RUN_MAX + 1)]
         self.assertEqual(len(side.applier.apply_run(entries, [None] * len(entries), 0)), RUN_MAX)
         self.assertEqual(side.applier.applied_index, RUN_MAX)
+
+    def test_near_the_quota(self) -> None:
+        """Those that might not fit all are applied one by one to their end, and are not gathered
+        again before each of them."""
+        side = Side(1000, limit_bytes=20_000)
+        request = PutRequest(key=b"a", value=b"v" * 300)
+        entries = [side.entry("put", request) for _ in range(60)]
+        self.assertEqual(side.applier.apply_run(entries[:50], [None] * 50, 0), [])
+        side.applier._quota = Quota(side.backend.size, -1)
+        for start in range(50):
+            self.assertEqual(side.applier.apply_run(entries, [None] * 60, start), [])
+            side.applier.apply(entries[start], None)
+        self.assertEqual(len(side.applier.apply_run(entries, [None] * 60, 50)), 10)
 
     def test_other_entries(self) -> None:
         """A membership change whose bytes look like a put, and a leader's empty entry, end it."""
