@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -112,7 +111,8 @@ class Applying:
         if results:
             waiting = self._proposals.waiting
             answers = self._answers
-            for proposal, result in zip(islice(proposals, start, None), results, strict=False):
+            for place, result in enumerate(results, start):
+                proposal = proposals[place]
                 if proposal is not None:
                     del waiting[proposal.data]
                     answers.append((proposal, result))
