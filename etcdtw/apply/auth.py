@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from etcdtw.apply.plain_put import is_plain
 from etcdtw.auth import AuthStore, Caller
 from etcdtw.errors import EtcdError
 from etcdtw.pb.rpc_pb2 import RequestOp
@@ -51,7 +52,7 @@ class AuthChecks:
         self._store.check_read(caller, request.key, request.range_end)
 
     def _put(self, caller: Caller, request: Any) -> None:
-        if isinstance(request, tuple):  # a PlainPut
+        if is_plain(request):
             self._store.check_write(caller, request[0])
             return
         self._store.check_write(caller, request.key)

@@ -6,12 +6,18 @@ Such a put travels as the pair of both.
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 PlainPut = tuple[bytes, bytes]
 
 # What follows the request in the entry of an unauthenticated client: a header with an id alone.
 _HEADER = re.compile(rb"\xa2\x06[\x02-\x0b]\x08[\x80-\xff]{0,9}[\x01-\x7f]", re.DOTALL)
 _HEADER_START_BYTES = 3
+
+
+def is_plain(request: object) -> TypeGuard[PlainPut]:
+    """Whether a request is one of those pairs, and no message."""
+    return type(request) is tuple
 
 
 def plain_put(raw: bytes) -> PlainPut | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from etcdtw.apply.plain_put import is_plain
 from etcdtw.pb.rpc_pb2 import RequestOp
 
 DEFAULT_QUOTA_BYTES = 2 * 1024 * 1024 * 1024
@@ -48,7 +49,7 @@ class Quota:
 def request_cost(kind: str, request: Any) -> int:
     """Bytes that a request counts for against the quota."""
     if kind == "put":
-        if isinstance(request, tuple):
+        if is_plain(request):
             return PUT_OVERHEAD + sum(map(len, request))
         return PUT_OVERHEAD + len(request.key) + len(request.value)
     if kind == "txn":

@@ -15,11 +15,11 @@ class ApplyTimes:
         self.seconds: dict[tuple[str, bool], Histogram] = {}
         self._batch: dict[tuple[str, bool], int] = {}
 
-    def count(self, kind: str, succeeded: bool, more: int = 1) -> None:
-        """One more, or several, of the batch under way."""
+    def count(self, kind: str, succeeded: bool, requests: int = 1) -> None:
+        """So many more of the batch under way."""
         batch = self._batch
         key = (kind, succeeded)
-        batch[key] = batch.get(key, 0) + more
+        batch[key] = batch.get(key, 0) + requests
 
     def took(self, seconds: float) -> None:
         """The batch is applied."""

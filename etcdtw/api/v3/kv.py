@@ -87,8 +87,8 @@ class KvService:
         submitter = self._submitter
         plain = plain_put(body)
         if plain is not None:
-            # The body is hardly longer than what counts.
-            submitter.answer(call, "put", plain, body, PUT_OVERHEAD + len(body))
+            key, value = plain
+            submitter.answer(call, "put", plain, body, PUT_OVERHEAD + len(key) + len(value))
             return
         request, raw = canonical(PutRequest, body)
         check_put(request)
