@@ -208,11 +208,6 @@ class RaftLog:
     # --- given out -----------------------------------------------------------------------------
 
     @property
-    def has_untaken(self) -> bool:
-        """Whether entries wait to be made durable."""
-        return self.taken < self.last_index
-
-    @property
     def has_untaken_snapshot(self) -> bool:
         """Whether a received snapshot waits to be made durable."""
         return self.snapshot is not None and not self.snapshot_taken

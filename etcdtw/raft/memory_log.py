@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zope.interface import implementer
 
@@ -82,7 +82,7 @@ class MemoryLog:
         """Ask ``source`` for snapshots; it may raise SnapshotTemporarilyUnavailable."""
         self._source = source
 
-    def append(self, entries: list[Entry]) -> None:
+    def append(self, entries: Sequence[Entry]) -> None:
         """Add entries, in place of those held with the same or a higher index.
 
         Entries that are compacted already are skipped; a gap is a bug of the caller.

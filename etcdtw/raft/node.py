@@ -49,7 +49,7 @@ class RaftNode:
 
     1. Call ``tick`` at a fixed pace, ``step`` with each message of a peer, ``propose_batch`` with
        what clients want.
-    2. While ``has_ready()``, take a Ready and honour it in the order that it documents.
+    2. Take each Ready that there is and honour it in the order that it documents.
     3. Append its entries to ``log`` (the ILogView given here) and make entries, hard state and
        snapshot durable, release its ``after_persist``, then call ``persisted(ready)``. At most
        one Ready with such work is out at a time; until ``persisted``, further ones carry only
@@ -64,7 +64,7 @@ class RaftNode:
         self._raft = RaftState(config, log, dice)
         self._unpersisted: Ready | None = None
         self._soft_state = self._raft.soft_state()
-        self._hard_state = self._raft.hard_state()
+        self._promised = self._raft.term, self._raft.vote
 
     # --- status --------------------------------------------------------------------------------
 
@@ -270,65 +270,52 @@ class RaftNode:
 
     # --- Ready ---------------------------------------------------------------------------------
 
-    def has_ready(self) -> bool:
-        """Whether ``take_ready`` would give anything to do."""
-        raft = self._raft
-        if raft.messages or raft.read_states or raft.log.has_committed:
-            return True
-        if self._soft_state_changed():
-            return True
-        if self._unpersisted is not None:
-            return False
-        return bool(raft.promises) or self._has_durable_work()
-
-    def _soft_state_changed(self) -> bool:
-        lead, state = self._soft_state
-        return lead != self._raft.lead or state is not self._raft.state
-
-    def _hard_state_changed(self) -> bool:
-        raft = self._raft
-        return self._hard_state != (raft.term, raft.vote, raft.log.committed)
-
-    def _has_durable_work(self) -> bool:
-        log = self._raft.log
-        return log.has_untaken or log.has_untaken_snapshot or self._hard_state_changed()
-
-    def take_ready(self) -> Ready:
-        """What is to be done now; none of it is given out again."""
+    def take_ready(self) -> Ready | None:
+        """What is to be done now, none of which is given out again; None: nothing."""
         raft = self._raft
         log = raft.log
         ready = Ready()
-        if self._soft_state_changed():
+        some = False
+        lead, state = self._soft_state
+        if lead != raft.lead or state is not raft.state:
             ready.soft_state = self._soft_state = raft.soft_state()
+            some = True
         if raft.messages:
             ready.messages, raft.messages = raft.messages, []
+            some = True
         if raft.read_states:
             ready.read_states, raft.read_states = raft.read_states, []
-        if log.has_committed:
-            ready.committed = log.take_committed(raft.config.max_committed_bytes)
+            some = True
+        if log.offered < log.committed:
+            ready.committed = self.take_committed()
+            some = some or bool(ready.committed)
         if self._unpersisted is None:
-            self._take_durable_work(ready)
-        return ready
+            term, vote = self._promised
+            has_news = term != raft.term or vote != raft.vote
+            if has_news or log.taken < log.last_index or log.has_untaken_snapshot:
+                self._unpersisted = ready
+                if has_news or log.has_untaken_snapshot:
+                    ready.hard_state = raft.hard_state()
+                    self._promised = raft.term, raft.vote
+                if log.has_untaken_snapshot:
+                    ready.snapshot = log.take_snapshot()
+                ready.entries = log.take_unstable()
+                ready.after_persist, raft.promises = raft.promises, []
+                return ready
+            if raft.promises:
+                # What they promise is on disk already.
+                ready.messages = [*ready.messages, *raft.promises]
+                raft.promises = []
+                some = True
+        return ready if some else None
 
-    def _take_durable_work(self, ready: Ready) -> None:
-        raft = self._raft
-        log = raft.log
-        promises, raft.promises = raft.promises, []
-        if not self._has_durable_work():
-            # What they promise is on disk already.
-            ready.messages += promises
-            return
-        ready.after_persist = promises
-        if log.has_untaken_snapshot:
-            ready.snapshot = log.take_snapshot()
-        if log.has_untaken:
-            ready.entries = log.take_unstable()
-            ready.must_sync = True
-        if self._hard_state_changed():
-            if self._hard_state[:2] != (raft.term, raft.vote):
-                ready.must_sync = True
-            ready.hard_state = self._hard_state = raft.hard_state()
-        self._unpersisted = ready
+    def take_committed(self) -> list[Entry]:
+        """The next entries to apply, as many as one Ready may hold. Some may have been committed
+        by ``persisted``."""
+        log = self._raft.log
+        if not log.has_committed:
+            return []
+        return log.take_committed(self._raft.config.max_committed_bytes)
 
     def persisted(self, ready: Ready) -> None:
         """The entries, hard state and snapshot of ``ready`` are durable and in the ILogView."""

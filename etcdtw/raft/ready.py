@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,37 +29,25 @@ class Ready:
     """One turn's work, in the order in which it must be honoured:
 
     1. ``messages`` may leave at once.
-    2. ``snapshot``, then ``entries`` and ``hard_state``, are made durable; ``must_sync`` says that
-       entries, term or vote are among them. Entries replace those with the same or higher index.
+    2. ``snapshot``, then ``entries`` and ``hard_state``, are made durable. Entries replace those
+       with the same or higher index. There is a hard state when term or vote changed or with a
+       snapshot; a commit index alone is learnt again, and need not be saved.
     3. ``after_persist`` may leave once that is done, and ``persisted`` is called. It is empty when
        there is nothing to make durable.
     4. ``committed`` are applied in order, after the snapshot if there is one, and ``applied_to``
-       is called. They are durable here already; this need not wait for step 2.
+       is called. They are durable here already; this need not wait for step 2. When there are
+       none, step 3 may have brought some: see ``RaftNode.take_committed``.
     5. ``read_states`` release reads once their index is applied.
     """
 
-    __slots__ = (
-        "after_persist",
-        "committed",
-        "entries",
-        "hard_state",
-        "messages",
-        "must_sync",
-        "read_states",
-        "snapshot",
-        "soft_state",
-    )
-
-    def __init__(self) -> None:
-        self.soft_state: SoftState | None = None
-        self.hard_state: HardState | None = None
-        self.entries: list[Entry] = []
-        self.snapshot: Snapshot | None = None
-        self.committed: list[Entry] = []
-        self.messages: list[Message] = []
-        self.after_persist: list[Message] = []
-        self.read_states: list[ReadState] = []
-        self.must_sync = False
+    soft_state: SoftState | None = None
+    hard_state: HardState | None = None
+    entries: Sequence[Entry] = ()
+    snapshot: Snapshot | None = None
+    committed: Sequence[Entry] = ()
+    messages: Sequence[Message] = ()
+    after_persist: Sequence[Message] = ()
+    read_states: Sequence[ReadState] = ()
 
     @property
     def is_durable_work(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -43,7 +43,7 @@ class Applying:
         self._slowness = slowness
         self._backlog: Backlog | None = None
         self._answers: list[tuple[Proposal, object]] = []
-        self.on_applied: list[Callable[[list[Entry], float], None]] = []
+        self.on_applied: list[Callable[[Sequence[Entry], float], None]] = []
         self.on_term_begun: list[Callable[[Entry], None]] = []
         self.on_configuration: list[Callable[[ConfState], None]] = []
 
@@ -62,7 +62,7 @@ class Applying:
         answers, self._answers = self._answers, []
         return answers
 
-    def apply(self, entries: list[Entry]) -> None:
+    def apply(self, entries: Sequence[Entry]) -> None:
         """The next committed entries."""
         if self._backlog is None:
             self._apply(entries)
@@ -89,7 +89,7 @@ class Applying:
             if self._clock.seconds() >= until:
                 return
 
-    def _apply(self, entries: list[Entry]) -> None:
+    def _apply(self, entries: Sequence[Entry]) -> None:
         begin = self._clock.seconds()
         waiting = self._proposals.waiting
         proposals = [waiting.get(entry.data or b"") for entry in entries]
@@ -105,7 +105,9 @@ class Applying:
         if done:
             self._applied(entries[:done], begin)
 
-    def _apply_run(self, entries: list[Entry], proposals: list[Proposal | None], start: int) -> int:
+    def _apply_run(
+        self, entries: Sequence[Entry], proposals: Sequence[Proposal | None], start: int
+    ) -> int:
         """How many were applied together."""
         results = self._machine.apply_run(entries, proposals, start)
         if results:
@@ -146,7 +148,7 @@ class Applying:
         if proposal is not None:
             self._answers.append((proposal, result))
 
-    def _applied(self, entries: list[Entry], begin: float) -> None:
+    def _applied(self, entries: Sequence[Entry], begin: float) -> None:
         self._node.applied_to(entries[-1].index)
         seconds = self._clock.seconds() - begin
         self._slowness.applied(len(entries), seconds)

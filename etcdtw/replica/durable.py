@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from etcdtw.counting import Histogram, doubling
 from etcdtw.raft import MemoryLog
@@ -47,25 +47,16 @@ class DurableLog:
         self._catch_up_entries = catch_up_entries
         self._average_seconds = 0.0
         self._saved_state, _ = tail.initial_state()
-        self._held: HardState | None = None
         self._preparing = False
         self.sync_seconds = Histogram(doubling(0.001, 14))
         self.last_sync_seconds = 0.0
         self.disk_is_busy: Callable[[], bool] = lambda: False
         """Whether somebody else has much to write just now, so that any sync may take long."""
 
-    def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
-        """Hand both to the WAL; True when a sync must follow before anybody may rely on them.
-
-        A state in which only the commit index moved needs no sync (it is learnt again), so it is
-        held back until the next ``flush``.
-        """
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        """Hand both to the WAL; True when a sync must follow before anybody may rely on them."""
         if hard_state is not None:
-            if hard_state[:2] == self._saved_state[:2]:
-                self._held, hard_state = hard_state, None
-            else:
-                self._held = None
-                self._saved_state = hard_state
+            self._saved_state = hard_state
         must_sync = self.wal.append(hard_state, entries)
         if entries:
             self.tail.append(entries)
@@ -100,16 +91,12 @@ class DurableLog:
         """Make everything appended durable; one of the two is called afterwards."""
         self._worker.run(self.sync, lambda _: done(), failed)
 
-    def flush(self, commit: int = 0) -> None:
-        """Write a held-back commit index, at least ``commit``; called now and then and before the
-        end."""
-        state = self._saved_state if self._held is None else self._held
-        if commit > state.commit:
-            state = state._replace(commit=commit)
-        self._held = None
-        if state != self._saved_state:
-            self._saved_state = state
-            self.wal.append(state, [])
+    def flush(self, commit: int) -> None:
+        """Write a commit index that is ahead of the one written last. It is learnt again if it is
+        lost, so this is for now and then and for the end, and needs no sync."""
+        if commit > self._saved_state.commit:
+            self._saved_state = self._saved_state._replace(commit=commit)
+            self.wal.append(self._saved_state, [])
 
     def compact(self, applied: int) -> None:
         """Forget entries in memory that are far behind the applied index."""
@@ -117,7 +104,6 @@ class DurableLog:
             self.tail.compact(applied - self._catch_up_entries)
 
     def close(self) -> None:
-        self.flush()
         self.wal.sync()
         self.wal.close()
 

@@ -6,7 +6,7 @@ still leads, and the read may run once that index has been applied here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from etcdtw.errors import EtcdError, LeaderChanged, TimedOut
 from etcdtw.ids import RequestIds
@@ -37,6 +37,11 @@ class ReadQueue:
         self._round: _Round | None = None
         self._at_index: list[tuple[int, list[tuple[float, Waiter]]]] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._new or self._round or self._at_index)
+
     def add(self, waiter: Waiter, now: float) -> None:
         self._new.append((now + self._timeout, waiter))
 
@@ -53,7 +58,7 @@ class ReadQueue:
             self._round.retry_at = now + RETRY_SECONDS
             node.read_index(context)
 
-    def answered(self, states: list[ReadState]) -> None:
+    def answered(self, states: Sequence[ReadState]) -> None:
         current = self._round
         for state in states:
             if current is not None and state.context in current.contexts:

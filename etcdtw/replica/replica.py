@@ -12,7 +12,7 @@ Duties, in this order, of every turn (Raft paper section 5; etcd-raft's contract
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -126,6 +126,7 @@ class Replica:
         self.on_following: list[Callable[[], None]] = []
         self.on_fatal: list[Callable[[BaseException], None]] = []
         self._alone = False
+        self._has_peers = True
         self._lead = NO_NODE
         self._term = 0
         self._led_term = 0
@@ -152,6 +153,7 @@ class Replica:
         """Stop ticking, refuse whoever waits, make the log durable and close it."""
         if not self._stopped:
             self._halt()
+            self._flush()
             self.durable.close()
 
     # --- requests ------------------------------------------------------------------------------
@@ -302,10 +304,11 @@ class Replica:
             ready, self._unsynced = self._unsynced, None
             assert ready is not None, "a sync ended that nobody waits for"
             self._persisted(ready)
+        now = self._clock.seconds()
         if self._flush_due:
             self._flush_due = False
-            self.durable.flush()
-        now = self._clock.seconds()
+            self._flush()
+            self.durable.compact(self.machine.applied_index)
         turn_ends = now + self._settings.turn_seconds
         if self._proposals.new_count:
             if self.holds_back():
@@ -317,9 +320,10 @@ class Replica:
                     self._held_seconds = now - self._held_since
                 self._held_bytes = 0
                 self._proposals.hand_over(node)
-        self._reads.hand_over(node, now)
-        while not self._stopped and node.has_ready():
-            ready = node.take_ready()
+        reads = self._reads if self._reads.waiting else None
+        if reads is not None:
+            reads.hand_over(node, now)
+        while not self._stopped and (ready := node.take_ready()) is not None:
             if node.term != self._term:
                 self._note_term()
             if ready.soft_state is not None:
@@ -329,27 +333,29 @@ class Replica:
             if ready.snapshot is not None:
                 self.machine.restore(ready.snapshot)
                 self._note_configuration(ready.snapshot.conf_state)
-            self._persist(ready)
-            if ready.committed:
-                self._applying.apply(ready.committed)
-            if ready.read_states:
-                self._reads.answered(ready.read_states)
-            if self._clock.seconds() > turn_ends:
-                self.wake()
-                break
+            if ready.is_durable_work:
+                self._persist(ready)
+            if ready.read_states and reads is not None:
+                reads.answered(ready.read_states)
+            committed = ready.committed or node.take_committed()
+            if committed:
+                self._applying.apply(committed)
+                if self._clock.seconds() > turn_ends:
+                    self.wake()
+                    break
         applied = self.machine.applied_index
         if self._alone and node.lead == NO_NODE and applied == node.committed:
             self._lead_at_once()
-        if self._reads.wants_turn():
-            self.wake()
         self.reads_are_local = (
             self._alone and self._led_term == node.term and applied >= node.committed
         )
         self._is_far_behind = node.committed > applied + APPLY_BACKLOG_MAX
-        self.durable.compact(applied)
         self._release()
-        self._reads.release(applied)
-        if not self._stopped:
+        if reads is not None:
+            reads.release(applied)
+            if reads.wants_turn():
+                self.wake()
+        if self._has_peers and not self._stopped:
             self._commit_notices.turn_ended(now)
         if self._applying.is_behind:
             # What was to be sent or answered in this turn is on its way already.
@@ -364,9 +370,6 @@ class Replica:
             self.wake()
 
     def _persist(self, ready: Ready) -> None:
-        if ready.hard_state is None and not ready.entries and ready.snapshot is None:
-            assert not ready.after_persist, "an acknowledgement that waits for nothing"
-            return
         if ready.snapshot is not None:
             self.durable.tail.apply_snapshot(ready.snapshot)
         if self.durable.append(ready.hard_state, ready.entries):
@@ -380,6 +383,11 @@ class Replica:
             self.durable.begin_sync()
         self._persisted(ready)
 
+    def _flush(self) -> None:
+        # Others may have committed what waits here for an earlier sync to end.
+        durable = self.durable
+        durable.flush(min(self.node.committed, durable.tail.last_index()))
+
     def _synced(self) -> None:
         if not self._stopped:
             self._synced_now = True
@@ -390,7 +398,7 @@ class Replica:
             self._send(newest_only(ready.after_persist))
         self.node.persisted(ready)
 
-    def _send(self, messages: list[Message]) -> None:
+    def _send(self, messages: Sequence[Message]) -> None:
         if self._sync_begun:
             self._outbox += messages
         else:
@@ -413,17 +421,16 @@ class Replica:
 
     def _note_answers(self, answers: list[tuple[Proposal, object]]) -> None:
         now = self._clock.seconds()
-        slowness = self.slowness
-        slowness.waited("sync", self.durable.last_sync_seconds)
-        slowness.waited("keyspace", self._held_seconds)
-        self._held_seconds = 0.0
         oldest = now - answers[0][0].deadline + self._settings.request_seconds
-        slowness.answered(now, oldest, len(answers))
+        own_waits = (self.durable.last_sync_seconds, self._held_seconds)
+        self.slowness.answered(now, oldest, len(answers), *own_waits)
+        self._held_seconds = 0.0
 
     # --- what others want to know --------------------------------------------------------------
 
     def _note_configuration(self, conf_state: ConfState) -> None:
         self._alone = conf_state.voters == (self.node.id,)
+        self._has_peers = not self._alone or bool(conf_state.learners)
 
     def _note_term(self) -> None:
         self._term = self.node.term

@@ -6,6 +6,8 @@ from twisted.logger import Logger
 
 SLOW_SECONDS = 0.3
 """etcd's threshold for requests on their way through the log."""
+NOTABLE_SECONDS = 0.01
+"""What took less cannot be why a request was slow."""
 LINE_SECONDS = 1.0
 """At most one line in so long; it tells how many requests it stands for."""
 
@@ -28,11 +30,13 @@ class Slowness:
 
     def waited(self, what: str, seconds: float) -> None:
         """Something that all requests under way had to wait for."""
-        if seconds > self._waits.get(what, 0.0):
+        if seconds > self._waits.get(what, NOTABLE_SECONDS):
             self._waits[what] = seconds
 
     def applied(self, entries: int, seconds: float) -> None:
         """So many entries were applied in one go."""
+        if seconds < NOTABLE_SECONDS:
+            return
         self.waited("apply", seconds)
         if seconds > self._apply_seconds:
             self.slow_applies += 1
@@ -43,11 +47,22 @@ class Slowness:
                 entries=entries,
             )
 
-    def answered(self, now: float, oldest_seconds: float, requests: int) -> None:
-        """Requests were answered, the oldest of which had waited so long."""
-        waits, self._waits = self._waits, {}
+    def answered(
+        self,
+        now: float,
+        oldest_seconds: float,
+        requests: int,
+        sync_seconds: float = 0.0,
+        keyspace_seconds: float = 0.0,
+    ) -> None:
+        """Requests were answered, the oldest of which had waited so long; the last two are what
+        all of them waited for the disk."""
+        waits = self._waits
+        if waits:
+            self._waits = {}
         if oldest_seconds < SLOW_SECONDS:
             return
+        waits |= {"sync": sync_seconds, "keyspace": keyspace_seconds}
         self._untold += requests
         if now < self._next_line:
             return
@@ -60,7 +75,7 @@ class Slowness:
             took=_text(oldest_seconds),
             requests=untold,
             waited_for=_WORDS[reason],
-            **{name: _text(seconds) for name, seconds in sorted(waits.items())},
+            **{name: _text(seconds) for name, seconds in sorted(waits.items()) if seconds},
         )
 
 

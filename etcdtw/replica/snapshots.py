@@ -131,7 +131,6 @@ def record_received(replica: Replica, files: SnapStore, snapshot: Snapshot, term
     the log holds."""
     files.save(snapshot)
     durable, node = replica.durable, replica.node
-    durable.flush()
     vote = node.vote if node.term >= term else NO_NODE
     durable.wal.append(HardState(max(node.term, term), vote, snapshot.index), [])
     durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))

@@ -443,7 +443,7 @@ class _WatchedLog(MemoryLog):
         self._observer = observer
         self._on_replaced = on_replaced
 
-    def append(self, entries: list[Entry]) -> None:
+    def append(self, entries: Sequence[Entry]) -> None:
         replaced = bool(entries) and entries[0].index <= self.last_index()
         super().append(entries)
         if replaced:

@@ -6,11 +6,13 @@ import socket
 from time import monotonic
 from unittest import skipUnless
 
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.base import DelayedCall
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled, ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTCP
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 try:
     from etcdtw.app.reactor import EagerEPollReactor
@@ -74,3 +76,90 @@ class ReactorTests(SynchronousTestCase):
         begin = monotonic()
         self.reactor.doIteration(0)
         self.assertLess(monotonic() - begin, 0.5)
+
+    def test_fault_while_reading(self) -> None:
+        """A protocol that raises is told that its connection is lost, and logged."""
+
+        class Faulty(Protocol):
+            lost: Failure | None = None
+
+            def dataReceived(self, data: bytes) -> None:
+                raise ValueError("no")
+
+            def connectionLost(self, reason: Failure) -> None:
+                Faulty.lost = reason
+
+        factory = ServerFactory.forProtocol(Faulty)
+        factory.noisy = False
+        port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        self.addCleanup(client.close)
+        client.sendall(b"hello")
+        while Faulty.lost is None:
+            self.reactor.doIteration(1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    # --- calls that are due at once ---
+
+    def turn(self) -> None:
+        """What the main loop does once, but without an endless wait."""
+        self.reactor.runUntilCurrent()
+        self.reactor.doIteration(self.reactor.timeout() or 0)
+
+    def test_at_once(self) -> None:
+        """Calls without a delay are made in order, in this turn, and what they ask for in the
+        next."""
+        made: list[object] = []
+
+        def first(number: int, *, word: str) -> None:
+            made.append((number, word))
+            self.reactor.callLater(0, made.append, "later")
+
+        call = self.reactor.callLater(0, first, 1, word="a")
+        self.reactor.callLater(0.0, made.append, 2)
+        self.assertEqual(self.reactor.timeout(), 0)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 2)
+        self.assertTrue(verifyObject(IDelayedCall, call))
+        self.turn()
+        self.assertEqual(made, [(1, "a"), 2])
+        self.assertFalse(call.active())
+        self.assertRaises(AlreadyCalled, call.cancel)
+        self.turn()
+        self.assertEqual(made[2:], ["later"])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_cancelled(self) -> None:
+        """A cancelled one is not made."""
+        call = self.reactor.callLater(0, self.fail)
+        call.cancel()
+        self.assertFalse(call.active())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.turn()
+        self.assertRaises(AlreadyCancelled, call.cancel)
+
+    def test_moved(self) -> None:
+        """One that is put off becomes a timer like any other."""
+        made: list[int] = []
+        for number, put_off in enumerate((DelayedCall.delay, DelayedCall.reset)):
+            call = self.reactor.callLater(0, made.append, number)
+            put_off(call, 0.02)
+            self.turn()
+            self.assertEqual(made, list(range(number)))
+            while call.active():
+                self.turn()
+            self.assertEqual(made, list(range(number + 1)))
+        call = self.reactor.callLater(0, self.fail)
+        call.delay(60)
+        self.turn()
+        self.assertEqual(self.reactor.getDelayedCalls(), [call])
+        call.cancel()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_fault_in_call(self) -> None:
+        """A call that raises is logged, and the others are made."""
+        made: list[int] = []
+        self.reactor.callLater(0, lambda: 1 / 0)
+        self.reactor.callLater(0, made.append, 1)
+        self.turn()
+        self.assertEqual(made, [1])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -57,8 +57,7 @@ class LoneNode:
         """Honour all Readies; the messages that left meanwhile, in their order."""
         sent: list[Message] = []
         node = self.node
-        while node.has_ready():
-            ready = node.take_ready()
+        while (ready := node.take_ready()) is not None:
             sent += ready.messages
             if ready.hard_state is not None:
                 self.log.set_hard_state(ready.hard_state)

@@ -95,13 +95,16 @@ def describe_message(message: Message) -> list[str]:
     return lines
 
 
-def describe_ready(ready: Ready, committed: Sequence[Entry]) -> list[str]:
-    """``committed`` stands for the Ready's own list: scripts apply after saving."""
-    lines = [f"Ready MustSync={str(ready.must_sync).lower()}:"]
+def describe_ready(
+    ready: Ready, state: HardState | None, committed: Sequence[Entry], must_sync: bool
+) -> list[str]:
+    """``state`` and ``committed`` stand for the Ready's own: scripts show each move of the commit
+    index, and apply after saving."""
+    lines = [f"Ready MustSync={str(must_sync).lower()}:"]
     if ready.soft_state is not None:
         lines.append(f"Lead:{ready.soft_state.lead} State:{ready.soft_state.state.value}")
-    if ready.hard_state is not None:
-        lines.append(describe_hard_state(ready.hard_state))
+    if state is not None:
+        lines.append(describe_hard_state(state))
     if ready.read_states:
         reads = [f"{each.index}:{describe_data(each.context)}" for each in ready.read_states]
         lines.append(f"ReadStates {' '.join(reads)}")
@@ -111,7 +114,7 @@ def describe_ready(ready: Ready, committed: Sequence[Entry]) -> list[str]:
         lines.append(f"Snapshot {describe_snapshot(ready.snapshot)}")
     if committed:
         lines += ["CommittedEntries:", *map(describe_entry, committed)]
-    messages = ready.messages + ready.after_persist
+    messages = [*ready.messages, *ready.after_persist]
     if messages:
         lines.append("Messages:")
         for each in messages:

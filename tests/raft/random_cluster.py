@@ -110,9 +110,9 @@ class RandomMember:
 
     def take(self) -> None:
         node = self.node
-        if not node.has_ready():
-            return
         ready = node.take_ready()
+        if ready is None:
+            return
         durable = ready.is_durable_work
         assert not (durable and self.unpersisted), "two Readies with durable work are out"
         assert durable or not ready.after_persist, "an acknowledgement waits for nothing"

@@ -15,6 +15,7 @@ from etcdtw.raft.messages import (
     ConfState,
     Entry,
     EntryType,
+    HardState,
     Message,
     Snapshot,
 )
@@ -61,21 +62,32 @@ class Member:
         if base.index:
             self.log.apply_snapshot(base)
         self.node = RaftNode(config, self.log, LeastDice())
+        self.shown = HardState(self.node.term, self.node.vote, self.node.committed)
 
-    def take(self) -> tuple[Ready, list[Entry]]:
-        """A Ready, and what can be applied once it is saved."""
-        ready = self.node.take_ready()
+    def take(self) -> tuple[Ready, HardState | None, list[Entry], bool] | None:
+        """A Ready if there is one, the hard state if it moved, what can be applied once all that is
+        saved, and whether it has entries, a term or a vote."""
+        node = self.node
+        ready = node.take_ready()
+        state = HardState(node.term, node.vote, node.committed)
+        if ready is None:
+            if state == self.shown:
+                return None
+            ready = Ready()
+        must_sync = bool(ready.entries) or state[:2] != self.shown[:2]
+        moved = None if state == self.shown else state
+        self.shown = state
         committed = list(ready.committed)
         last = committed[-1].index if committed else self.node.applied
         for entry in ready.entries:
             if entry.index == last + 1 and last < self.node.committed:
                 committed.append(entry)
                 last += 1
-        return ready, committed
+        return ready, moved, committed, must_sync
 
-    def save(self, ready: Ready) -> None:
-        if ready.hard_state is not None:
-            self.log.set_hard_state(ready.hard_state)
+    def save(self, ready: Ready, state: HardState | None) -> None:
+        if state is not None:
+            self.log.set_hard_state(state)
         if ready.snapshot is not None:
             self.log.apply_snapshot(ready.snapshot)
         self.log.append(ready.entries)
@@ -245,17 +257,20 @@ class ScriptCluster:
         lines: list[str] = []
         several = len(directive.words) > 1
         for word in directive.words:
-            body = self._process_ready(self.members[int(word) - 1])
+            body = self._process_ready(self.members[int(word) - 1]) or ["Ready MustSync=false:"]
             lines += _block(f"> {word} handling Ready", body) if several else body
         return lines
 
     def _process_ready(self, member: Member) -> list[str]:
-        ready, committed = member.take()
-        member.save(ready)
+        taken = member.take()
+        if taken is None:
+            return []
+        ready, state, committed, must_sync = taken
+        member.save(ready, state)
         member.apply(committed)
-        self.in_flight += ready.messages + ready.after_persist
+        self.in_flight += [*ready.messages, *ready.after_persist]
         member.node.persisted(ready)
-        return describe_ready(ready, committed)
+        return describe_ready(ready, state, committed, must_sync)
 
     def do_deliver_msgs(self, directive: Directive) -> list[str]:
         kind = directive.value("type", "")
@@ -292,8 +307,9 @@ class ScriptCluster:
             busy = False
             for number in numbers:
                 member = self.members[number - 1]
-                if member.node.has_ready():
-                    lines += _block(f"> {number} handling Ready", self._process_ready(member))
+                processed = self._process_ready(member)
+                if processed:
+                    lines += _block(f"> {number} handling Ready", processed)
                     busy = True
             for number in numbers:
                 if any(each.to == number for each in self.in_flight):

@@ -39,7 +39,7 @@ def change(kind: ConfChangeType, member: int) -> ConfChange:
 class ReadyContract(SynchronousTestCase):
     def test_nothing_to_do_at_first(self) -> None:
         """A fresh follower has no Ready."""
-        self.assertFalse(LoneNode().node.has_ready())
+        self.assertIsNone(LoneNode().node.take_ready())
 
     def test_one_durable_ready_at_a_time(self) -> None:
         """While one Ready is being written, others carry only what does not depend on it."""
@@ -53,7 +53,7 @@ class ReadyContract(SynchronousTestCase):
         second = node.node.take_ready()
         self.assertEqual([m.entries[0].data for m in of_type(second.messages, APP)], [b"b"] * 2)
         self.assertFalse(second.is_durable_work)
-        self.assertFalse(node.node.has_ready())
+        self.assertIsNone(node.node.take_ready())
         node.log.append(first.entries)
         node.node.persisted(first)
         third = node.node.take_ready()
@@ -94,9 +94,9 @@ class ReadyContract(SynchronousTestCase):
         node = LoneNode(term=1)
         node.node.step(Message(type=APP, to=1, from_=2, term=1, entries=entries_of([1])))
         ready = node.node.take_ready()
-        self.assertEqual(ready.messages, [])
+        self.assertFalse(ready.messages)
         self.assertEqual([m.type for m in ready.after_persist], [APP_RESP])
-        self.assertTrue(ready.must_sync)
+        self.assertTrue(ready.is_durable_work)
 
     def test_acknowledgements_of_what_is_durable_leave_at_once(self) -> None:
         """With nothing to write, nothing is held back."""
@@ -111,17 +111,32 @@ class ReadyContract(SynchronousTestCase):
         node = LoneNode(voters=(1,), pre_vote=True).node
         node.campaign()
         ready = node.take_ready()
-        self.assertEqual((ready.hard_state, ready.must_sync), (HardState(term=1, vote=1), True))
+        self.assertEqual(ready.hard_state, HardState(term=1, vote=1))
         self.assertIs(node.state, StateType.CANDIDATE)
         node.persisted(ready)
         self.assertIs(node.state, StateType.LEADER)
 
-    def test_commit_alone_needs_no_sync(self) -> None:
-        """A hard state in which only the commit index moved is not worth a sync."""
+    def test_commit_alone_need_not_be_saved(self) -> None:
+        """A commit index that moved is learnt again: it gives something to apply, and no more."""
         node = LoneNode(term=1, terms=[1, 1])
         node.node.step(Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=1, commit=2))
         ready = node.node.take_ready()
-        self.assertEqual((ready.hard_state, ready.must_sync), (HardState(1, 0, 2), False))
+        self.assertEqual([each.index for each in ready.committed], [1, 2])
+        self.assertFalse(ready.is_durable_work)
+        self.assertIsNone(node.node.take_ready())
+
+    def test_committed_by_own_write(self) -> None:
+        """What ``persisted`` has committed need not wait for the next Ready."""
+        node = LoneNode(voters=(1,))
+        node.lead()
+        node.node.propose(b"a")
+        ready = node.node.take_ready()
+        self.assertFalse(ready.committed)
+        self.assertEqual(node.node.take_committed(), [])
+        node.log.append(ready.entries)
+        node.node.persisted(ready)
+        self.assertEqual([each.data for each in node.node.take_committed()], [b"a"])
+        self.assertIsNone(node.node.take_ready())
 
     def test_foreign_ready_is_refused(self) -> None:
         """Reporting a Ready that is not out is a bug of the driver."""
@@ -137,8 +152,8 @@ class ReadyContract(SynchronousTestCase):
         log.append([entry(1, index, b"x" * 100) for index in range(1, 5)])
         node = RaftNode(RaftConfig(id=1, max_committed_bytes=250), log, FixedDice())
         portions = []
-        while node.has_ready():
-            portions.append([each.index for each in node.take_ready().committed])
+        while (ready := node.take_ready()) is not None:
+            portions.append([each.index for each in ready.committed])
         self.assertEqual(portions, [[1, 2], [3, 4]])
 
     def test_restart_applies_from_where_it_was(self) -> None:
@@ -147,7 +162,8 @@ class ReadyContract(SynchronousTestCase):
         log = MemoryLog(HardState(1, 0, 1), ConfState(voters=(1, 2)))
         log.append(entries_of([1, 1, 1]))
         node = RaftNode(RaftConfig(id=1, applied=2), log, FixedDice())
-        self.assertEqual((node.applied, node.committed, node.has_ready()), (2, 2, False))
+        self.assertEqual((node.applied, node.committed), (2, 2))
+        self.assertIsNone(node.take_ready())
 
     def test_lost_log_is_refused(self) -> None:
         """A member whose disk lost committed entries does not start."""

@@ -73,33 +73,19 @@ class DurableLogTests(SynchronousTestCase):
         self.log.flush(7)
         self.assertEqual(self.stored_state(), HardState(3, 1, 9))
 
-    def test_held_commit_index(self) -> None:
-        """A commit index alone is held back until ``flush``, which writes the newest one once."""
+    def test_commit_index(self) -> None:
+        """A commit index is written by ``flush``, once, and survives a kill without a sync."""
         self.append(HardState(1, 1, 0))
-        for commit in (1, 2, 3):
-            self.append(HardState(1, 1, commit), commit)
+        self.append(None, 1, 2, 3)
         self.assertEqual(self.stored_state().commit, 0)
-        self.log.flush()
+        self.log.flush(3)
         self.assertEqual(self.stored_state(), HardState(1, 1, 3))
         operations = self.disk.operations
-        self.log.flush()
+        self.log.flush(3)
         self.assertEqual(self.disk.operations, operations)
-
-    def test_new_term_replaces_held_state(self) -> None:
-        """A new term is written at once, and an older state that was held back never comes after
-        it."""
-        self.append(HardState(1, 1, 0))
-        self.append(HardState(1, 1, 5))
-        self.append(HardState(2, 0, 5))
-        self.log.flush()
-        self.assertEqual(self.stored_state(), HardState(2, 0, 5))
-
-    def test_close(self) -> None:
-        """Closing writes what was held back."""
-        self.append(HardState(1, 1, 0))
-        self.append(HardState(1, 1, 4))
-        self.log.close()
-        self.assertEqual(self.stored_state().commit, 4)
+        self.append(HardState(2, 0, 3))
+        self.log.flush(2)
+        self.assertEqual(self.stored_state(), HardState(2, 0, 3))
 
     def test_in_turn(self) -> None:
         """What was appended is durable when ``sync`` returns, whether or not it was begun before

@@ -28,30 +28,29 @@ class SlownessTests(SynchronousTestCase):
 
     def test_quick(self) -> None:
         """Nothing is said of requests that took no time."""
-        self.slowness.waited("sync", 0.2)
-        self.slowness.answered(1.0, 0.2, 5)
+        self.slowness.answered(1.0, 0.2, 5, sync_seconds=0.2)
         self.assertEqual(self.events, [])
 
     def test_reasons(self) -> None:
         """The longest wait is the reason; without any the others are."""
-        for number, (waits, words) in enumerate(
+        for number, (waits, disk, words) in enumerate(
             (
-                ({"sync": 0.4, "reactor": 0.1}, "the log's disk"),
-                ({"sync": 0.1, "keyspace": 0.5}, "the keyspace's disk, which was behind"),
-                ({"reactor": 0.3}, "other work of this process"),
-                ({"sync": 0.01}, "other members, or a leader"),
+                ({"reactor": 0.1}, (0.4, 0.0), "the log's disk"),
+                ({}, (0.1, 0.5), "the keyspace's disk, which was behind"),
+                ({"reactor": 0.3}, (0.0, 0.0), "other work of this process"),
+                ({}, (0.01, 0.0), "other members, or a leader"),
             )
         ):
             for what, seconds in waits.items():
                 self.slowness.waited(what, seconds)
-            self.slowness.answered(10.0 * number, 0.5, 3)
+            self.slowness.answered(10.0 * number, 0.5, 3, *disk)
             event = self.line()
             self.assertEqual((event["waited_for"], event["requests"]), (words, 3))
             self.assertEqual(event["took"], "500.0ms")
 
     def test_waits_are_forgotten(self) -> None:
         """What earlier requests waited for is no reason for later ones."""
-        self.slowness.waited("sync", 5.0)
+        self.slowness.waited("reactor", 5.0)
         self.slowness.answered(1.0, 0.01, 1)
         self.slowness.answered(2.0, 0.5, 1)
         self.assertEqual(self.line()["waited_for"], "other members, or a leader")
