@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from etcdtw.app.publish import Announcement
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.takeover import check_without_database, take_over
-from etcdtw.app.tuning import freeze_loaded, tune_process
+from etcdtw.app.tuning import freeze_loaded, hide_from_collector, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.errors import Stopped
 from etcdtw.ids import format_id
@@ -389,6 +389,10 @@ class Member(Service):
         self._announcements.append(announcement)
         announcement.start()
 
+    def plain_containers(self) -> list[Sized]:
+        """See ``KeyIndex.plain_containers``."""
+        return [] if self.core is None else self.core.store.index.plain_containers()
+
     def _running_core(self) -> Core:
         assert self.core is not None, "the member is not running"
         return self.core
@@ -475,4 +479,5 @@ def assemble_member(settings: MemberSettings, reactor: Any, plan: ClusterPlan | 
     tune_process()
     member = Member(settings, reactor, plan)
     member.on_ready.append(freeze_loaded)
+    hide_from_collector(member.plain_containers)
     return member

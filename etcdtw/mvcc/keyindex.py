@@ -7,7 +7,7 @@ in an ordered list. Only keys with more than one revision have a sequence of int
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from heapq import merge
 from itertools import islice
 
@@ -91,6 +91,10 @@ class KeyIndex:
         else:
             grown = (*known, revision)
             self.history[key] = grown if len(grown) <= _TUPLE_MAX else list(grown)
+
+    def plain_containers(self) -> list[Sized]:
+        """What grows with the keys and holds bytes and numbers alone, some of them in tuples."""
+        return [self.history, *self._live._lists, *self._dead._lists]
 
     # --- reading -------------------------------------------------------------------------------
 
