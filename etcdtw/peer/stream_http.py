@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from typing import Protocol as TypingProtocol
 
@@ -50,6 +51,11 @@ class ChunkDecoder:
         if self._rest:
             data = self._rest + data
             self._rest = b""
+        elif not (self._left or self.finished) and data.endswith(b"\r\n"):
+            # Mostly a write of the peer is a chunk and comes in one piece.
+            line, _, body = data[:-2].partition(b"\r\n")
+            if _chunk_size(line) == len(body) and body:
+                return body
         pieces = []
         at = 0
         while at < len(data) and not self.finished:
@@ -77,6 +83,7 @@ class ChunkDecoder:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+@lru_cache(maxsize=256)
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
     if not _HEX.fullmatch(digits) or int(digits, 16) > CHUNK_BYTES_MAX:

@@ -16,7 +16,7 @@ def on_append(raft: RaftState, message: Message) -> None:
         return
     last_new = log.follow(message.index, message.log_term, message.commit, message.entries)
     if last_new is not None:
-        raft.send(Message(type=MessageType.APP_RESP, to=message.from_, index=last_new))
+        raft.send(Message(MessageType.APP_RESP, message.from_, raft.id, raft.term, index=last_new))
         return
     hint = min(message.index, log.last_index)
     hint, hint_term = log.conflict_by_term(hint, message.log_term)

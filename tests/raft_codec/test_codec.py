@@ -25,6 +25,7 @@ from etcdtw.raft.messages import (
     MessageType,
     Snapshot,
 )
+from etcdtw.varint import varint
 
 PEER_STREAMS = Path(__file__).parent / "vectors"
 WAL_VECTORS = Path(__file__).parent.parent / "storage" / "vectors"
@@ -328,6 +329,21 @@ class StrictnessTests(SynchronousTestCase):
         self.assertRaises(ValueError, codec.decode_entry, unhex("08 03 10 01 18 01"))
         self.assertRaises(ValueError, codec.decode_conf_change, unhex("10 04"))
         self.assertRaises(ValueError, codec.decode_message, unhex("08 7f"))
+
+    def test_short_messages(self) -> None:
+        """What is read in one piece, a message of numbers alone, is refused like any other."""
+        message = Message(MessageType.APP_RESP, to=1 << 63, from_=2, term=3, index=300, commit=4)
+        data = codec.encode_message(message)
+        self.assertEqual(codec.decode_message(data), message)
+        index = unhex("30 ac 02 40 04")
+        self.assertEqual(data.count(index), 1)
+        for number in (b"\xff" * 9 + b"\x02", b"\xff" * 10 + b"\x01"):
+            for wrong in (b"\x30%b\x40\x04" % number, b"\x30\xac\x02\x40%b" % number):
+                self.assertRaises(ValueError, codec.decode_message, data.replace(index, wrong))
+            wrong_id = data.replace(varint(1 << 63), number)
+            self.assertRaises(ValueError, codec.decode_message, wrong_id)
+        self.assertRaises(ValueError, codec.decode_message, b"\x08\x7f" + data[2:])
+        self.assertRaises(ValueError, codec.decode_message, data[:-1])
 
     def test_fields_in_another_order(self) -> None:
         """Order does not matter, and unknown fields are skipped."""
