@@ -379,30 +379,49 @@ def _encoded_beginning(
     )
 
 
-# A message without entries, snapshot and context in the form that every encoder of etcd writes:
-# where it belongs, and then its numbers. A leader reads two of these for each append.
+# What stands before and behind the entries of a message without a snapshot, in the form that every
+# encoder of etcd writes: where it belongs, and then its numbers. A context comes last.
 _NUMBER = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-_SHORT_MESSAGE = re.compile(
-    rb"(\x08[\x00-\x7f]\x10N\x18N\x20N\x28N)\x30(N)\x40(N)".replace(b"N", _NUMBER)
+_BEFORE_ENTRIES = re.compile(
+    rb"(\x08[\x00-\x7f]\x10N\x18N\x20N\x28N)\x30(N)".replace(b"N", _NUMBER)
+)
+_BEHIND_ENTRIES = re.compile(
+    rb"\x40(N)".replace(b"N", _NUMBER)
     + re.escape(_NO_SNAPSHOT)
-    + rb"\x50([\x00\x01])\x58(N)".replace(b"N", _NUMBER)
+    + rb"\x50([\x00\x01])\x58(N)(?:\x62([\x00-\x7f])(.*))?".replace(b"N", _NUMBER),
+    re.DOTALL,
 )
 
 
 def decode_message(data: bytes) -> Message:
-    short = _SHORT_MESSAGE.fullmatch(data)
-    if short is None:
+    before = _BEFORE_ENTRIES.match(data)
+    if before is None:
         return _decode_any_message(data)
-    start, index, commit, reject, hint = short.groups()
+    at = before.end()
+    entries = []
+    try:
+        while data[at] == 0x3A:
+            length, start = decode_varint(data, at + 1)
+            at = start + length
+            entries.append(decode_entry(data[start:at]))
+    except IndexError:
+        return _decode_any_message(data)
+    behind = _BEHIND_ENTRIES.fullmatch(data, at)
+    if behind is None:
+        return _decode_any_message(data)
+    beginning, index = before.groups()
+    commit, reject, hint, context_length, context = behind.groups()
+    if context is not None and len(context) != context_length[0]:
+        return _decode_any_message(data)
     return Message(
-        *_decoded_beginning(start),
+        *_decoded_beginning(beginning),
         index[0] if len(index) == 1 else decode_varint(index, 0)[0],
-        (),
+        tuple(entries),
         commit[0] if len(commit) == 1 else decode_varint(commit, 0)[0],
         None,
         reject == b"\x01",
         hint[0] if len(hint) == 1 else decode_varint(hint, 0)[0],
-        None,
+        context,
     )
 
 

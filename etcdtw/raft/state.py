@@ -154,11 +154,12 @@ class RaftState:
         Votes bring their own term: that of the election, which need not be this member's.
         """
         assert message.to != self.id, f"{message.type.name} to oneself"
-        if message.from_ == NO_NODE:
-            message = message._replace(from_=self.id)
-        if message.term == 0 and message.type not in _WITHOUT_TERM:
-            message = message._replace(term=self.term)
-        if message.type in _PROMISES:
+        kind, to, from_, term = message[:4]
+        if from_ == NO_NODE or term == 0:
+            if term == 0 and kind not in _WITHOUT_TERM:
+                term = self.term
+            message = Message(kind, to, from_ or self.id, term, *message[4:])
+        if kind in _PROMISES:
             self.promises.append(message)
         else:
             self.messages.append(message)

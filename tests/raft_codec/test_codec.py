@@ -331,7 +331,7 @@ class StrictnessTests(SynchronousTestCase):
         self.assertRaises(ValueError, codec.decode_message, unhex("08 7f"))
 
     def test_short_messages(self) -> None:
-        """What is read in one piece, a message of numbers alone, is refused like any other."""
+        """What is read in pieces that are known to come so is refused like any other."""
         message = Message(MessageType.APP_RESP, to=1 << 63, from_=2, term=3, index=300, commit=4)
         data = codec.encode_message(message)
         self.assertEqual(codec.decode_message(data), message)
@@ -344,6 +344,19 @@ class StrictnessTests(SynchronousTestCase):
             self.assertRaises(ValueError, codec.decode_message, wrong_id)
         self.assertRaises(ValueError, codec.decode_message, b"\x08\x7f" + data[2:])
         self.assertRaises(ValueError, codec.decode_message, data[:-1])
+        self.assertEqual(
+            codec.decode_message(data[: data.index(index) + 3]), message._replace(commit=0)
+        )
+        full = message._replace(entries=(Entry(3, 4, EntryType.NORMAL, b"a" * 200),), context=b"c")
+        data = codec.encode_message(full)
+        self.assertEqual(codec.decode_message(data), full)
+        self.assertEqual(codec.decode_message(data + b"\x6a\x01\x00"), full)
+        for cut in (b"\x62\x02c", b"\x62\x00c", b"\x62"):
+            bad = data.removesuffix(b"\x62\x01c") + cut
+            self.assertRaises(ValueError, codec.decode_message, bad)
+        start = data.index(b"\x3a")
+        for length in range(start + 1, start + 200):
+            self.assertRaises(ValueError, codec.decode_message, data[:length])
 
     def test_fields_in_another_order(self) -> None:
         """Order does not matter, and unknown fields are skipped."""
