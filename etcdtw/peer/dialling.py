@@ -174,6 +174,7 @@ class _Stream:
     def __init__(self, dialler: StreamDialler, reader: StreamReader) -> None:
         self._dialler = dialler
         self._reader = reader
+        self._heard = dialler.reactor.seconds()
         self._silent: IDelayedCall | None = dialler.reactor.callLater(
             dialler.silent_seconds, self._too_silent
         )
@@ -190,8 +191,7 @@ class _Stream:
             self._dialler.up()
 
     def received(self, data: bytes) -> None:
-        if self._silent is not None:
-            self._silent.reset(self._dialler.silent_seconds)
+        self._heard = self._dialler.reactor.seconds()
         if self._status != 200:
             self._refusal = (self._refusal + data)[:BODY_BYTES_MAX]
             if self._refusal.endswith(b"\n"):
@@ -221,5 +221,11 @@ class _Stream:
             self.request.close(reason)
 
     def _too_silent(self) -> None:
-        self._silent = None
-        self.close(f"nothing came for {self._dialler.silent_seconds:g} s")
+        # Moving a timer for each piece that comes would cost more than looking again.
+        dialler = self._dialler
+        left = self._heard + dialler.silent_seconds - dialler.reactor.seconds()
+        if left > 0:
+            self._silent = dialler.reactor.callLater(left, self._too_silent)
+        else:
+            self._silent = None
+            self.close(f"nothing came for {dialler.silent_seconds:g} s")
