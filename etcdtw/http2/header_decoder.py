@@ -11,6 +11,10 @@ from .limits import HEADER_LIST_BYTES_MAX, HEADER_TABLE_BYTES
 
 _INTEGER_BYTES_MAX = 5  # enough for 2^32, far beyond any legal length or index
 
+# A byte that names a whole entry of the dynamic table, and what less that byte is its place there.
+_DYNAMIC = 0x80 + FIRST_DYNAMIC
+_NEWEST = _DYNAMIC - 1
+
 
 class HeaderDecoder:
     """One direction of one connection. ``changes`` rises whenever a block altered the table (or
@@ -43,7 +47,12 @@ class HeaderDecoder:
         dynamic = self._dynamic
         fields: list[Field] = []
         listed = 0  # bytes of literal fields and of table entries that are named again
-        at = 0
+        # Most blocks begin with entries whose index takes one byte.
+        for first in block:
+            if first <= 0x80 or first == 0xFF:
+                break
+            fields.append(STATIC[first - 0x80] if first < _DYNAMIC else dynamic[_NEWEST - first])
+        at = len(fields)
         end = len(block)
         while at < end:
             first = block[at]

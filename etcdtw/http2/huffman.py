@@ -25,10 +25,11 @@ _BAD = -1
 # Children of node n are _CHILDREN[2 * n] and [2 * n + 1]; symbol s is written as -2 - s, a missing
 # child as -1. The root is node 0.
 _CHILDREN: list[int] = [_BAD, _BAD]
-# Nodes on the path of ones from the root, at most seven deep: a string may end there.
+# States of the nodes on the path of ones from the root, at most seven deep: a string may end there.
 _ENDS: set[int] = {0}
-# (state << 8 | byte) -> (text, next state), the next state being negative for a fault.
+# (state << 8 | byte) -> (text, next state << 8). A fault leads to a state that none leaves.
 _STEPS: dict[int, tuple[str, int]] = {}
+_FAULT = -1 << 8
 
 
 def _grow() -> None:
@@ -50,13 +51,15 @@ def _grow() -> None:
     node = 0
     for _ in range(7):
         node = _CHILDREN[2 * node + 1]
-        _ENDS.add(node)
+        _ENDS.add(node << 8)
 
 
 _grow()
 
 
 def _step(key: int) -> tuple[str, int]:
+    if key < 0:
+        return "", _FAULT
     node = key >> 8
     text = ""
     for shift in range(7, -1, -1):
@@ -70,7 +73,7 @@ def _step(key: int) -> tuple[str, int]:
             break
         text += chr(symbol)
         node = 0
-    result = _STEPS[key] = (text, node)
+    result = _STEPS[key] = (text, node << 8)
     return result
 
 
@@ -84,14 +87,10 @@ def decode(data: bytes) -> str:
     state = 0
     text = ""
     for byte in data:
-        key = state << 8 | byte
-        step = steps.get(key)
-        if step is None:
-            step = _step(key)
-        piece, state = step
-        if state < 0:
-            raise ValueError("end-of-string symbol inside a Huffman-coded string")
+        piece, state = steps.get(state | byte) or _step(state | byte)
         text += piece
     if state not in _ENDS:
+        if state == _FAULT:
+            raise ValueError("end-of-string symbol inside a Huffman-coded string")
         raise ValueError("Huffman-coded string ends with wrong padding")
     return text
