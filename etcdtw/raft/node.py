@@ -175,7 +175,7 @@ class RaftNode:
     @property
     def commit_is_untold(self) -> bool:
         """Whether a leader holds news of what is committed."""
-        return self._raft.state is StateType.LEADER and bool(lack_commit(self._raft))
+        return self._raft.state is StateType.LEADER and any(lack_commit(self._raft))
 
     def tell_commit(self) -> None:
         """Send such news now."""

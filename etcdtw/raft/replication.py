@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from etcdtw.raft.config import StateType
 from etcdtw.raft.errors import LogCompacted, SnapshotTemporarilyUnavailable
@@ -105,14 +105,12 @@ def commit_moved(raft: RaftState) -> None:
             send_append(raft, member, progress)
 
 
-def lack_commit(raft: RaftState) -> list[tuple[int, Progress]]:
+def lack_commit(raft: RaftState) -> Iterator[tuple[int, Progress]]:
     """Members that could commit more if they were told now."""
     committed = raft.log.committed
-    return [
-        (member, progress)
-        for member, progress in raft.tracker.progress.items()
-        if member != raft.id and not progress.is_paused and progress.needs_commit(committed)
-    ]
+    for member, progress in raft.tracker.progress.items():
+        if member != raft.id and progress.needs_commit(committed) and not progress.is_paused:
+            yield member, progress
 
 
 def tell_commit(raft: RaftState, members: Container[int] | None) -> None:
@@ -144,8 +142,10 @@ def on_append_response(raft: RaftState, message: Message, progress: Progress) ->
         commit_moved(raft)
     elif _is_told(raft, message.from_) and progress.needs_commit(raft.log.committed):
         send_append(raft, message.from_, progress)
-    while send_append(raft, message.from_, progress, even_empty=False):
-        pass
+    # Most answers are to the last entries that there are.
+    while progress.next_index <= raft.log.last_index:
+        if not send_append(raft, message.from_, progress, even_empty=False):
+            break
     return moved
 
 
