@@ -22,6 +22,7 @@ from etcdtw.api.discovery.owners import OWNER_HEADER, SECRET_BYTES, hash_of, sec
 from etcdtw.api.discovery.places import REGISTRY, v2_directory, v2_size, v3_owner, v3_size
 from etcdtw.api.discovery.reset import Refused, TokenReset
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.v2.forms import form_of
 from etcdtw.api.v2.keys import KEYS_PREFIX, Keys
 from etcdtw.api.v2.parsing import KeyRequest
 from etcdtw.client import Client
@@ -40,7 +41,7 @@ log = Logger(namespace="etcdtw.discovery")
 TEXT = b"text/plain; charset=utf-8"
 _TOKEN = re.compile(rb"/([0-9a-f]{32,40})(/.*)?")
 _READS = (b"GET", b"HEAD")
-_OFF = (b"0", b"false")
+_OFF = ("0", "false")
 _HOME = """\
 A discovery service for etcd clusters.
 
@@ -102,7 +103,7 @@ class DiscoveryPages:
         if found is None:
             return plain_error(request, 404, "404 page not found")
         token, below = found[1].decode(), found[2]
-        if request.method == b"DELETE" and _is_on(request, b"reset") and below in (None, b"/"):
+        if request.method == b"DELETE" and _is_on(request, "reset") and below in (None, b"/"):
             self._reset(request, keys, token)
             return None
         if self._barrier.is_closed(token) and request.method not in _READS:
@@ -196,7 +197,7 @@ class DiscoveryPages:
             return answer(request, 200, f"{sentence}\n".encode(), TEXT)
 
         secret = secret_in(request.getHeader(b"authorization"))
-        force = _is_on(request, b"force")
+        force = _is_on(request, "force")
         resetting = Deferred.fromCoroutine(self._reset_token(keys, token, secret, force))
         resetting.addErrback(self._reset_failed)
         resetting.addCallback(_finishing(request, answered))
@@ -250,10 +251,13 @@ class DiscoveryPages:
         return f"{'https' if request.isSecure() else 'http'}://{host}"
 
 
-def _is_on(request: HttpRequest, name: bytes) -> bool:
-    """Whether a parameter is given, and not as 0 or false."""
-    given = request.args.get(name)
-    return bool(given) and given[0].lower() not in _OFF
+def _is_on(request: HttpRequest, name: str) -> bool:
+    """Whether a parameter is given, be it without a value, and not as 0 or false."""
+    try:  # Twisted's parameters have values
+        form = form_of(request.method, b"", request.uri.partition(b"?")[2], b"")
+    except V2Error:
+        return False
+    return name in form and form[name][0].lower() not in _OFF
 
 
 def _finishing(request: HttpRequest, answered: Callable[[T], bytes]) -> Callable[[T], None]:
