@@ -5,9 +5,9 @@ at who has registered and the deletion. v3 registrations go in one transaction, 
 somebody came meanwhile; v2 ones come by way of the service's pages, which let them wait.
 
 Members that wait see their registration go. Those of etcdtw end with that reason. etcd 3.4 and 3.5
-count a deletion as somebody who came, lack a name in the end, and end with that. etcd 3.6 does not
-look at deletions, and would found a cluster together with the next who come: marks that are no
-members take the places that are left, so that its members end too.
+count a deletion as somebody who came, so they lack a name when their count is full, and end with
+that. etcd 3.6 does not look at deletions, and would found a cluster together with the next who
+come: marks that are no members take the places that are left, so that its members end too.
 """
 
 from __future__ import annotations
