@@ -41,8 +41,12 @@ CONNECT_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 WAIT_SECONDS = 3600.0
 """Of one question for the next registration; it is asked again."""
+BEHIND_MAX = 5
+"""Looks at a service that is behind what it has told, about a minute. Then it is not a member that
+lags: the service has lost something."""
 _FORM = {b"content-type": b"application/x-www-form-urlencoded"}
 _KEY_NOT_FOUND, _KEY_EXISTS, _HISTORY_CLEARED = 100, 105, 401
+_GONE = ("delete", "expire", "compareAndDelete")
 
 T = TypeVar("T")
 
@@ -148,6 +152,8 @@ class V2Registry:
         self._url = url.rstrip("/")
         self._caller = caller
         self._index = 0
+        self._known_index = 0
+        self._behind = 0
         self.refusals = Refusals(
             flag="discovery",
             place=self._url,
@@ -162,7 +168,7 @@ class V2Registry:
     async def status(self) -> Status:
         try:
             size, _ = await self._get("/_config/size", ANSWER_SECONDS)
-            listing, self._index = await self._get("", ANSWER_SECONDS)
+            listing, index = await self._get("", ANSWER_SECONDS)
         except _V2Error as error:
             if error.code == _KEY_NOT_FOUND:
                 raise self.refusals.no_size() from None
@@ -171,6 +177,8 @@ class V2Registry:
             wanted = parse_size(str(size.get("value", "")))
         except ValueError as error:
             raise self.refusals.bad_size(error) from None
+        self._check_progress(index)
+        self._index = self._known_index = index
         nodes = listing.get("nodes") or []
         if not isinstance(nodes, list) or not all(isinstance(each, dict) for each in nodes):
             raise self.refusals.failed("discovery: bad discovery endpoint", "its list is none")
@@ -181,22 +189,28 @@ class V2Registry:
         url = f"{self._url}/{identity}?prevExist=false"
         answered = await self._call(b"PUT", url, _FORM, body, ANSWER_SECONDS)
         try:
-            _event(answered)
+            made = _event(answered)["node"]
         except _V2Error as error:
             if error.code == _KEY_EXISTS:
                 return False
             raise self.refusals.failed(str(error)) from None
+        self._knows(_number(made, "createdIndex"))
         return True
 
     async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
         query = f"?wait=true&recursive=true&waitIndex={self._index + 1}"
+        patience = max(min(seconds, WAIT_SECONDS), ANSWER_SECONDS)
         try:
-            node, _ = await self._get(query, max(min(seconds, WAIT_SECONDS), ANSWER_SECONDS))
+            event = _event(await self._call(b"GET", self._url + query, {}, b"", patience))
         except _V2Error as error:
             if error.code == _HISTORY_CLEARED:
                 return None
             raise self.refusals.failed(str(error)) from None
+        node = event["node"]
         self._index = max(self._index + 1, _number(node, "modifiedIndex"))
+        if event.get("action") in _GONE:
+            self._knows(self._index)
+            return None
         return [_registered(node)] if "value" in node and _base(node) != "size" else []
 
     def tell_found(self, found: Registered, is_self: bool) -> None:
@@ -225,10 +239,22 @@ class V2Registry:
 
     # --- questions -------------------------------------------------------------------------------
 
+    def _knows(self, index: int) -> None:
+        self._known_index = max(self._known_index, index)
+
+    def _check_progress(self, index: int) -> None:
+        """The URL may lead to a member that has not heard of everything yet: what is missing there
+        is not gone."""
+        if not 0 < index < self._known_index or self._behind >= BEHIND_MAX:
+            self._behind = 0
+            return
+        self._behind += 1
+        raise Unreachable(f"{self._url} is at index {index}, and was at {self._known_index}")
+
     async def _get(self, rest: str, seconds: float) -> tuple[dict[str, Any], int]:
         """A node, and the service's index."""
         answered = await self._call(b"GET", self._url + rest, {}, b"", seconds)
-        node = _event(answered)
+        node: dict[str, Any] = _event(answered)["node"]
         try:
             index = int(answered.headers.get(b"x-etcd-index", b"0"))
         except ValueError:
@@ -260,15 +286,15 @@ def _refusal(settings: BootstrapSettings, reason: str) -> BootstrapError:
 
 
 def _event(answered: Answered) -> dict[str, Any]:
-    """The node of an answer. A refusal of the v2 API is an error; what is neither is no answer."""
+    """An answer, which has a node. A refusal of the v2 API is an error; what is neither is no
+    answer."""
     try:
         found = json.loads(answered.body)
     except ValueError:
         found = None
     if isinstance(found, dict):
         if isinstance(found.get("node"), dict):
-            node: dict[str, Any] = found["node"]
-            return node
+            return found
         if isinstance(found.get("errorCode"), int):
             code, message = found["errorCode"], found.get("message")
             text = f"{code}: {message} ({found.get('cause')}) [{found.get('index')}]"

@@ -2,7 +2,8 @@
 
 The rules of both of etcd's discovery protocols, and their order; how to ask is a registry's. Who
 finds the cluster full writes nothing, who registers does it once, nobody goes on before all are
-there, and a service that does not answer is asked again and again, more and more seldom.
+there, and a service that does not answer is asked again and again, more and more seldom. Whose
+registration is taken away is refused: the others do not count on him any more, nor he on them.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Meeting:
             raise self._registry.refusals.full()
         if not await self._register(status, value, claim):
             raise self._registry.refusals.registered_before(settings.name)
-        return await self._gather(is_member=True)
+        return await self._gather(settings.name)
 
     async def state(self, settings: BootstrapSettings, place: str) -> str:
         """What one would find who registers now. BootstrapError if he could not."""
@@ -98,7 +99,7 @@ class Meeting:
 
     async def look(self) -> tuple[str, ...]:
         """All members' URLs, without being one."""
-        members = await self._gather(is_member=False)
+        members = await self._gather()
         return tuple(sorted(url for _, urls in members for url in urls))
 
     def _own(self, settings: BootstrapSettings, place: str) -> tuple[str, Claim]:
@@ -136,11 +137,15 @@ class Meeting:
         claim.drop()
         return False
 
-    async def _gather(self, is_member: bool) -> Members:
+    async def _gather(self, own_name: str | None = None) -> Members:
+        """``own_name`` is that of one who has registered."""
         while True:
             status = await self._status("waiting for other nodes")
-            if is_member and status.is_full_for(self._identity):
-                raise self._registry.refusals.full()
+            if own_name is not None:
+                if status.of(self._identity) is None:
+                    raise self._registry.refusals.removed(own_name)
+                if status.is_full_for(self._identity):
+                    raise self._registry.refusals.full()
             found = await self._wait(status)
             if found is not None:
                 return self._members(found, status.size)

@@ -119,6 +119,21 @@ class Refusals:
             ),
         )
 
+    def removed(self, name: str) -> BootstrapError:
+        return BootstrapError(
+            self.flag,
+            "failed to join discovery cluster (discovery: the registration is gone)",
+            code="ETW-BOOT-REMOVED",
+            sentence=(
+                f'the registration of member "{name}" was removed from discovery service token '
+                f"({self.place})"
+            ),
+            hint=(
+                "somebody has reset the token, or deleted this registration; a start with the "
+                "same data directory registers again"
+            ),
+        )
+
     def invalid_url(self, found: Registered) -> BootstrapError:
         return self.failed(self.bad_url, f"{found.identity} is {found.value!r}")
 
@@ -142,14 +157,15 @@ class Registry(Protocol):
     refusals: Refusals
 
     async def status(self) -> Status:
-        """Who is there now."""
+        """Who is there now: never less recent than what was told before."""
 
     async def register(self, identity: str, value: str) -> bool:
         """False if somebody is registered under this id; then nothing has changed."""
 
     async def newcomers(self, seconds: float) -> Sequence[Registered] | None:
         """Who came since the last answer, as soon as there is somebody, or after about so many
-        ``seconds``. None if it cannot be told: then the status has to be asked for again."""
+        ``seconds``. None if it cannot be told, or somebody has gone: then the status has to be
+        asked for again."""
 
     def tell_found(self, found: Registered, is_self: bool) -> None: ...
 

@@ -108,7 +108,9 @@ class V3Registry:
             return None
         except EtcdError as error:
             raise self._fault(error, "watch cluster members in discovery service") from None
-        return self._registered(each.kv for each in events if each.type == Event.PUT)
+        if any(each.type == Event.DELETE for each in events):
+            return None
+        return self._registered(each.kv for each in events)
 
     def tell_found(self, found: Registered, is_self: bool) -> None:
         log.info(
@@ -185,6 +187,8 @@ class V3Registry:
         for each in found:
             key = each.key.decode(errors="replace").strip()
             value = each.value.decode(errors="replace").strip()
+            if not key.startswith(f"{self._members_key}/"):
+                continue  # what ends the wait of other kinds of members is no registration
             if "=" in value:
                 identity = key.removeprefix(f"{self._members_key}/")
                 registered.append(Registered(identity, value, each.create_revision))

@@ -75,6 +75,23 @@ class Service:
         return Answered(200, {b"x-etcd-index": b"%d" % self.store.index}, body)
 
 
+class Lagging(Service):
+    """Once somebody has registered, so many lists are those of a member that has not heard of
+    it."""
+
+    def __init__(self, size: str, looks: int) -> None:
+        super().__init__(size)
+        self._looks = looks
+
+    def call(
+        self, method: bytes, url: str, headers: Mapping[bytes, bytes], body: bytes, seconds: float
+    ) -> Deferred[Answered]:
+        if url == URL and self.store.index > 1 and self._looks:
+            self._looks -= 1
+            return succeed(Answered(200, {b"x-etcd-index": b"1"}, b'{"node":{}}'))
+        return super().call(method, url, headers, body, seconds)
+
+
 class DiscoveryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = NamedHosts()
@@ -189,6 +206,47 @@ class DiscoveryTests(SynchronousTestCase):
         service.call = call  # type: ignore[method-assign]
         (begun,) = self.begin(service, self.settings())
         self.assertEqual(len(self.successResultOf(begun).members), 2)
+
+    def unregister(self, service: Service, n: int) -> None:
+        identity = format_id(member_id((f"http://10.0.1.1{n}:2380",), URL))
+        service.store.delete(f"/1/discovery/token/{identity}")
+
+    def test_removed(self) -> None:
+        """P30: a member that waits sees its own registration go, and is refused; one whose
+        registration stays forgets those that went."""
+        service = Service()
+        first, second = self.begin(service, self.settings(), self.settings("infra1", 1))
+        self.unregister(service, 0)
+        error: Any = self.failureResultOf(first, BootstrapError).value
+        self.assertEqual(error.code, "ETW-BOOT-REMOVED")
+        service.register("infra2", "http://10.0.1.12:2380")
+        self.assertNoResult(second)
+        service.register("infra3", "http://10.0.1.13:2380")
+        names = [each.name for each in self.successResultOf(second).members]
+        self.assertEqual(sorted(names), ["infra1", "infra2", "infra3"])
+
+    def test_token_expires(self) -> None:
+        """A token that ends while members wait there ends their waiting."""
+        service = Service()
+        (begun,) = self.begin(service, self.settings())
+        service.store.delete("/1/discovery/token", is_dir=True, recursive=True)
+        error = self.failureResultOf(begun, BootstrapError).value
+        self.assertIn("size key not found", str(error))
+
+    def test_lagging(self) -> None:
+        """P30: a registration that one member of the service has not heard of yet is not gone; it
+        is if the service has lost it."""
+        for looks, has_lost in ((1, False), (99, True)):
+            service = Lagging("2", looks)
+            (begun,) = self.begin(service, self.settings())
+            self.clock.advance(2)
+            self.assertNoResult(begun)
+            if has_lost:
+                self.clock.pump([4, 8, 16, 32])
+                self.failureResultOf(begun, BootstrapError)
+            else:
+                service.register("infra1", "http://10.0.1.11:2380")
+                self.successResultOf(begun)
 
     def test_redirected(self) -> None:
         """DI16: redirects are followed, but not for ever."""

@@ -194,6 +194,19 @@ class MeetingTests(V3Case):
         self.assertIn("previously registered", str(self.refused(renamed)))
         self.assertEqual(self.keys(), registered)
 
+    def test_removed(self) -> None:
+        """P30: a member that waits sees its own registration go, and is refused."""
+        self.set_size()
+        begun = self.begin()
+        self.run_for(1)
+        self.member.kv.delete_range(
+            DeleteRangeRequest(key=MEMBERS.encode(), range_end=MEMBERS[:-1].encode() + b"0")
+        )
+        self.register("f", "f=http://f:1")
+        self.run_for(1)
+        error: Any = self.failureResultOf(begun, BootstrapError).value
+        self.assertEqual(error.code, "ETW-BOOT-REMOVED")
+
     def test_look(self) -> None:
         """P3: ``--check`` shows who has registered, and registers nobody."""
         self.set_size()

@@ -248,6 +248,36 @@ class MeetingTests(SynchronousTestCase):
         registry.waiting[0].callback(None)
         self.successResultOf(begun)
 
+    def test_removed(self) -> None:
+        """P30: whose registration is taken away while he waits is refused, also if others have
+        filled the places by then; he neither goes on with those who were there nor falls back to a
+        proxy. A new start registers again."""
+        for others in ((), ("2", "3", "4")):
+            registry = MemoryRegistry(3, ("0", "z=http://z:1"))
+            begun = self.join(registry)
+            registry.registered.clear()
+            for each in others:
+                registry.add(each, f"n{each}=http://{each}:1")
+            registry.waiting[0].callback(None)
+            error = self.failureResultOf(begun, BootstrapError).value
+            self.assertEqual(error.code, "ETW-BOOT-REMOVED")
+            self.assertIn('registration of member "a" was removed', error.sentence)
+        registry = MemoryRegistry(3)
+        self.assertNoResult(self.join(registry))
+        self.assertEqual(registry.registrations, 1)
+
+    def test_another_removed(self) -> None:
+        """P30: whose registration is left waits on, for one more."""
+        registry = MemoryRegistry(3, ("2", "b=http://b:1"))
+        begun = self.join(registry)
+        del registry.registered[0]
+        registry.waiting[0].callback(None)
+        self.assertEqual(registry.told[-2:], ["2 of 3", "1 of 3"])
+        registry.waiting[1].callback([Registered("3", "c=http://c:1", 7)])
+        self.assertNoResult(begun)
+        registry.waiting[2].callback([Registered("4", "d=http://d:1", 8)])
+        self.assertEqual([name for name, _ in self.successResultOf(begun)], ["a", "c", "d"])
+
     def test_nonsense(self) -> None:
         """DI8: values that are no members, and two members of one name."""
         for value in ("b", "=http://b:1", "b=http://b", "b=ftp://b:1", "b=http://b:1/x", "b=http://b:x",

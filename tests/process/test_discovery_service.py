@@ -102,6 +102,77 @@ class ServiceTests(DiscoveryCase):
             left = client.call("Lease.LeaseTimeToLive", ID=size.lease)
             self.assertEqual(left.grantedTTL, 7 * 24 * 3600)
 
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``etcdtw ctl discovery …``"""
+        argv = [*server_under_test(), "ctl", "discovery", *words]
+        return subprocess.run(argv, cwd=self.root, capture_output=True, text=True, check=False)
+
+    def new_token(self, size: int) -> str:
+        """Its URL; the owner's secret is in the file ``owner``."""
+        service = f"http://127.0.0.1:{self.port}"
+        done = self.ctl("new", f"--service={service}", f"--size={size}", "--owner-file=owner")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        url = done.stdout.removesuffix("\n")
+        self.assertRegex(url, rf"^{service}/[0-9a-f]{{32}}$")
+        return url
+
+    def reset(self, url: str, *words: str) -> tuple[int, str]:
+        done = self.ctl("reset", url, *(words or ("--owner-file=owner",)))
+        return done.returncode, done.stdout + done.stderr
+
+    def test_reset(self) -> None:
+        """P30, DP8: two of three members register and die, one with its data; the token is burnt.
+        Its owner, and nobody else, resets it; who waits meanwhile is told so, by either protocol;
+        then a cluster of three meets at the same URL, and that one is not reset."""
+        url = self.new_token(3)
+        self.assertEqual((self.root / "owner").stat().st_mode & 0o777, 0o600)
+        where = (f"--discovery-endpoints={self.endpoint}", f"--discovery-token={url[-32:]}")
+        crashed, lost = self.newcomer("d0", url), self.newcomer("d1", url)
+        of_v3 = self.unlisted("d2", *where)
+        for each, words in (
+            (crashed, "waiting for 2 more"),
+            (lost, "waiting for 1 more"),
+            (of_v3, "waiting for peers from discovery service"),
+        ):
+            each.launch()
+            self.wait_for(words, each)
+        lost.kill()
+        lost.wipe()
+        self.assertIn("previously registered", self.refusal(lost))
+        crashed.kill()
+        crashed.launch()
+        self.wait_for("found the registration of this member", crashed)
+        code, said = self.reset(url, "--owner=" + "0" * 48)
+        self.assertEqual((code, "answered 403: this is not the secret" in said), (1, True), said)
+        self.assertEqual(self.ask("DELETE", f"/{url[-32:]}?reset")[0], 401)
+        self.assertEqual(self.ask("GET", f"/{url[-32:]}")[1].count("=http"), 2)
+        self.assertEqual(
+            self.reset(url),
+            (0, "3 registrations are gone; the URL is good for a new cluster of 3\n"),
+        )
+        for each in (crashed, of_v3):
+            self.assertIn("was removed from discovery service token", self.refused(each))
+        members = self.assemble(url, *[server_under_test()] * 3)
+        self.assert_one_cluster(members)
+        code, said = self.reset(url)
+        self.assertEqual((code, "answered 409: all 3 members" in said), (1, True), said)
+        code, said = self.reset(url[:-32] + "0" * 32)
+        self.assertEqual((code, "answered 404" in said), (1, True), said)
+
+    def test_reset_of_real_members(self) -> None:
+        """P30, DI1: real members that wait end when the token is reset, whatever they make of it;
+        they meet at the same URL afterwards."""
+        commands = [real_etcd(), old_etcd(), server_under_test()]
+        url = self.new_token(3)
+        waiting = [self.newcomer(f"d{n}", url, command=each) for n, each in enumerate(commands[:2])]
+        for n, each in enumerate(waiting):
+            each.launch()
+            until(lambda n=n: self.ask("GET", f"/{url[-32:]}")[1].count("=http") > n, each.output)  # type: ignore[misc]
+        self.assertEqual(self.reset(url)[0], 0)
+        for each in waiting:
+            self.refused(each)
+        self.assert_one_cluster(self.assemble(url, *commands))
+
     def test_clusters(self) -> None:
         """DI1, DI16: members of both kinds, in one cluster, meet at a short URL."""
         for commands in (

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from etcdtw.app.ctl.backup import backup
+from etcdtw.app.ctl.discovery import add_commands as add_discovery
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.member import add_commands as add_member
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     hashes.add_argument("-w", "--write-out", choices=("simple", "json", "table"), default="simple")
     hashes.set_defaults(do=_hash)
 
+    add_discovery(commands)
     add_member(commands)
     add_pki(commands)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
 
+from etcdtw.app.ctl.finishing import finish
 from etcdtw.app.ctl.replacing import Refused, Wanted, replace_member
 from etcdtw.client import Client
 from etcdtw.client.endpoints import Connector
@@ -64,7 +63,7 @@ def _replace(found: argparse.Namespace) -> None:
     )
     clients = Clients(reactor, found.endpoints.split(","), _connector(reactor, found))
     try:
-        _finish(reactor, lambda: replace_member(clients, wanted, _say, reactor))
+        finish(reactor, lambda: replace_member(clients, wanted, _say, reactor))
     except (EtcdError, Refused) as error:
         again = "" if isinstance(error, Refused) else "; the same command goes on from here"
         raise ValueError(f"{error}{again}") from None
@@ -86,22 +85,6 @@ def _connector(reactor: Any, found: argparse.Namespace) -> Connector | None:
         key=found.key,
         verify=not found.insecure_skip_tls_verify,
     )
-
-
-def _finish(reactor: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run the reactor until the work is done; what it raises."""
-    results: list[object] = []
-
-    def begin() -> None:
-        done = Deferred.fromCoroutine(work())
-        done.addBoth(results.append).addBoth(lambda _: reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    if not results:
-        sys.exit(130)  # by Ctrl-C
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
 
 
 class Clients:
