@@ -27,7 +27,7 @@ from etcdtw.tls.mesh import (
     pair_for_calls,
     sign_authority,
 )
-from etcdtw.tls.pki import YEAR
+from etcdtw.tls.pki import YEAR, make_authority
 from etcdtw.tls.verdict import alternative_names, usages
 from tests.tls.meeting import Meeting, contexts, meet, no_lookups
 
@@ -83,14 +83,12 @@ class MeshCase(SynchronousTestCase):
     def make(self, wanted: AutomaticSettings) -> Automatic:
         return Automatic(wanted, self.clock, self.clock.seconds)
 
-    def contexts(
-        self, wanted: AutomaticSettings, automatic: Automatic | None = None
-    ) -> FileContexts:
+    def contexts(self, wanted: AutomaticSettings) -> FileContexts:
         """A side whose members are of a mesh."""
         found = TLSSettings(
             side="peer", trusted_ca_file=mesh_of(wanted).ca_file, client_cert_auth=True
         )
-        return FileContexts(found, automatic or self.make(wanted), no_lookups)
+        return FileContexts(found, self.make(wanted), no_lookups)
 
     def member(self, name: str, secret: str = SECRET) -> FileContexts:
         return self.contexts(settings(os.path.join(self.directory, name), secret))
@@ -106,7 +104,7 @@ class DerivationTests(MeshCase):
         found = derive_key(SECRET).public_key().public_numbers()
         self.assertEqual((f"{found.x:096x}", f"{found.y:096x}"), (PUBLIC_X, PUBLIC_Y))
         self.assertNotEqual(derive_key(OTHER).public_key().public_numbers(), found)
-        # Adding the point of 1 to that of n - 1 would leave nothing: the scalars end before n.
+        # The points of 1 and n - 1 are each other's opposites: n is the order of the curve.
         last = ec.derive_private_key(ORDER - 1, ec.SECP384R1()).public_key().public_numbers()
         first = ec.derive_private_key(1, ec.SECP384R1()).public_key().public_numbers()
         self.assertEqual(last.x, first.x)
@@ -254,8 +252,6 @@ class FileTests(MeshCase):
         wanted = settings(self.directory)
         self.make(wanted)
         other = sign_authority(derive_key(OTHER), self.now - AUTHORITY_LIFE * 0.9)
-        from etcdtw.tls.pki import make_authority
-
         own = make_authority("own", self.now - 25 * YEAR, 30 * YEAR, other.key)
         Path(mesh_of(wanted).ca_file).write_bytes(own.certificate_pem())
         Path(mesh_of(wanted).key_file).write_bytes(own.key_pem())
