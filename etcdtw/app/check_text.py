@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.error import DNSLookupError
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.listening import address_of
-from etcdtw.app.preflight import has_log
 from etcdtw.app.proxy_mode import CLUSTER_FILE, proxy_dir, way_to_members
 from etcdtw.app.secure import client_tls, peer_tls
 from etcdtw.app.settings import MemberSettings

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os.path
 from urllib.parse import urlsplit
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.settings import MemberSettings
 from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import MeshSettings
@@ -19,6 +20,7 @@ def mesh_settings(settings: MemberSettings, side: str) -> MeshSettings:
         flag=flag,
         secret=secret,
         for_clients=side == "client",
+        has_started=has_log(settings),
     )
 
 

@@ -18,12 +18,13 @@ from zope.interface import Attribute, Interface
 class MeshSettings:
     """The authority that all members of a cluster make from a secret that they share, kept in
     ``directory``. ``flag`` is where the secret comes from; with ``for_clients`` there is a pair for
-    clients too."""
+    clients too. What is kept counts more than the secret once a member ``has_started`` with it."""
 
     directory: str
     flag: str
     secret: str = field(repr=False)
     for_clients: bool = False
+    has_started: bool = False
 
     @property
     def ca_file(self) -> str:

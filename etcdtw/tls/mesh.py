@@ -111,8 +111,8 @@ def find_authority(settings: MeshSettings, now: datetime) -> MadePair:
 
 
 def read_kept(settings: MeshSettings) -> MadePair | None:
-    """The authority of an earlier start. ConfigError for files that cannot be used, if there is no
-    secret to make them again from."""
+    """The authority of an earlier start, None if there is none that counts. ConfigError for files
+    that cannot be used, if there is no secret to make them again from."""
     try:
         pair = load_pair(settings.ca_file, settings.key_file)
     except FileNotFoundError:
@@ -125,7 +125,24 @@ def read_kept(settings: MeshSettings) -> MadePair | None:
             raise ConfigError(settings.flag, "file", f"{error}; {fault}") from error
         log.warn("the cluster's authority is made again: {error}", error=str(error))
         return None
-    return MadePair(pair.key, pair.chain[0])
+    kept = MadePair(pair.key, pair.chain[0])
+    if not settings.has_started and _is_derived(kept) and _name_by_secret(settings, kept):
+        log.warn("the cluster's authority is made again: no member has started with the former")
+        return None
+    return kept
+
+
+def _name_by_secret(settings: MeshSettings, kept: MadePair) -> str:
+    """The name of the secret's authority if it is another one than is kept; empty if there is no
+    secret."""
+    if secret_fault(settings):
+        return ""
+    name = authority_name(derive_key(settings.secret).public_key())
+    return "" if _name(kept) == f"CN={name}" else f"CN={name}"
+
+
+def _name(authority: MadePair) -> str:
+    return subject(authority.certificate).rfc4514_string()
 
 
 def _renewed(kept: MadePair, now: datetime) -> MadePair:
@@ -139,7 +156,7 @@ def _is_derived(kept: MadePair) -> bool:
     if not isinstance(kept.key, ec.EllipticCurvePrivateKey):
         return False
     name = authority_name(kept.key.public_key())
-    return subject(kept.certificate).rfc4514_string() == f"CN={name}"
+    return _name(kept) == f"CN={name}"
 
 
 def issue_pair(
@@ -155,10 +172,8 @@ def pair_for_calls(automatic: AutomaticSettings, mesh: MeshSettings, now: dateti
     ``find_authority``."""
     authority = find_authority(mesh, now)
     made = issue_pair(authority, "client", automatic.hosts, now, automatic.years)
-    name = subject(authority.certificate).rfc4514_string()
-    return Held(
-        Pair((made.certificate,), made.key), (authority.certificate,), f"the mesh of {name!r}"
-    )
+    name = f"the mesh of {_name(authority)!r}"
+    return Held(Pair((made.certificate,), made.key), (authority.certificate,), name)
 
 
 class MeshFiles:
@@ -189,7 +204,7 @@ class MeshFiles:
         log.warn(
             "made the cluster's authority" if kept is None else "renewed the cluster's authority",
             path=settings.ca_file,
-            name=found.certificate.subject.rfc4514_string(),
+            name=_name(found),
         )
 
     def issue(self, kind: str, hosts: Iterable[str], now: datetime, years: int) -> MadePair:
@@ -202,7 +217,7 @@ class MeshFiles:
         try:
             certificate.verify_directly_issued_by(authority)
         except (ValueError, TypeError, InvalidSignature):
-            return f"it is not of {subject(authority).rfc4514_string()!r}"
+            return f"it is not of {_name(self._found())!r}"
         if _names(certificate) != set(alternative_names(hosts)):
             return "it is for other hosts"
         return ""
@@ -210,17 +225,14 @@ class MeshFiles:
     def _compare(self, kept: MadePair) -> None:
         """Tell when the flags speak of another authority, which most likely is a mistake."""
         settings = self._settings
-        if secret_fault(settings):
-            return
-        name = authority_name(derive_key(settings.secret).public_key())
-        found = subject(kept.certificate).rfc4514_string()
-        if found != f"CN={name}":
+        name = _name_by_secret(settings, kept)
+        if name:
             log.warn(
                 "the cluster's authority is the one that is kept, not that of the flag",
                 path=settings.ca_file,
-                name=found,
+                name=_name(kept),
                 flag=settings.flag,
-                name_by_flag=f"CN={name}",
+                name_by_flag=name,
             )
 
     def _found(self) -> MadePair:

@@ -108,6 +108,14 @@ class MeshTests(SynchronousTestCase):
         self.assertEqual((fixtures / "mesh" / "ca-key.pem").stat().st_mode & 0o777, 0o600)
         self.assertEqual((fixtures / "mesh" / "ca.pem").stat().st_mode & 0o777, 0o644)
         self.assert_told(first, "etcdctl --cacert", *(self.pki.path(each) for each in _FILES))
+        shown = subprocess.run(
+            [*self.pki.curl(), f"https://{first.endpoint}/debug/vars"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertIn("--initial-cluster-token=***", shown.stdout)
+        self.assertNotIn(TOKEN, shown.stdout + first.output(50_000))
         self.assertNotEqual(self.etcdctl(first, "get", "k0", pair=None)[0], 0)
         self.assert_told(first, "rejected connection", "client didn't provide a certificate")
 

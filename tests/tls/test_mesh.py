@@ -48,7 +48,11 @@ DAY = timedelta(days=1)
 
 
 def settings(
-    directory: str, secret: str = SECRET, side: str = "peer", hosts: tuple[str, ...] = HOSTS
+    directory: str,
+    secret: str = SECRET,
+    side: str = "peer",
+    hosts: tuple[str, ...] = HOSTS,
+    has_started: bool = True,
 ) -> AutomaticSettings:
     """Of a member whose data is in ``directory``."""
     return AutomaticSettings(
@@ -60,6 +64,7 @@ def settings(
             flag="initial-cluster-token",
             secret=secret,
             for_clients=side == "client",
+            has_started=has_started,
         ),
     )
 
@@ -183,6 +188,16 @@ class FileTests(MeshCase):
             again = self.make(settings(self.directory, secret))
             self.assertEqual(certificate(again), first)
             self.assertEqual(Path(mesh_of(wanted).ca_file).read_bytes(), authority)
+
+    def test_came_to_nothing(self) -> None:
+        """What a start has left that was refused does not count when the flag has changed."""
+        self.make(settings(self.directory, OTHER))
+        wanted = settings(self.directory, has_started=False)
+        for _ in range(2):
+            found = certificate(self.make(wanted))
+            self.assertEqual(found.issuer.rfc4514_string(), NAME)
+        copied = settings(self.directory, "etcd-cluster", has_started=False)
+        self.assertEqual(certificate(self.make(copied)), found)
 
     def test_switched(self) -> None:
         """A pair of another authority, or of none, is made again; so is one for other hosts."""
