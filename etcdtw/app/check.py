@@ -26,8 +26,9 @@ from etcdtw.app.check_text import (
     proxy_lines,
     tls_lines,
 )
+from etcdtw.app.earlier import has_log
 from etcdtw.app.log import observers_for
-from etcdtw.app.preflight import has_log, preflight
+from etcdtw.app.preflight import preflight
 from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.refusals import START_ERRORS, problems_of
 from etcdtw.app.starting import ask_others, asking_settings, falls_back

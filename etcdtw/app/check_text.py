@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.error import DNSLookupError
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.listening import address_of
-from etcdtw.app.preflight import has_log
 from etcdtw.app.proxy_mode import CLUSTER_FILE, proxy_dir, way_to_members
 from etcdtw.app.secure import client_tls, peer_tls
 from etcdtw.app.settings import MemberSettings
@@ -22,7 +22,7 @@ from etcdtw.errors import ConfigError, StorageError
 from etcdtw.ids import format_id
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.wal import WalSnapshot, decode_metadata, read_wal, valid_snapshots
-from etcdtw.tls.interfaces import TLSSettings
+from etcdtw.tls.interfaces import MeshSettings, TLSSettings
 
 LOOKUP_SECONDS = (1, 2)
 EXPIRES_SOON = timedelta(days=30)
@@ -101,6 +101,9 @@ def tls_lines(settings: MemberSettings) -> Iterator[str]:
 
 
 def _material(side: str, tls: TLSSettings) -> Iterator[str]:
+    if tls.automatic is not None and tls.automatic.mesh is not None:
+        yield from _mesh(side, tls.automatic.directory, tls.automatic.mesh)
+        return
     if tls.automatic is not None:
         yield f"TLS for {side}: a certificate of its own, made in {tls.automatic.directory}"
         return
@@ -122,6 +125,21 @@ def _material(side: str, tls: TLSSettings) -> Iterator[str]:
     authority = tls.trusted_ca_file or "this system's authorities"
     wanted = "must show" if tls.client_cert_auth or tls.trusted_ca_file else "need not show"
     yield f"  {side} {wanted} a certificate; checked against {authority}"
+
+
+def _mesh(side: str, directory: str, mesh: MeshSettings) -> Iterator[str]:
+    """The name of the authority, by which one can see whether members have the same."""
+    from etcdtw.tls.mesh import find_authority, read_kept
+
+    yield f"TLS for {side}: a certificate of the cluster's own authority, made in {directory}"
+    try:
+        kept = read_kept(mesh)
+        found = kept or find_authority(mesh, datetime.now(UTC))
+    except ConfigError:
+        return  # it is refused for that
+    where = mesh.ca_file if kept else f"made from the token of --{mesh.flag}"
+    name = found.certificate.subject.rfc4514_string()
+    yield f"  {side} must show a certificate; checked against {name}, {where}"
 
 
 def notice_text(notice: Notice) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
@@ -46,7 +47,7 @@ def proxy_site(
         b"/proxy/metrics": MetricsPage(proxy_families(proxy)),
         b"/proxy/health": HealthPage(lambda report: check_proxy(proxy.router, clock, report)),
     }
-    debug = debug_pages(proxy.router, clock, True) if profiles else {}
+    debug = debug_pages(proxy.router, clock, True, sys.argv) if profiles else {}
     return Site({**shown, **debug}), Site(shown)
 
 

@@ -15,11 +15,13 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger, globalLogBeginner
 
+from etcdtw.app.command_line import told_command_line
+from etcdtw.app.earlier import has_log
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.log import observers_for
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import has_log, preflight
+from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, tell
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
@@ -35,8 +37,6 @@ COMMANDS = {
     "grpc-proxy": "etcdtw.app.grpc_proxy",
     "playground": "etcdtw.app.playground",
 }
-SECRETS = ("discovery-password", "discovery-user")
-"""Flags whose values are not for the log."""
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
 _log = Logger()
 
@@ -97,23 +97,11 @@ def say_notices(loaded: Loaded) -> None:
         _log.warn(plain(notice.message), **notice.fields)
 
 
-def without_secrets(words: Sequence[str]) -> list[str]:
-    """A command line as it may be told."""
-    told = []
-    for before, word in zip(["", *words], words, strict=False):
-        name, mark, _ = word.partition("=")
-        if mark and name.lstrip("-") in SECRETS:
-            told.append(f"{name}=***")
-        else:
-            told.append("***" if before.lstrip("-") in SECRETS else word)
-    return told
-
-
 def _start_logging(loaded: Loaded, words: Sequence[str]) -> None:
     settings = loaded.settings
     observers = observers_for(settings)
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
-    _log.info("Running: ", args=[sys.argv[0], *without_secrets(words)])
+    _log.info("Running: ", args=told_command_line(settings, words))
     say_notices(loaded)
     if has_log(settings):
         _log.info("server has already been initialized", data_dir=settings.data_dir)

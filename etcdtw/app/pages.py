@@ -27,6 +27,7 @@ from etcdtw.api.v2.keys import KEYS_PREFIX
 from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
 from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
+from etcdtw.app.command_line import told_command_line
 from etcdtw.app.log import verbosity
 from etcdtw.config.urls import parse_url_list
 from etcdtw.counting import TLSCounts
@@ -56,7 +57,7 @@ def client_sites(
         b"/health": health,
         b"/version": Version(MemberCluster(core.cluster_id, core.members)),
         b"/config/local/log": LogLevelPage(lambda: verbosity.level, verbosity.set_level),
-        **debug_pages(core.router, reactor, settings.enable_pprof),
+        **debug_pages(core.router, reactor, settings.enable_pprof, told_command_line(settings)),
     }
     checks = member_checks(view)
     for each in checks:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.secure import tls_problems
 from etcdtw.app.settings import MemberSettings
@@ -37,14 +38,6 @@ def preflight(loaded: Loaded, factories: Sequence[IBootstrapFactory]) -> None:
     problems += loaded.start_problems or tls_problems(settings, _Offline())
     if problems:
         raise ConfigProblems(Stage.START, problems)
-
-
-def has_log(settings: MemberSettings) -> bool:
-    """Whether the member was started before: a write-ahead log is there."""
-    try:
-        return any(name.endswith(".wal") for name in os.listdir(settings.wal_path))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def data_dir_problems(settings: MemberSettings) -> list[ConfigError]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.logger import Logger
 
+from etcdtw.app.mesh import mesh_problems, mesh_settings
 from etcdtw.app.settings import MemberSettings
 from etcdtw.config.urls import host_of, is_secure
 from etcdtw.counting import TLSCounts
+from etcdtw.dns.resolvers import make_resolver
 from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import AutomaticSettings, ITLSContextFactory, TLSSettings
 
@@ -25,19 +28,21 @@ log = Logger(namespace="etcdtw.tls")
 def client_tls(settings: MemberSettings) -> TLSSettings:
     """What the flags say about the client port."""
     given = bool(settings.cert_file or settings.key_file)
+    authority = settings.trusted_ca_file or settings.ca_file
     automatic = None
     if settings.auto_tls and not given:
         urls = (*settings.listen_client_urls, *settings.advertise_client_urls)
-        automatic = _automatic(settings, "client", urls)
+        automatic = _automatic(settings, "client", urls, settings.client_mesh)
+        authority = automatic.mesh.ca_file if automatic.mesh else authority
     return TLSSettings(
         side="client",
         cert_file=settings.cert_file,
         key_file=settings.key_file,
         client_cert_file=settings.client_cert_file,
         client_key_file=settings.client_key_file,
-        trusted_ca_file=settings.trusted_ca_file or settings.ca_file,
+        trusted_ca_file=authority,
         crl_file=settings.client_crl_file,
-        client_cert_auth=settings.client_cert_auth,
+        client_cert_auth=settings.client_cert_auth or settings.client_mesh,
         allowed_hostname=settings.client_cert_allowed_hostname,
         automatic=automatic,
         offered=CLIENT_PROTOCOLS,
@@ -52,7 +57,8 @@ def peer_tls(settings: MemberSettings) -> TLSSettings:
     automatic = None
     if settings.peer_auto_tls and not given:
         urls = (*settings.listen_peer_urls, *settings.initial_advertise_peer_urls)
-        automatic = _automatic(settings, "peer", urls)
+        automatic = _automatic(settings, "peer", urls, settings.peer_mesh)
+        authority = automatic.mesh.ca_file if automatic.mesh else authority
     return TLSSettings(
         side="peer",
         cert_file=settings.peer_cert_file,
@@ -61,7 +67,7 @@ def peer_tls(settings: MemberSettings) -> TLSSettings:
         client_key_file=settings.peer_client_key_file,
         trusted_ca_file=authority,
         crl_file=settings.peer_crl_file,
-        client_cert_auth=settings.peer_client_cert_auth,
+        client_cert_auth=settings.peer_client_cert_auth or settings.peer_mesh,
         allowed_cn=settings.peer_cert_allowed_cn,
         allowed_hostname=settings.peer_cert_allowed_hostname,
         # Whoever is found by DNS alone has to show a certificate for the domain.
@@ -83,13 +89,16 @@ def _common(settings: MemberSettings) -> dict[str, Any]:
     }
 
 
-def _automatic(settings: MemberSettings, side: str, urls: Iterable[str]) -> AutomaticSettings:
+def _automatic(
+    settings: MemberSettings, side: str, urls: Iterable[str], is_mesh: bool
+) -> AutomaticSettings:
     hosts = [host_of(url).strip("[]") for url in urls]
     named = [host for host in hosts if host and host not in ("0.0.0.0", "::")]
     return AutomaticSettings(
         directory=os.path.join(settings.data_dir, "fixtures", side),
         hosts=tuple(dict.fromkeys([*named, "localhost", "127.0.0.1"])),
         years=settings.self_signed_cert_validity,
+        mesh=mesh_settings(settings, side) if is_mesh else None,
     )
 
 
@@ -155,13 +164,32 @@ def make_tls(
 
 
 def asking_tls(settings: MemberSettings, reactor: Any) -> ITLSContextFactory:
-    """For calls before the member has a data directory, to peers only."""
+    """For calls before the member has a data directory, to peers only. ConfigError."""
+    if settings.peer_mesh:
+        return _asking_mesh(peer_tls(settings), reactor)
 
     def of_settings(settings: MemberSettings) -> TLSSettings:
         found = peer_tls(settings)
         return replace(found, automatic=None, unverified=found.automatic is not None)
 
     return make_tls(settings, of_settings, reactor)
+
+
+def _asking_mesh(found: TLSSettings, reactor: Any) -> ITLSContextFactory:
+    """With a certificate that is in no file: a start that is refused leaves nothing behind."""
+    from etcdtw.tls.contexts import FileContexts
+    from etcdtw.tls.mesh import pair_for_calls
+
+    automatic = found.automatic
+    assert automatic is not None and automatic.mesh is not None, "a mesh is automatic"
+    held = pair_for_calls(automatic, automatic.mesh, datetime.now(UTC))
+    contexts: ITLSContextFactory = FileContexts(
+        replace(found, automatic=None),
+        None,
+        lambda: make_resolver(reactor, found.dns_servers),
+        held,
+    )
+    return contexts
 
 
 def tls_problems(settings: MemberSettings, reactor: Any) -> list[ConfigError]:
@@ -171,7 +199,7 @@ def tls_problems(settings: MemberSettings, reactor: Any) -> list[ConfigError]:
         sides.append(client_tls)
     if any(map(is_secure, settings.listen_peer_urls)) or settings.peer_cert_file:
         sides.append(peer_tls)
-    problems = []
+    problems = mesh_problems(settings)
     for side in sides:
         if side(settings).automatic is not None and not settings.self_signed_cert_validity:
             problems.append(
@@ -191,7 +219,14 @@ def tls_problems(settings: MemberSettings, reactor: Any) -> list[ConfigError]:
 def _without_automatic(
     of_settings: Callable[[MemberSettings], TLSSettings],
 ) -> Callable[[MemberSettings], TLSSettings]:
-    return lambda settings: replace(of_settings(settings), automatic=None)
+    def without(settings: MemberSettings) -> TLSSettings:
+        found = of_settings(settings)
+        is_mesh = found.automatic is not None and found.automatic.mesh is not None
+        # The authority of a mesh may not be there yet.
+        authority = "" if is_mesh else found.trusted_ca_file
+        return replace(found, automatic=None, trusted_ca_file=authority)
+
+    return without
 
 
 def log_rejected(connection: Any, reason: str) -> None:

@@ -12,7 +12,10 @@ import os.path
 from dataclasses import dataclass
 
 from etcdtw.bootstrap.interfaces import BootstrapSettings, DiscoverySettings
+from etcdtw.config.kinds import MESH
 
+AutoTls = bool | str
+"""``mesh``, or whether there are automatic certificates that prove nothing."""
 InitialCluster = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -91,7 +94,7 @@ class MemberSettings:
     client_cert_allowed_hostname: tuple[str, ...]
     trusted_ca_file: str
     ca_file: str
-    auto_tls: bool
+    auto_tls: AutoTls
     peer_cert_file: str
     peer_key_file: str
     peer_client_cert_auth: bool
@@ -99,7 +102,7 @@ class MemberSettings:
     peer_ca_file: str
     peer_cert_allowed_cn: tuple[str, ...]
     peer_cert_allowed_hostname: tuple[str, ...]
-    peer_auto_tls: bool
+    peer_auto_tls: AutoTls
     peer_client_cert_file: str
     peer_client_key_file: str
     self_signed_cert_validity: int
@@ -188,6 +191,16 @@ class MemberSettings:
         """The directory that holds snapshots and the keyspace."""
         return os.path.join(self.data_dir, "member", "snap")
 
+    @property
+    def client_mesh(self) -> bool:
+        """Whether the client port is secured by the cluster's own authority."""
+        return self.auto_tls == MESH and not (self.cert_file or self.key_file)
+
+    @property
+    def peer_mesh(self) -> bool:
+        """Whether peers are known by the cluster's own authority."""
+        return self.peer_auto_tls == MESH and not (self.peer_cert_file or self.peer_key_file)
+
     def bootstrap(self) -> BootstrapSettings:
         """The part that the bootstrap providers read."""
         return BootstrapSettings(
@@ -216,7 +229,7 @@ class MemberSettings:
             discovery_fallback=self.discovery_fallback,
             discovery_srv=self.discovery_srv,
             discovery_srv_name=self.discovery_srv_name,
-            has_authority=bool(self.peer_trusted_ca_file or self.peer_ca_file),
+            has_authority=bool(self.peer_trusted_ca_file or self.peer_ca_file or self.peer_mesh),
             provider=self.bootstrap_provider.partition(":")[0],
             provider_argument=self.bootstrap_provider.partition(":")[2],
             timeout_seconds=self.bootstrap_timeout,

@@ -14,9 +14,10 @@ from twisted.internet.interfaces import IResolver
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import has_log, make_plan
+from etcdtw.app.preflight import make_plan
 from etcdtw.app.proxy_mode import is_proxy
 from etcdtw.app.refusals import START_ERRORS, problems_of, sentence, start_error_text
 from etcdtw.app.secure import asking_tls

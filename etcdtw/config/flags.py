@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from etcdtw.config.kinds import (
+    AUTO_TLS,
     CHECKS,
     DURATION,
     ENDPOINTS,
@@ -223,8 +224,9 @@ SECTIONS = (
              key=_CLIENT_TLS + "trusted-ca-file"),
         Flag("ca-file", PATH, "",
              "Former name of --trusted-ca-file.", key=None),
-        Flag("auto-tls", SWITCH, "false",
-             "Make a certificate for clients at the first start.",
+        Flag("auto-tls", AUTO_TLS, "false",
+             "Make a certificate for clients at the first start; 'mesh': of an authority that all\n"
+             "members derive from the cluster's token, and clients must show one of it too.",
              key=_CLIENT_TLS + "auto-tls"),
         Flag("peer-cert-file", PATH, "",
              "Certificate shown to peers.", key=_PEER_TLS + "cert-file"),
@@ -243,8 +245,9 @@ SECTIONS = (
         Flag("peer-cert-allowed-hostname", NAMES, "",
              "Host names, of which a peer's certificate must carry one.",
              key=_PEER_TLS + "allowed-hostname"),
-        Flag("peer-auto-tls", SWITCH, "false",
-             "Make a certificate for peers at the first start.",
+        Flag("peer-auto-tls", AUTO_TLS, "false",
+             "Make a certificate for peers at the first start; 'mesh': of an authority that all\n"
+             "members derive from the cluster's token, and peers must show one of it too.",
              key=_PEER_TLS + "auto-tls"),
         Flag("peer-client-cert-file", PATH, "",
              "Certificate this member shows when it calls a peer; empty: --peer-cert-file.",

@@ -179,5 +179,19 @@ def _check(text: str) -> FlagValue:
 
 
 CHECKS = Kind("true|false|flags", _check, _text_in_file(_check), is_switch=True)
+MESH = "mesh"
+
+
+def _auto_tls(text: str) -> FlagValue:
+    return MESH if text == MESH else gotext.parse_bool(text)
+
+
+# etcd's switch, and one word more: certificates that prove something.
+AUTO_TLS = Kind(
+    "true|false|mesh",
+    _auto_tls,
+    lambda value: MESH if value == MESH else _file_bool(value),
+    is_switch=True,
+)
 # Checked when the whole configuration is known, since etcd reports a bad one as a start error.
 INITIAL_CLUSTER = Kind("name=URL[,name=URL]", str, _file_text)

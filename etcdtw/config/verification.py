@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from etcdtw.api.gateway.gosyntax import syntax_error
 from etcdtw.config.flags import DEFAULT_INITIAL_CLUSTER, FLAGS, Feature
 from etcdtw.config.gotext import parse_duration, parse_integer, quote
+from etcdtw.config.kinds import MESH, FlagValue
 from etcdtw.config.problems import Notice
 from etcdtw.config.urls import host_of, is_ip_address, is_loopback, is_secure, parse_url
 from etcdtw.config.values import Values
@@ -54,6 +55,9 @@ class Checked:
         value = self.values[name].value
         assert isinstance(value, tuple), f"{name} is no list"
         return tuple(str(each) for each in value)
+
+    def auto_tls(self, prefix: str) -> FlagValue:
+        return self.values[f"{prefix}auto-tls"].value
 
     def is_set(self, name: str) -> bool:
         return self.values[name].is_set
@@ -246,13 +250,43 @@ def _tls_problems(found: Checked) -> Iterator[ConfigError]:
                 "TLS key/cert (--cert-file, --key-file) must be provided for client url "
                 f"{url} with HTTPS scheme",
             )
+    for prefix in ("peer-", ""):
+        if _uses_mesh(found, prefix):
+            yield from _mesh_problems(found, prefix)
+
+
+def _mesh_problems(found: Checked, prefix: str) -> Iterator[ConfigError]:
+    """What would have to be left out, so that nobody believes that it counts."""
+    for name in (f"{prefix}trusted-ca-file", f"{prefix}ca-file"):
+        if found.text(name):
+            yield found.problem(
+                name,
+                f"--{prefix}auto-tls=mesh has an authority of its own: leave out --{name}, or give "
+                f"--{prefix}cert-file and --{prefix}key-file instead of --{prefix}auto-tls",
+            )
+    if _has_plugin(found):
+        yield found.problem(
+            "tls-provider",
+            f"--{prefix}auto-tls=mesh and --tls-provider={found.text('tls-provider')} are mutually "
+            "exclusive",
+        )
+
+
+def _uses_mesh(found: Checked, prefix: str) -> bool:
+    return found.auto_tls(prefix) == MESH and not _has_files(found, prefix)
 
 
 def _has_certificate(found: Checked, prefix: str) -> bool:
+    return bool(_has_files(found, prefix) or found.auto_tls(prefix) or _has_plugin(found))
+
+
+def _has_files(found: Checked, prefix: str) -> bool:
     """Half a pair is another problem, which whoever opens the files tells."""
-    files = found.text(f"{prefix}cert-file") or found.text(f"{prefix}key-file")
-    plugin = found.text("tls-provider") not in ("", "files")
-    return bool(files or found.number(f"{prefix}auto-tls") or plugin)
+    return bool(found.text(f"{prefix}cert-file") or found.text(f"{prefix}key-file"))
+
+
+def _has_plugin(found: Checked) -> bool:
+    return found.text("tls-provider") not in ("", "files")
 
 
 def _differs(found: Checked, name: str) -> bool:
@@ -293,8 +327,8 @@ def notices(found: Checked) -> Iterator[Notice]:
 def _unused_tls(found: Checked) -> Iterator[Notice]:
     """Certificates that plain URLs leave unused, in etcd's words."""
     for side, prefix in (("peer", "peer-"), ("client", "")):
-        given = bool(found.text(f"{prefix}cert-file") or found.text(f"{prefix}key-file"))
-        if given and found.number(f"{prefix}auto-tls"):
+        given = _has_files(found, prefix)
+        if given and found.auto_tls(prefix):
             yield Notice(f"ignoring {side} auto TLS since certs given", {})
         asked = f"{prefix}client-cert-auth"
         for url in found.texts(f"listen-{side}-urls"):
@@ -310,6 +344,12 @@ def _unused_tls(found: Checked) -> Iterator[Notice]:
                 yield Notice(
                     f"scheme is HTTP while --{asked} is enabled; "
                     "ignoring client cert auth for this URL",
+                    {f"{side}-url": url},
+                )
+            if _uses_mesh(found, prefix):
+                yield Notice(
+                    f"scheme is HTTP while --{prefix}auto-tls=mesh is given; this URL is neither "
+                    "encrypted nor authenticated",
                     {f"{side}-url": url},
                 )
 

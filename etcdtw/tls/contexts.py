@@ -21,6 +21,7 @@ from etcdtw.tls.ciphers import VERSIONS, openssl_suites
 from etcdtw.tls.interfaces import ITLSContextFactory, TLSRefused, TLSSettings
 from etcdtw.tls.material import (
     BadMaterial,
+    Held,
     Pair,
     Reloaded,
     error_text,
@@ -53,11 +54,14 @@ class FileContexts:
         settings: TLSSettings,
         automatic: Automatic | None,
         make_resolver: Callable[[], IResolver],
+        held: Held | None = None,
     ) -> None:
-        """``automatic`` keeps the member's own certificate, if the settings ask for one."""
+        """``automatic`` keeps the member's own certificate, if the settings ask for one. Calls are
+        made with what is ``held`` instead of files, if there is any."""
         self._settings = settings
         self._automatic = automatic
-        self._unverified = settings.unverified or automatic is not None
+        self._held = held
+        self._unverified = settings.unverified or (automatic is not None and not automatic.proves)
         self._resolver = cache(make_resolver)
         check_settings(settings)
         self.counts = counts = TLSCounts()
@@ -65,7 +69,7 @@ class FileContexts:
         called_cert, called_key = self._own(
             settings.client_cert_file or cert, settings.client_key_file or key
         )
-        ca = [settings.trusted_ca_file] if settings.trusted_ca_file else []
+        ca = [settings.trusted_ca_file] if settings.trusted_ca_file and not held else []
         try:
             self._accepting = (
                 Reloaded([cert, key, *ca], lambda: self._server_context(cert, key), counts)
@@ -171,7 +175,8 @@ class FileContexts:
         return context
 
     def _client_context(self, cert: str, key: str) -> SSL.Context:
-        context = self._context(load_pair(cert, key) if cert else None)
+        pair = load_pair(cert, key) if cert else None
+        context = self._context(self._held.pair if self._held else pair)
         if not self._unverified:
             self._trust(context)
         if self._settings.wanted:
@@ -193,17 +198,19 @@ class FileContexts:
 
     def _trust(self, context: SSL.Context) -> None:
         path = self._settings.trusted_ca_file
-        if not path:
+        if not path and not self._held:
             context.set_default_verify_paths()
             return
         store = context.get_cert_store()
         assert store is not None, "a context has a store"
-        for each in load_certificates(path):
+        for each in self._held.authorities if self._held else load_certificates(path):
             store.add_cert(crypto.X509.from_cryptography(each))
         # Go trusts what is in the file, whether it signed itself or not.
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
 
     def _checked_against(self) -> str:
+        if self._held:
+            return self._held.name
         return self._settings.trusted_ca_file or SYSTEM_AUTHORITIES
 
     # --- checks ----------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os.path
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,13 +15,35 @@ from zope.interface import Attribute, Interface
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSettings:
+    """The authority that all members of a cluster make from a secret that they share, kept in
+    ``directory``. ``flag`` is where the secret comes from; with ``for_clients`` there is a pair for
+    clients too. What is kept counts more than the secret once a member ``has_started`` with it."""
+
+    directory: str
+    flag: str
+    secret: str = field(repr=False)
+    for_clients: bool = False
+    has_started: bool = False
+
+    @property
+    def ca_file(self) -> str:
+        return os.path.join(self.directory, "ca.pem")
+
+    @property
+    def key_file(self) -> str:
+        return os.path.join(self.directory, "ca-key.pem")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AutomaticSettings:
     """A certificate that the member makes for itself: kept in ``directory``, for these host names
-    and addresses, valid for so many years of 365 days."""
+    and addresses, valid for so many years of 365 days; it proves something only with a ``mesh``."""
 
     directory: str
     hosts: tuple[str, ...]
     years: int
+    mesh: MeshSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +54,7 @@ class TLSSettings:
     ``offered`` are the protocols that may be agreed on (ALPN) when others call, ``wanted`` those
     that calls ask for. With
     ``unverified`` whoever is called is not checked, as among members that made their certificates
-    themselves; ``automatic`` says so too, and that no files are given.
+    themselves; ``automatic`` without a mesh says so too, and that no files are given.
     """
 
     side: str

@@ -34,6 +34,15 @@ class Pair:
     key: Any
 
 
+@dataclass(frozen=True)
+class Held:
+    """A pair and authorities that are in no files; ``name`` is what refusals call the latter."""
+
+    pair: Pair
+    authorities: tuple[x509.Certificate, ...]
+    name: str
+
+
 def load_pair(cert_file: str, key_file: str) -> Pair:
     """BadMaterial or OSError if the two do not hold a pair."""
     chain = tuple(load_certificates(cert_file))

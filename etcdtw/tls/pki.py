@@ -25,6 +25,9 @@ YEAR = timedelta(days=365)
 CLOCK_MARGIN = timedelta(minutes=5)
 """What machines' clocks may differ by when a certificate is new."""
 
+AUTOMATIC_NAME = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "etcd")])
+"""Whom certificates are for that nobody asked for by a name."""
+
 USAGES = {
     "server": (ExtendedKeyUsageOID.SERVER_AUTH,),
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH,),
@@ -49,9 +52,15 @@ class MadePair:
         return self.certificate.public_bytes(Encoding.PEM)
 
 
-def make_authority(common_name: str, now: datetime, validity: timedelta) -> MadePair:
-    """An authority: its key, and the certificate that it signed itself."""
-    key = ec.generate_private_key(ec.SECP384R1())
+def make_authority(
+    common_name: str,
+    now: datetime,
+    validity: timedelta,
+    key: ec.EllipticCurvePrivateKey | None = None,
+) -> MadePair:
+    """An authority: its key, a new one unless it is given, and the certificate that it signed
+    itself."""
+    key = key or ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
         _builder(name, name, key, now, validity)
@@ -70,9 +79,12 @@ def issue(
     now: datetime,
     validity: timedelta,
 ) -> MadePair:
-    """A pair signed by an authority; ``kind`` is one of ``USAGES``."""
+    """A pair signed by an authority; ``kind`` is one of ``USAGES``. Without a common name it is
+    that of automatic certificates."""
     key = ec.generate_private_key(ec.SECP384R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    subject = AUTOMATIC_NAME
+    if common_name:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     issuer = authority.certificate
     builder = (
         _builder(subject, issuer.subject, key, now, validity)
@@ -110,9 +122,8 @@ def revoke(
 def make_self_signed(hosts: Sequence[str], now: datetime, validity: timedelta) -> MadePair:
     """A pair that vouches for itself, in the form that etcd makes with ``--auto-tls``."""
     key = ec.generate_private_key(ec.SECP521R1())
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "etcd")])
     builder = (
-        _builder(name, name, key, now, validity)
+        _builder(AUTOMATIC_NAME, AUTOMATIC_NAME, key, now, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage(USAGES["server"]), critical=False)

@@ -29,7 +29,9 @@ class DebugTests(SynchronousTestCase):
         self.connect(profiles=True)
 
     def connect(self, profiles: bool) -> None:
-        pages: dict[bytes, Resource] = debug_pages(self.router, self.clock, profiles)
+        pages: dict[bytes, Resource] = debug_pages(
+            self.router, self.clock, profiles, ["etcdtw", "--name=a"]
+        )
         pages[b"/config/local/log"] = LogLevelPage(
             lambda: self.verbosity.level, self.verbosity.set_level
         )
@@ -48,6 +50,7 @@ class DebugTests(SynchronousTestCase):
         """What the process uses, as JSON."""
         found = json.loads(self.ask("/debug/vars").body)
         self.assertGreater(found["maxrss_bytes"], 1 << 20)
+        self.assertEqual(found["cmdline"], ["etcdtw", "--name=a"])
 
     def test_requests(self) -> None:
         """Calls by method, with those under way."""
@@ -64,7 +67,7 @@ class DebugTests(SynchronousTestCase):
         self.assertEqual(len(index), 4)
         self.assertIn(b"test_profiles", self.ask("/debug/pprof/goroutine").body)
         self.assertIn(b"function", self.ask("/debug/pprof/heap").body)
-        self.assertTrue(self.ask("/debug/pprof/cmdline").body)
+        self.assertEqual(self.ask("/debug/pprof/cmdline").body, b"etcdtw\0--name=a")
 
     def test_profile(self) -> None:
         """The reactor's thread is sampled for so long."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.main import without_secrets
+from etcdtw.app.command_line import SECRETS, SECRETS_OF_MESH, without_secrets
 from etcdtw.observe.levels import Verbosity, least_level, parse_package_levels
 from etcdtw.observe.lines import LineObserver, classic_line, json_line
 from etcdtw.observe.logging import log_observers, open_output
@@ -87,6 +87,10 @@ class CommandLineTests(SynchronousTestCase):
         words = ["--name=a", "--discovery-password=p", "-discovery-user", "u:p", "--name", "b"]
         told = ["--name=a", "--discovery-password=***", "-discovery-user", "***", "--name", "b"]
         self.assertEqual(without_secrets(words), told)
+        words = ["--initial-cluster-token=t", "-discovery", "http://a/t", "--discovery-token=t"]
+        self.assertEqual(without_secrets(words), words)
+        told = ["--initial-cluster-token=***", "-discovery", "***", "--discovery-token=***"]
+        self.assertEqual(without_secrets(words, SECRETS | SECRETS_OF_MESH), told)
 
 
 class OutputTests(SynchronousTestCase):

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app.earlier import has_log
 from etcdtw.app.fatal import STOP_SECONDS, Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.notify import notify_ready
-from etcdtw.app.preflight import has_log
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import StartingMember, note_of
 from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories

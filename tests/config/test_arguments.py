@@ -31,6 +31,18 @@ class FormTests(SynchronousTestCase):
         self.assertIs(found.values["pre-vote"].value, False)
         self.assertEqual(found.strays, ("false",))
 
+    def test_mesh(self) -> None:
+        """--auto-tls takes one word more than other switches, and refuses the rest as they do."""
+        for name in ("auto-tls", "peer-auto-tls"):
+            for word, value in (("", True), ("=true", True), ("=f", False), ("=mesh", "mesh")):
+                found = parse_arguments([f"--{name}{word}"])
+                self.assertEqual(found.values[name].value, value)
+            for text in ("Mesh", "x"):
+                self.assertEqual(
+                    reasons(parse_arguments([f"--{name}={text}"])),
+                    [f'invalid boolean value "{text}" for -{name}: parse error'],
+                )
+
     def test_later_wins(self) -> None:
         """A flag that is given twice has its last value."""
         self.assertEqual(parse_arguments(["--name=a", "--name=b"]).values["name"].value, "b")

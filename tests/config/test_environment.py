@@ -18,6 +18,12 @@ class EnvironmentTests(SynchronousTestCase):
                 self.assertEqual(found.values[name].value, flag.kind.parse(flag.default))
                 self.assertEqual(found.values[name].source, f"environment {flag.variable}")
 
+    def test_mesh(self) -> None:
+        """The word mesh is a value of automatic TLS here too."""
+        for name in ("auto-tls", "peer-auto-tls"):
+            found = read_environment({FLAGS[name].variable: "mesh"}, {}, strict=True)
+            self.assertEqual(found.values[name].value, "mesh")
+
     def test_empty_is_absent(self) -> None:
         """An empty variable sets nothing and shadows nothing."""
         given = {"name": Value("x", COMMAND_LINE)}

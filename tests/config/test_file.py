@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.config.file import read_file
 from etcdtw.config.flags import FLAGS
-from etcdtw.config.kinds import DURATION, ENDPOINTS, LOG_OUTPUTS, SWITCH, WORDS
+from etcdtw.config.kinds import AUTO_TLS, DURATION, ENDPOINTS, LOG_OUTPUTS, SWITCH, WORDS
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.config.values import Values
 
@@ -94,7 +94,7 @@ class FileTests(SynchronousTestCase):
                 text = str(int(float(str(expected)) * 1e9))
             elif flag.kind in (LOG_OUTPUTS, WORDS, ENDPOINTS):
                 text = f"[{text}]"
-            elif flag.kind is SWITCH or flag.kind.word == "integer":
+            elif flag.kind in (SWITCH, AUTO_TLS) or flag.kind.word == "integer":
                 pass
             else:
                 text = "'" + text + "'"
@@ -116,6 +116,13 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(found["peer-cert-allowed-cn"].value, ("b",))
         later = read("peer-transport-security:\n  allowed-cn: [b, c]")
         self.assertEqual(later["peer-cert-allowed-cn"].value, ("b", "c"))
+
+    def test_mesh(self) -> None:
+        """auto-tls is a boolean, or the word mesh."""
+        for prefix, group in (("", "client"), ("peer-", "peer")):
+            for text, value in (("mesh", "mesh"), ("true", True)):
+                found = read(f"{group}-transport-security:\n  auto-tls: {text}")
+                self.assertEqual(found[f"{prefix}auto-tls"].value, value)
 
     def test_discovery_map(self) -> None:
         """DP7: v3 discovery is a map of maps, as in etcd 3.6."""

@@ -270,8 +270,28 @@ class RefusalTests(SynchronousTestCase):
                 (peers, "--peer-cert-file=x"),
                 (peers, "--tls-provider=mine"),
                 (clients, "--auto-tls", "--advertise-client-urls=http://x:1"),
+                (clients, "--auto-tls=mesh", "--advertise-client-urls=http://x:1"),
             ):
                 self.assertEqual(loaded(*words).start_problems, (), words)
+
+    def test_mesh(self) -> None:
+        """What would not count beside the cluster's own authority is refused, unless there are
+        certificates that count instead; plain URLs are told of."""
+        for prefix in ("", "peer-"):
+            mesh = f"--{prefix}auto-tls=mesh"
+            for word, flag in (
+                (f"--{prefix}trusted-ca-file=x", f"{prefix}trusted-ca-file"),
+                (f"--{prefix}ca-file=x", f"{prefix}ca-file"),
+                ("--tls-provider=mine", "tls-provider"),
+            ):
+                problems = loaded(mesh, word).start_problems
+                self.assertEqual([each.flag for each in problems], [flag])
+                self.assertIn(mesh, problems[0].reason)
+            given = loaded(mesh, f"--{prefix}trusted-ca-file=x", f"--{prefix}cert-file=y")
+            self.assertEqual(given.start_problems, ())
+            plain = f"scheme is HTTP while {mesh} is given"
+            self.assertTrue(any(each.message.startswith(plain) for each in loaded(mesh).notices))
+            self.assertFalse(any(each.message.startswith(plain) for each in given.notices))
 
     def test_unused_certificates(self) -> None:
         """What plain URLs leave unused is said in etcd's words (TA8)."""

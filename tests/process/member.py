@@ -177,6 +177,10 @@ class Member:
         """For all later starts; they win over earlier ones."""
         self._argv += flags
 
+    def remove_flags(self, *flags: str) -> None:
+        """For all later starts; flags as they were given."""
+        self._argv = [each for each in self._argv if each not in flags]
+
     @property
     def peer_url(self) -> str:
         return f"{'https' if self.peer_tls else 'http'}://127.0.0.1:{self.peer_port}"

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from twisted.internet.interfaces import IReactorTime
@@ -29,11 +29,14 @@ _TEXT = b"text/plain; charset=utf-8"
 class Vars(Page):
     """``/debug/vars``: the command line, and what the process uses."""
 
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
     def show(self, request: HttpRequest) -> bytes:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         body = json.dumps(
             {
-                "cmdline": sys.argv,
+                "cmdline": self._words,
                 "maxrss_bytes": usage.ru_maxrss * 1024,
                 "user_seconds": usage.ru_utime,
                 "system_seconds": usage.ru_stime,
@@ -147,8 +150,11 @@ def _folded(frame: FrameType | None) -> str:
 class Cmdline(Page):
     """``/debug/pprof/cmdline``."""
 
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
     def show(self, request: HttpRequest) -> bytes:
-        return answer(request, 200, "\0".join(sys.argv).encode(), _TEXT)
+        return answer(request, 200, "\0".join(self._words).encode(), _TEXT)
 
 
 class Index(Page):
@@ -161,15 +167,21 @@ class Index(Page):
         return answer(request, 200, b"\n".join((*self._pages(), b"")), _TEXT)
 
 
-def debug_pages(router: Router, clock: IReactorTime, profiles: bool) -> dict[bytes, Resource]:
-    """The pages by path; those of pprof only if they are wanted."""
-    pages: dict[bytes, Resource] = {b"/debug/vars": Vars(), b"/debug/requests": Requests(router)}
+def debug_pages(
+    router: Router, clock: IReactorTime, profiles: bool, words: Sequence[str]
+) -> dict[bytes, Resource]:
+    """The pages by path; those of pprof only if they are wanted. ``words`` is the command line as
+    it may be told."""
+    pages: dict[bytes, Resource] = {
+        b"/debug/vars": Vars(words),
+        b"/debug/requests": Requests(router),
+    }
     if profiles:
         profiled: dict[bytes, Resource] = {
             b"/debug/pprof/goroutine": Stacks(),
             b"/debug/pprof/heap": Heap(),
             b"/debug/pprof/profile": Profile(clock),
-            b"/debug/pprof/cmdline": Cmdline(),
+            b"/debug/pprof/cmdline": Cmdline(words),
         }
         pages |= profiled
         pages[b"/debug/pprof/"] = Index(lambda: sorted(profiled))
