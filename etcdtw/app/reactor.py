@@ -83,7 +83,7 @@ class EagerEPollReactor(EPollReactor):
             selectable = selectables.get(descriptor)
             if selectable is None:
                 continue
-            if event == EPOLLIN:
+            if event == EPOLLIN and selectable.fileno() != -1:
                 try:
                     why = selectable.doRead()
                 except BaseException as error:

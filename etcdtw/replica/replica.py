@@ -335,6 +335,8 @@ class Replica:
                 self._note_configuration(ready.snapshot.conf_state)
             if ready.is_durable_work:
                 self._persist(ready)
+            else:
+                assert not ready.after_persist, "an acknowledgement that waits for nothing"
             if ready.read_states and reads is not None:
                 reads.answered(ready.read_states)
             committed = ready.committed or node.take_committed()

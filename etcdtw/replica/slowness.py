@@ -35,9 +35,8 @@ class Slowness:
 
     def applied(self, entries: int, seconds: float) -> None:
         """So many entries were applied in one go."""
-        if seconds < NOTABLE_SECONDS:
-            return
-        self.waited("apply", seconds)
+        if seconds > NOTABLE_SECONDS:
+            self.waited("apply", seconds)
         if seconds > self._apply_seconds:
             self.slow_applies += 1
             log.warn(

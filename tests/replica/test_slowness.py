@@ -70,3 +70,9 @@ class SlownessTests(SynchronousTestCase):
         self.assertEqual(event["log_format"], "apply request took too long")
         self.assertEqual((event["took"], event["expected_duration"]), ("250.0ms", "100.0ms"))
         self.assertEqual(self.slowness.slow_applies, 1)
+
+    def test_short_apply(self) -> None:
+        """Its threshold may be below what could explain a slow request."""
+        self.slowness = Slowness(apply_seconds=0.001)
+        self.slowness.applied(1, 0.002)
+        self.assertEqual(self.line()["took"], "2.0ms")
