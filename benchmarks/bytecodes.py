@@ -96,7 +96,7 @@ def count(group: str, shape: tuple[int, int], members: int, at: str, watch: str)
             cluster.start()
             counted = cluster.members[0]
             if members > 1:
-                lead(cluster, 0 if watch == "leader" else 1)
+                cluster.move_leader(0 if watch == "leader" else 1)
             asked = counted if watch == at else cluster.members[1]
             fields: dict[str, object] = {"key": KEY}
             with closing(ForeignClient(asked.endpoint)) as client:
@@ -125,17 +125,6 @@ def count(group: str, shape: tuple[int, int], members: int, at: str, watch: str)
         (int(n) / COUNTED_REQUESTS, int(c) / COUNTED_REQUESTS, name) for n, c, name in rows
     )
     return [row for row in per_request if row[1] >= CALLS_MIN]
-
-
-def lead(cluster: Cluster, number: int) -> None:
-    """Make this member the leader."""
-    leading = cluster.leader()
-    if leading == number:
-        return
-    ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
-    with cluster.client(leading) as client:
-        client.call("Maintenance.MoveLeader", targetID=ids[number])
-    until(lambda: cluster.leader() == number, f"m{number} leads")
 
 
 def message_of(rpc: str, fields: dict[str, object]) -> bytes:

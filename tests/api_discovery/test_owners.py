@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.discovery.barrier import Barrier
@@ -46,7 +48,7 @@ class BarrierTests(SynchronousTestCase):
                         (barrier.is_closed("a"), barrier.is_closed("b")), (True, False)
                     )
                     for name in "xy":
-                        barrier.when_open("a", lambda name=name: done.append(name))  # type: ignore[misc]
+                        barrier.when_open("a", partial(done.append, name))
                     self.assertEqual(done, [])
                     if error is not None:
                         raise error

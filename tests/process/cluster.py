@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import grpc
 
@@ -58,7 +59,17 @@ class Cluster:
         until(leads, "nobody leads, or more than one")
         return found[0]
 
-    def statuses(self) -> Iterator[tuple[int, object]]:
+    def move_leader(self, to: int) -> None:
+        """Have this member lead."""
+        leading = self.leader()
+        if leading == to:
+            return
+        ids = {n: status.header.member_id for n, status in self.statuses()}
+        with self.client(leading) as client:
+            client.call("Maintenance.MoveLeader", targetID=ids[to])
+        until(lambda: self.leader() == to, f"m{to} leads")
+
+    def statuses(self) -> Iterator[tuple[int, Any]]:
         """The status of each member that runs and answers."""
         for number, member in enumerate(self.members):
             if member.running:

@@ -111,23 +111,18 @@ class OwnTests(ClusterTestCase):
     def test_moved_leader(self) -> None:
         """The leader hands over to whom it is told."""
         cluster = self.cluster(*[server_under_test()] * 3)
-        leader = cluster.leader()
-        to = (leader + 1) % 3
-        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
-        with cluster.client(leader) as client:
-            client.call("Maintenance.MoveLeader", targetID=ids[to])
-        until(lambda: cluster.leader() == to, "the leader has moved")
+        cluster.move_leader((cluster.leader() + 1) % 3)
 
     def test_stopped_leader(self) -> None:
         """A leader that is told to stop hands over first: one term later another leads, without
         the wait for an election."""
         cluster = self.cluster(*[server_under_test()] * 3)
         leader = cluster.leader()
-        terms = {status.raftTerm for _, status in cluster.statuses()}  # type: ignore[attr-defined]
+        terms = {status.raftTerm for _, status in cluster.statuses()}
         cluster.members[leader].stop()
         self.assertIn("leadership transfer finished", cluster.members[leader].output())
         cluster.leader()
-        later = {status.raftTerm for _, status in cluster.statuses()}  # type: ignore[attr-defined]
+        later = {status.raftTerm for _, status in cluster.statuses()}
         self.assertEqual(later, {each + 1 for each in terms})
 
     def test_head_start(self) -> None:
@@ -228,13 +223,8 @@ class MixedTests(ClusterTestCase):
     def test_either_leads(self) -> None:
         """Leadership goes from ours to real etcd and back, writes and all."""
         cluster = self.cluster(server_under_test(), real_etcd(), server_under_test())
-        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
         for to in (1, 0, 2, 1, 2):
-            leader = cluster.leader()
-            if leader != to:
-                with cluster.client(leader) as client:
-                    client.call("Maintenance.MoveLeader", targetID=ids[to])
-                until(lambda to=to: cluster.leader() == to, f"m{to} leads")  # type: ignore[misc]
+            cluster.move_leader(to)
             for number in range(3):
                 with cluster.client(number) as client:
                     client.call("KV.Put", key=b"%d/%d" % (to, number), value=b"1")
@@ -250,11 +240,7 @@ class SnapshotTests(ClusterTestCase):
     def check_catching_up(self, *commands: Sequence[str], writes: int) -> None:
         """``m0`` leads, ``m2`` is away."""
         cluster = self.cluster(*commands, flags=["--snapshot-count=500"])
-        ids = {n: status.header.member_id for n, status in cluster.statuses()}  # type: ignore[attr-defined]
-        if cluster.leader() != 0:
-            with cluster.client(cluster.leader()) as client:
-                client.call("Maintenance.MoveLeader", targetID=ids[0])
-            until(lambda: cluster.leader() == 0, "m0 leads")
+        cluster.move_leader(0)
         away = cluster.members[2]
         with cluster.client(0) as client:
             lease = client.call("Lease.LeaseGrant", TTL=600).ID

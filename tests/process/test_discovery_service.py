@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tests.process.cluster import until
@@ -159,6 +160,9 @@ class ServiceTests(DiscoveryCase):
         code, said = self.reset(url[:-32] + "0" * 32)
         self.assertEqual((code, "answered 404" in said), (1, True), said)
 
+    def has_registered(self, url: str, members: int) -> bool:
+        return self.ask("GET", f"/{url[-32:]}")[1].count("=http") == members
+
     def test_reset_of_real_members(self) -> None:
         """P30, DI1: real members that wait end when the token is reset, whatever they make of it;
         they meet at the same URL afterwards."""
@@ -167,7 +171,7 @@ class ServiceTests(DiscoveryCase):
         waiting = [self.newcomer(f"d{n}", url, command=each) for n, each in enumerate(commands[:2])]
         for n, each in enumerate(waiting):
             each.launch()
-            until(lambda n=n: self.ask("GET", f"/{url[-32:]}")[1].count("=http") > n, each.output)  # type: ignore[misc]
+            until(partial(self.has_registered, url, n + 1), each.output)
         self.assertEqual(self.reset(url)[0], 0)
         for each in waiting:
             self.refused(each)

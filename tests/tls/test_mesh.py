@@ -277,8 +277,9 @@ class FileTests(MeshCase):
 
 class RefusalTests(MeshCase):
     def refusal(self, secret: str) -> ConfigError:
-        wanted = settings(self.directory, secret)
-        return self.assertRaises(ConfigError, self.make, wanted)  # type: ignore[return-value]
+        with self.assertRaises(ConfigError) as refused:
+            self.make(settings(self.directory, secret))
+        return refused.exception
 
     def test_secrets(self) -> None:
         """The default token, and one that could be guessed, with the flag and what to do."""
