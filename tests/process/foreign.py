@@ -133,6 +133,11 @@ class ForeignClient:
         """A unary call with the request's fields by name; raises ``grpc.RpcError``."""
         return self.send(rpc, request_class(rpc)(**fields), metadata=metadata)
 
+    def members(self) -> Any:
+        """The members as the leader knows them: without ``linearizable`` a member tells what it has
+        applied, which may be a change behind."""
+        return self.call("Cluster.MemberList", linearizable=True).members
+
     def send(
         self,
         rpc: str,

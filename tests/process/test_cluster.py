@@ -40,9 +40,9 @@ class ClusterTestCase(SynchronousTestCase):
                 self.assertEqual((list(left.keys), 50 < left.TTL <= 60), ([b"leased"], True))
                 client.call("Lease.LeaseRevoke", ID=lease)
                 self.assertEqual(client.call("KV.Range", key=b"leased").count, 0)
-                members = client.call("Cluster.MemberList").members
+                members = client.members()
                 until(
-                    lambda: all(m.name for m in client.call("Cluster.MemberList").members),
+                    lambda: all(m.name for m in client.members()),
                     "all members have published themselves",
                 )
                 self.assertEqual(len(members), 3)
@@ -149,7 +149,7 @@ class OwnTests(ClusterTestCase):
 
     def _names(self, cluster: Cluster) -> list[str]:
         with cluster.client(2) as client:
-            return [each.name for each in client.call("Cluster.MemberList").members]
+            return [each.name for each in client.members()]
 
     def test_stopped_together(self) -> None:
         """When all are told to stop at once nobody waits long for somebody to lead."""

@@ -53,7 +53,7 @@ class DisasterTests(SynchronousTestCase):
         left.add_flags("--force-new-cluster")
         left.start()
         with cluster.client(0) as client:
-            listed = client.call("Cluster.MemberList").members
+            listed = client.members()
             self.assertEqual([each.name for each in listed], ["m0"])
             after = client.call("Maintenance.Status")
             self.assertEqual(after.header.cluster_id, before.header.cluster_id)
@@ -83,7 +83,7 @@ class DisasterTests(SynchronousTestCase):
         left.start()
         with cluster.client(0) as client:
             self.assertEqual(client.call("KV.Range", key=b"k").count, 1)
-            self.assertEqual(len(client.call("Cluster.MemberList").members), 1)
+            self.assertEqual(len(client.members()), 1)
 
     def test_restored(self) -> None:
         """RE1: a snapshot of a lost cluster is restored into a new one of three, two of ours and a

@@ -77,7 +77,7 @@ class DiscoveryCase(SynchronousTestCase):
             client = client_of(each)
             self.addCleanup(client.close)
             client.call("KV.Put", key=b"%d" % n, value=b"v")
-            names = [m.name for m in client.call("Cluster.MemberList", linearizable=True).members]
+            names = [m.name for m in client.members()]
             self.assertEqual(sorted(names), [f"infra{n}" for n in range(len(members))])
 
     def wait_for(self, words: str, member: Member) -> None:

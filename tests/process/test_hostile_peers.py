@@ -29,7 +29,7 @@ class HostilePeerTests(SynchronousTestCase):
         self.cluster.start()
         with self.cluster.client(0) as client:
             status = client.call("Maintenance.Status")
-            self.ids = [each.ID for each in client.call("Cluster.MemberList").members]
+            self.ids = [each.ID for each in client.members()]
         self.own, self.cluster_id = status.header.member_id, status.header.cluster_id
         self.other = next(each for each in self.ids if each != self.own)
         self.port = self.cluster.members[0].peer_port

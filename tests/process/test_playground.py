@@ -66,7 +66,7 @@ class PlaygroundTests(SynchronousTestCase):
             for place in range(3):
                 endpoint = f"127.0.0.1:{self.port + STEP * place}"
                 with closing(ForeignClient(endpoint)) as client:
-                    self.assertEqual(len(client.call("Cluster.MemberList").members), 3)
+                    self.assertEqual(len(client.members()), 3)
                     self.assertEqual(client.call("KV.Range", key=b"k").count, turn)
             with closing(ForeignClient(f"127.0.0.1:{self.port}")) as client:
                 client.call("KV.Put", key=b"k", value=b"v")

@@ -85,7 +85,7 @@ class ProviderTests(PluginCase):
             )
         cluster.start()
         with cluster.client(0) as client:
-            members = client.call("Cluster.MemberList").members
+            members = client.members()
         self.assertEqual(
             {each.name: each.ID for each in members},
             {f"m{n}": member_id([template % n], "etcd-cluster") for n in range(3)},

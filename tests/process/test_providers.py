@@ -79,7 +79,7 @@ class ProviderCase(SynchronousTestCase):
             for name, urls in parse_initial_cluster(",".join(self.list))
         }
         with cluster.client(0) as client:
-            members = client.call("Cluster.MemberList").members
+            members = client.members()
         self.assertEqual({(each.name, each.ID) for each in members}, wanted)
 
 
@@ -123,7 +123,7 @@ class FoundingTests(ProviderCase):
         until(lambda: not lost.running, lost.output)
         self.assertIn("has already been bootstrapped", lost.output())
         with cluster.client(0) as client:
-            (old,) = [m for m in client.call("Cluster.MemberList").members if m.name == "m2"]
+            (old,) = [m for m in client.members() if m.name == "m2"]
             client.call("Cluster.MemberRemove", ID=old.ID)
             lost.launch()
             until(lambda: not lost.running, lost.output)

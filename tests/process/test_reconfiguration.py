@@ -131,7 +131,7 @@ class ReconfigurationTests(SynchronousTestCase):
                     client.call("KV.Put", key=b"%d" % written, value=b"1")
                     written += 1
                 ids.append(self.join(cluster, server_under_test()))
-                self.assertEqual(len(client.call("Cluster.MemberList").members), size + 1)
+                self.assertEqual(len(client.members()), size + 1)
             self.assertEqual(len(set(cluster.hashes())), 1)
             for identity in reversed(ids):
                 client.call("KV.Put", key=b"%d" % written, value=b"1")
@@ -169,7 +169,7 @@ class ReconfigurationTests(SynchronousTestCase):
         cluster = self.founded(*[server_under_test()] * 2)
         identity = self.join(cluster, server_under_test(), isLearner=True)
         with cluster.client(0) as client:
-            listed = {each.ID: each.isLearner for each in client.call("Cluster.MemberList").members}
+            listed = {each.ID: each.isLearner for each in client.members()}
             self.assertTrue(listed[identity])
             with self.assertRaises(grpc.RpcError) as caught:
                 client.call("Cluster.MemberAdd", peerURLs=["http://127.0.0.1:1"], isLearner=True)
@@ -179,7 +179,7 @@ class ReconfigurationTests(SynchronousTestCase):
         follower = 1 - cluster.leader()
         with cluster.client(follower) as client:
             client.call("Cluster.MemberPromote", ID=identity)
-            listed = {each.ID: each.isLearner for each in client.call("Cluster.MemberList").members}
+            listed = {each.ID: each.isLearner for each in client.members()}
             self.assertFalse(listed[identity])
 
     def test_replaced(self) -> None:
@@ -210,7 +210,7 @@ class ReconfigurationTests(SynchronousTestCase):
         self.assertEqual((second.returncode, error), (0, ""), out)
         self.assertIn("m3 is a voting member in the place of m2", out)
         with cluster.client(1) as client:
-            listed = client.call("Cluster.MemberList").members
+            listed = client.members()
             self.assertEqual({each.name for each in listed}, {"m0", "m1", "m3"})
             self.assertFalse(any(each.isLearner for each in listed))
         cluster.wait_healthy()
@@ -239,7 +239,7 @@ class ReconfigurationTests(SynchronousTestCase):
         """RC14: what may not be done is refused in etcd's words."""
         cluster = self.founded(server_under_test())
         with cluster.client(0) as client:
-            own = client.call("Cluster.MemberList").members[0]
+            own = client.members()[0]
             for rpc, request, text in (
                 ("MemberAdd", {"peerURLs": []}, "etcdserver: given member URLs are invalid"),
                 ("MemberAdd", {"peerURLs": ["x"]}, "etcdserver: given member URLs are invalid"),

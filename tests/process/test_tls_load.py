@@ -77,7 +77,9 @@ class UnderLoadTests(TlsCase):
             if each.name.startswith("etcdtw_tls_") and each.labels["side"] == "client"
         }
         self.assertGreaterEqual(found["etcdtw_tls_reloads_total", "true"], 10)
-        self.assertEqual(found["etcdtw_tls_rejected_connections_total", ""], 1)
+        # Who only looked at the certificate may have hung up before the member was through with it.
+        self.assertGreaterEqual(found["etcdtw_tls_rejected_connections_total", ""], 1)
+        self.assert_told(member, "client didn't provide a certificate")
         ends = made.certificate.not_valid_after_utc.timestamp()
         self.assertEqual(found["etcdtw_tls_certificate_expiry_seconds", ""], ends)
 
