@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from OpenSSL.SSL import Error, WantReadError
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from etcdtw.tls.direct import DirectWriter
 from etcdtw.tls.interfaces import ITLSContextFactory, TLSRefused
+from etcdtw.tls.records import RecordCounter
 from etcdtw.tls.turns import HandshakeTurns
 
 HANDSHAKE_SECONDS = 10.0
@@ -43,7 +44,8 @@ OUTPUT_BYTES = 1 << 18
 
 
 class TlsProtocol(TLSMemoryBIOProtocol):
-    """One connection. Handshakes take turns, writes go out at once."""
+    """One connection. Handshakes take turns, writes go out at once, and OpenSSL is not asked for
+    what it cannot have: its answer that there is nothing costs as much as a record."""
 
     verdict: Any = None
 
@@ -52,6 +54,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         self._turns = turns
         # What came while an earlier part of the handshake waits for its turn.
         self._held = b""
+        self._records = RecordCounter()
 
     def makeConnection(self, transport: Any) -> None:
         self._socket = transport
@@ -63,8 +66,10 @@ class TlsProtocol(TLSMemoryBIOProtocol):
             self._held += data
             if len(self._held) > HELD_BYTES:
                 self._socket.pauseProducing()
-        elif self._handshakeDone or self._turns is None:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        elif self._handshakeDone:
+            self._receive(data)
+        elif self._turns is None:
+            self._received_early(data)
         else:
             self._held = data
             self._turns.run(self._handshake)
@@ -73,7 +78,37 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         data, self._held = self._held, b""
         self._socket.resumeProducing()
         if self.connected and not self._lostTLSConnection and not self._aborted:
+            self._received_early(data)
+
+    def _received_early(self, data: bytes) -> None:
+        self._records.count(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def _receive(self, data: bytes) -> None:
+        ended = self._records.count(data)
+        if ended is None or self._appSendBuffer or self._lostTLSConnection:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        connection = self._tlsConnection
+        connection.bio_write(data)
+        for _ in range(ended):
+            try:
+                received = connection.recv(RECORD_BYTES)
+            except WantReadError:
+                # A record that was not the application's may want an answer.
+                self._flushSendBIO()
+                continue
+            except ZeroReturnError:
+                self._shutdownTLS()  # type: ignore[no-untyped-call]
+                self._tlsShutdownFinished(None)  # type: ignore[no-untyped-call]
+                return
+            except Error:
+                self._tlsShutdownFinished(Failure())  # type: ignore[no-untyped-call]
+                return
+            if not self._aborted:
+                self.wrappedProtocol.dataReceived(received)
+            if self._lostTLSConnection:
+                return
 
     def _write(self, data: bytes) -> None:
         """All records first, then one write: Twisted would make one for each record."""
