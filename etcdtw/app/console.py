@@ -3,8 +3,8 @@ runs it.
 
 Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's own library, wherever they are
 installed, and a few more modules that it only wants to mention. Together they are a third of a
-small member's memory. This process is the member's alone, so it may import Twisted without them;
-whoever needs one later imports it as ever. ``docs/design/0004-memory.md`` has the measurements.
+small member's memory. This process is the member's alone, so it may import Twisted without them,
+but for those of TLS where TLS may be asked for; whoever needs one later imports it as ever. ``docs/design/0004-memory.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NoReturn
 
+from etcdtw.app.tuning import tune_process
+
 # Any of these in a flag, a variable or a value may lead to TLS, or hide the flags that do.
 TLS_WORDS = (
     *("https", "unixs", "tls", "cert", "ca-file", "key-file", "crl"),
@@ -26,10 +28,8 @@ TLS_WORDS = (
 )
 
 # Optional for their importers: without pyOpenSSL, say, there is no ``reactor.listenSSL``.
-HELD_AWAY = (
-    *("OpenSSL", "cryptography", "service_identity", "h2"),
-    *("ssl", "bz2", "lzma", "ctypes"),
-)
+HELD_AWAY = ("h2", "bz2", "lzma", "ctypes")
+PARTS_OF_TLS = ("OpenSSL", "cryptography", "service_identity", "ssl")
 # OpenSSL's digests, optional only where Python was built with its own.
 OPENSSL_DIGESTS = "_hashlib"
 OWN_DIGESTS = ("_md5", "_sha1")
@@ -64,8 +64,8 @@ IMPORTED_FIRST = (
 def main() -> NoReturn:
     """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
-    if not may_want_tls(sys.argv[1:], os.environ):
-        import_without_tls()
+    tune_process()  # early: walks of the collector are a sixth of what loading costs
+    import_lean(may_want_tls(sys.argv[1:], os.environ))
     from etcdtw.app.main import run
 
     sys.exit(run(sys.argv[1:], os.environ))
@@ -81,11 +81,14 @@ def may_want_tls(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     return any(word in text for word in TLS_WORDS)
 
 
-def import_without_tls() -> None:
-    """Import the large libraries without the parts that a member without TLS has no use for."""
+def import_lean(with_tls: bool) -> None:
+    """Import the large libraries without the parts that a member, or one without TLS, has no use
+    for."""
     held_away = [*HELD_AWAY]
-    if all(find_spec(name) for name in OWN_DIGESTS):
-        held_away.append(OPENSSL_DIGESTS)
+    if not with_tls:
+        held_away += PARTS_OF_TLS
+        if all(find_spec(name) for name in OWN_DIGESTS):
+            held_away.append(OPENSSL_DIGESTS)
     # A library that has come to need more of them is imported as usual, later.
     with suppress(ImportError, AttributeError, TypeError), spared(held_away, STANDING_IN):
         for name in IMPORTED_FIRST:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import platform
 import sys
 from collections.abc import Callable, Sequence, Sized
 
@@ -42,7 +41,7 @@ def hide_from_collector(containers: Callable[[], Sequence[Sized]]) -> Callable[[
         if phase == "start" and sum(map(len, found := containers())) > _WALKED_MAX:
             _untrack([each for each in found if gc.is_tracked(each)])
 
-    if platform.python_implementation() == "CPython":
+    if sys.implementation.name == "cpython":
         gc.callbacks.append(look)
     return lambda: gc.callbacks.remove(look) if look in gc.callbacks else None
 

@@ -13,7 +13,7 @@ SCHEMES = ("http", "https", "unix", "unixs")
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 # In a host only bytes beyond ASCII may be escaped, and the mark of a zone.
 _BAD_HOST_ESCAPE = re.compile(r"%(?!25|[89a-fA-F][0-9a-fA-F])")
-_BAD_HOST = re.compile(r"[^A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"%\u0080-\U0010ffff]")
+_BAD_HOST = re.compile(r"[\x00-\x20#/?@\\^`{|}\x7f]")
 _PORT = re.compile(r"(:[0-9]*)?\Z")
 
 

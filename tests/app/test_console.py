@@ -112,10 +112,10 @@ class SparedTests(SynchronousTestCase):
         self.assertEqual({name: sys.modules[name] for name in self.names}, loaded)
 
 
-class ImportWithoutTlsTests(SynchronousTestCase):
-    def run_python(self, code: str) -> str:
+class ImportLeanTests(SynchronousTestCase):
+    def run_python(self, code: str, with_tls: bool = False) -> str:
         """What a fresh Python prints after the console's imports."""
-        begin = "import sys\nfrom etcdtw.app import console\nconsole.import_without_tls()\n"
+        begin = f"import sys\nfrom etcdtw.app import console\nconsole.import_lean({with_tls})\n"
         done = subprocess.run(
             [sys.executable, "-c", begin + code],
             cwd=PROJECT,
@@ -132,11 +132,25 @@ class ImportWithoutTlsTests(SynchronousTestCase):
         said = self.run_python(
             "import etcdtw.app.main, etcdtw.app.member, twisted.internet.reactor\n"
             "etcdtw.app.main.bootstrap_factories()\n"
-            "spared = {*console.HELD_AWAY, *console.STANDING_IN, '_ssl', 'twisted.protocols.tls',"
-            " 'twisted.web.server', 'yaml'}\n"
+            "spared = {*console.HELD_AWAY, *console.PARTS_OF_TLS, *console.STANDING_IN, '_ssl',"
+            " 'twisted.protocols.tls', 'twisted.web.server', 'yaml'}\n"
             "print(sorted(spared & set(sys.modules)))\n"
         )
         self.assertEqual(said, "[]\n")
+
+    def test_with_tls(self) -> None:
+        """Where TLS may be asked for its parts are there, and nothing else that is spared."""
+        said = self.run_python(
+            "import etcdtw.app.main, etcdtw.app.member, twisted.internet.reactor\n"
+            "import etcdtw.tls.contexts, etcdtw.tls.automatic\n"
+            "etcdtw.app.main.bootstrap_factories()\n"
+            "from twisted.internet.ssl import optionsForClientTLS\n"
+            "optionsForClientTLS('a')\n"
+            "print(sorted({*console.HELD_AWAY, *console.STANDING_IN} & set(sys.modules)))\n"
+            "print(sorted({*console.PARTS_OF_TLS} & set(sys.modules)))\n",
+            with_tls=True,
+        )
+        self.assertEqual(said, "[]\n['OpenSSL', 'cryptography', 'service_identity']\n")
 
     def test_later(self) -> None:
         """What was left out can be imported afterwards: TLS on Twisted's transports works, and
