@@ -13,7 +13,7 @@ cluster: $(VENV)/.run-ready
 	@$(BIN)/etcdtw playground $(ARGS)
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m twisted.trial -j2 tests
+	$(BIN)/python -m twisted.trial -j3 tests
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

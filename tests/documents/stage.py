@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.documents import servers
 from tests.documents.case import Scenario, Step
 from tests.documents.expectations import Unmet, check, check_page, last_line
+from tests.process.cluster import growing_pauses
 from tests.process.machines import Machines
 from tests.process.member import DROPPED, etcdctl
 from tests.process.secured import Secured
@@ -149,6 +150,7 @@ class Stage:
 
     def ask(self, step: Step, text: str) -> None:
         end = time.monotonic() + (step.within if step.action == "until" else 0)
+        pauses = growing_pauses(POLL_SECONDS, 0.5)
         while True:
             try:
                 check(step, *self.run(step, text))
@@ -158,7 +160,7 @@ class Stage:
                     self.expect_running()
                 if time.monotonic() > end:
                     raise
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(pauses))
 
     def expect_running(self) -> None:
         """Nothing more will come if somebody who should run does not."""

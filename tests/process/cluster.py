@@ -119,8 +119,16 @@ def until(
 ) -> None:
     """Wait for something that must come; ``what`` tells what did not."""
     end = time.monotonic() + seconds
+    pauses = growing_pauses()
     while not condition():
         if time.monotonic() > end:
             told = what if isinstance(what, str) else what()
             raise AssertionError(f"not within {seconds:g} s: {told}")
-        time.sleep(0.05)
+        time.sleep(next(pauses))
+
+
+def growing_pauses(first: float = 0.02, longest: float = 0.25) -> Iterator[float]:
+    """Seconds between two looks: whoever looks all the time slows down what he waits for."""
+    while True:
+        yield first
+        first = min(first * 1.5, longest)

@@ -33,13 +33,20 @@ class RecordedLoad:
     least ``writes`` puts were acknowledged; each asks any of the members, another one after an
     error."""
 
-    def __init__(self, endpoints: Sequence[str], writes: int, clients: int = 6) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        writes: int,
+        clients: int = 6,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
         self.endpoints = list(endpoints)
         """May change while it runs."""
         self.history: dict[bytes, list[Operation]] = {key: [] for key in KEYS}
         self.acknowledged = 0
         self.errors = 0
         self._writes = writes
+        self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
         self._stopping = self._may_end = False
         self._threads = [
@@ -91,7 +98,7 @@ class RecordedLoad:
                 client.close()
                 client = None
                 time.sleep(0.05)
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(self._pause_seconds)
         if client is not None:
             client.close()
 

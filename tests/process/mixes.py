@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from tests.process.cluster import Cluster, until
-from tests.process.histories import RecordedLoad
+from tests.process.histories import PAUSE_SECONDS, RecordedLoad
 from tests.process.member import Member, old_etcd, real_etcd, server_under_test
 
 KINDS: dict[str, Callable[[], list[str]]] = {
@@ -31,7 +31,7 @@ MIXES = (
     ("ours", "ours", "3.4"),
     ("ours", "3.4", "3.4"),
 )
-PAUSE_SECONDS = 1.0
+BETWEEN_KILLS_SECONDS = 1.0
 
 
 class Failed(Exception):
@@ -48,21 +48,25 @@ def kill_each(cluster: Cluster, kinds: Sequence[str]) -> None:
             member.stop()
         else:
             member.kill()
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(BETWEEN_KILLS_SECONDS)
         member.launch()
         cluster.wait_healthy([member])
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(BETWEEN_KILLS_SECONDS)
 
 
 def under_load(
-    commands: Sequence[list[str]], writes: int, work: Callable[[Cluster, RecordedLoad], None]
+    commands: Sequence[list[str]],
+    writes: int,
+    pause_seconds: float,
+    work: Callable[[Cluster, RecordedLoad], None],
 ) -> str:
     """Do something to a cluster while clients write; Failed where something is lost, differs or
     contradicts, a summary otherwise."""
     cluster = Cluster(*commands)
     try:
         cluster.start()
-        load = RecordedLoad([each.endpoint for each in cluster.members], writes)
+        endpoints = [each.endpoint for each in cluster.members]
+        load = RecordedLoad(endpoints, writes, pause_seconds=pause_seconds)
         load.start()
         try:
             work(cluster, load)
@@ -74,10 +78,10 @@ def under_load(
         cluster.close()
 
 
-def run_mix(kinds: Sequence[str], writes: int) -> str:
+def run_mix(kinds: Sequence[str], writes: int, pause_seconds: float = PAUSE_SECONDS) -> str:
     """Members of these kinds, each killed once."""
     commands = [KINDS[kind]() for kind in kinds]
-    return under_load(commands, writes, lambda cluster, _: kill_each(cluster, kinds))
+    return under_load(commands, writes, pause_seconds, lambda cluster, _: kill_each(cluster, kinds))
 
 
 def judged(cluster: Cluster, load: RecordedLoad) -> str:
@@ -90,14 +94,14 @@ def judged(cluster: Cluster, load: RecordedLoad) -> str:
     return f"{load.acknowledged} writes, {load.errors} unanswered, revision {hashes[0][0]}"
 
 
-def replace_all(kind: str, by: str, writes: int) -> str:
+def replace_all(kind: str, by: str, writes: int, pause_seconds: float = PAUSE_SECONDS) -> str:
     """Three members of one kind, each replaced by one of the other."""
 
     def work(cluster: Cluster, load: RecordedLoad) -> None:
         for number in range(3):
             replace_one(cluster, load, number, KINDS[by]())
 
-    return under_load([KINDS[kind]()] * 3, writes, work)
+    return under_load([KINDS[kind]()] * 3, writes, pause_seconds, work)
 
 
 def replace_one(cluster: Cluster, load: RecordedLoad, number: int, command: list[str]) -> None:
