@@ -4,7 +4,8 @@ runs it.
 Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's own library, wherever they are
 installed, and a few more modules that it only wants to mention. Together they are a third of a
 small member's memory. This process is the member's alone, so it may import Twisted without them,
-but for those of TLS where TLS may be asked for; whoever needs one later imports it as ever. ``docs/design/0004-memory.md`` has the measurements.
+but for those of TLS where TLS may be asked for; whoever needs one later imports it as ever.
+``docs/design/0004-memory.md`` has the measurements.
 """
 
 from __future__ import annotations
