@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from twisted.logger import ILogObserver
 
+from etcdtw.app.mesh import secret_of_mesh
 from etcdtw.app.settings import MemberSettings
 from etcdtw.observe.levels import Verbosity, parse_package_levels
 from etcdtw.observe.logging import log_observers
@@ -25,4 +26,4 @@ def observers_for(
         rotation = rotation_from_json(json.loads(settings.log_rotation_config_json))
     verbosity.configure(settings.log_level, parse_package_levels(settings.log_package_levels))
     wanted = settings.log_outputs if outputs is None else outputs
-    return log_observers(wanted, verbosity, settings.logger, rotation)
+    return log_observers(wanted, verbosity, settings.logger, rotation, secret_of_mesh(settings))

@@ -24,6 +24,11 @@ def mesh_settings(settings: MemberSettings, side: str) -> MeshSettings:
     )
 
 
+def secret_of_mesh(settings: MemberSettings) -> str:
+    """What nobody else may read, for who knows it can be a member; empty without a mesh."""
+    return _secret(settings)[1] if settings.client_mesh or settings.peer_mesh else ""
+
+
 def _secret(settings: MemberSettings) -> tuple[str, str]:
     """The flag and its token. Only the token counts: who joins later may have it from another."""
     if settings.discovery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from etcdtw.observe.lines import FORMS, LineObserver
 from etcdtw.observe.rotation import RotatingFile, Rotation
 
 STANDARD = ("default", "stderr", "stdout")
+HIDDEN = "***"
+"""In the place of a secret."""
 
 
 class LineStream(Protocol):
@@ -29,13 +32,15 @@ def log_observers(
     verbosity: Verbosity,
     logger: str = "zap",
     rotation: Rotation | None = None,
+    secret: str = "",
 ) -> list[ILogObserver]:
     """One observer per target: ``stderr`` (also ``default``), ``stdout``, or a file to append to.
 
-    ``logger`` is the form of the lines. An output that cannot be opened is an ``OSError``.
+    ``logger`` is the form of the lines; the ``secret`` is in none of them. An output that cannot
+    be opened is an ``OSError``.
     """
     return [
-        LineObserver(_LineWriter(open_output(each, rotation)), verbosity, FORMS[logger])
+        LineObserver(_LineWriter(open_output(each, rotation), secret), verbosity, FORMS[logger])
         for each in outputs
     ]
 
@@ -65,10 +70,14 @@ class _LineWriter:
     """Writes whole lines and flushes them; a reader that went away, or a disk without space, is
     no reason to stop."""
 
-    def __init__(self, stream: LineStream) -> None:
+    def __init__(self, stream: LineStream, secret: str) -> None:
         self._stream = stream
+        # As it is, and as JSON has it.
+        self._secrets = {secret, json.dumps(secret)[1:-1]} - {""}
 
     def __call__(self, line: str) -> None:
+        for secret in self._secrets:
+            line = line.replace(secret, HIDDEN)
         try:
             self._stream.write(line)
             self._stream.flush()

@@ -13,7 +13,9 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.command_line import SECRETS, SECRETS_OF_MESH, without_secrets
+from etcdtw.app.command_line import told_command_line, without_secrets
+from etcdtw.app.log import observers_for
+from etcdtw.config.load import Loaded, load
 from etcdtw.observe.levels import Verbosity, least_level, parse_package_levels
 from etcdtw.observe.lines import LineObserver, classic_line, json_line
 from etcdtw.observe.logging import log_observers, open_output
@@ -87,10 +89,24 @@ class CommandLineTests(SynchronousTestCase):
         words = ["--name=a", "--discovery-password=p", "-discovery-user", "u:p", "--name", "b"]
         told = ["--name=a", "--discovery-password=***", "-discovery-user", "***", "--name", "b"]
         self.assertEqual(without_secrets(words), told)
-        words = ["--initial-cluster-token=t", "-discovery", "http://a/t", "--discovery-token=t"]
-        self.assertEqual(without_secrets(words), words)
-        told = ["--initial-cluster-token=***", "-discovery", "***", "--discovery-token=***"]
-        self.assertEqual(without_secrets(words, SECRETS | SECRETS_OF_MESH), told)
+
+    def test_secret_of_mesh(self) -> None:
+        """Nor does the token that a mesh is made of, and it is in no line of the log."""
+        url = "https://example.com/3e86b59982e49066c5d813af1c2e2579"
+        for flags, told in (
+            (["--peer-auto-tls=mesh", "-discovery", url], "https://example.com/***"),
+            (["--auto-tls=mesh", f"--initial-cluster-token={url}"], "--initial-cluster-token=***"),
+            (["--auto-tls", f"--initial-cluster-token={url}"], f"--initial-cluster-token={url}"),
+        ):
+            path = self.mktemp()
+            words = ["--name=a", f"--log-outputs={path}", *flags]
+            loaded = load(words, {}, os.getcwd(), lambda path: "")
+            assert isinstance(loaded, Loaded), "not only help"
+            self.assertEqual(told_command_line(loaded.settings, words)[-1], told)
+            (observer,) = observers_for(loaded.settings)
+            Logger("etcdtw", observer=observer).info("found", discovery_url=words[-1])
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(json.load(file)["discovery-url"], told)
 
 
 class OutputTests(SynchronousTestCase):
