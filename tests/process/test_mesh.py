@@ -158,6 +158,26 @@ class MeshTests(SynchronousTestCase):
             self.assert_told(member, "rejected connection", "refuses our certificate")
             self.assertFalse(member.healthy())
 
+    def test_proxy(self) -> None:
+        """P6, PX1: a v2 proxy with the same token is let in by the members, and lets in who has a
+        certificate of theirs."""
+        first = self.cluster(1).members[0]
+        proxy = Member(
+            server_under_test(), "--proxy=on", TOKEN_FLAG, f"--initial-cluster=m0={first.peer_url}",
+            client_tls=self.pki, peer_tls=self.pki,
+        )  # fmt: skip
+        self.addCleanup(proxy.close)
+        proxy.launch()
+        url = f"https://{proxy.endpoint}/v2/keys/k"
+
+        def said(*words: str, pair: str | None = "client") -> str:
+            argv = [*self.pki.curl(pair), *words, url]
+            return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+        until(lambda: '"action":"set"' in said("-X", "PUT", "-d", "value=v"), proxy.output, 20)
+        self.assertIn('"value":"v"', said("--http2"))
+        self.assertEqual(said(pair=None), "")
+
     def test_without_the_token(self) -> None:
         """ST26, P6: flags that only the first start needs may go; the authority stays the same."""
         cluster = self.cluster(3)
