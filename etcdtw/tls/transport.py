@@ -3,6 +3,7 @@ side has shown who it is."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -275,10 +276,12 @@ def secure_listening(
     factory: Any,
     clock: IReactorTime,
     rejected: Callable[[Any, str], None],
+    meter: Callable[[], float] = time.thread_time,
 ) -> Any:
     """A factory for a listening port: callers who are let in meet protocols of ``factory``.
 
-    ``rejected`` is told of the others, with their connection and the reason.
+    ``rejected`` is told of the others, with their connection and the reason. ``meter`` tells how
+    many seconds handshakes have cost.
     """
     underway = 0
 
@@ -303,7 +306,7 @@ def secure_listening(
 
         return Doorkeeper(contexts, clock, plain_host(getattr(addr, "host", "")), open, refused)
 
-    return _Securing(contexts, False, build, clock, HandshakeTurns(clock))
+    return _Securing(contexts, False, build, clock, HandshakeTurns(clock, meter))
 
 
 @implementer(IStreamClientEndpoint)

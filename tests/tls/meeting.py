@@ -95,7 +95,11 @@ def meet(
     clock = Clock()
     rejected: list[str] = []
     listening = secure_listening(
-        serving, Factory.forProtocol(Echo), clock, lambda _, reason: rejected.append(reason)
+        serving,
+        Factory.forProtocol(Echo),
+        clock,
+        lambda _, reason: rejected.append(reason),
+        clock.seconds,
     )
     listening.doStart()
     server = listening.buildProtocol(IPv4Address("TCP", address, 40000))

@@ -337,6 +337,7 @@ class SilentTests(PkiCase):
             Factory.forProtocol(Echo),
             self.clock,
             lambda _, reason: self.rejected.append(reason),
+            self.clock.seconds,
         )
 
     def call(self) -> tuple[Any, StringTransport]:
@@ -396,7 +397,7 @@ class TurnsTests(PkiCase):
         turns = self.waiting
 
         class Turns:
-            def __init__(self, clock: Clock) -> None: ...
+            def __init__(self, *_: object) -> None: ...
 
             def run(self, step: Callable[[], None]) -> None:
                 turns.append(step)

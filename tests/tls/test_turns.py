@@ -13,12 +13,14 @@ from etcdtw.tls.turns import BURST_SECONDS, SHARE, HandshakeTurns
 class TurnsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.turns = HandshakeTurns(self.clock)
+        self.meter = 0.0
+        self.turns = HandshakeTurns(self.clock, lambda: self.meter)
         self.done: list[int] = []
 
-    def step(self, number: int, seconds: float) -> Callable[[], None]:
+    def step(self, number: int, seconds: float, stolen: float = 0) -> Callable[[], None]:
         def run() -> None:
-            self.clock.rightNow += seconds
+            self.clock.rightNow += seconds * (1 + stolen)
+            self.meter += seconds
             self.done.append(number)
 
         return run
@@ -42,3 +44,9 @@ class TurnsTests(SynchronousTestCase):
         worked = (100 - spent_before) * BURST_SECONDS / 4
         self.assertLess(worked / (self.clock.seconds() - begin), SHARE * 1.1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stolen_time(self) -> None:
+        """Steps that take long only because the processor was elsewhere make nobody wait."""
+        for number in range(10):
+            self.turns.run(self.step(number, BURST_SECONDS / 4, stolen=100))
+        self.assertEqual(self.done, list(range(10)))
