@@ -26,6 +26,7 @@ from etcdtw.app.refusals import START_ERRORS, problems_of, tell
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
 from etcdtw.bootstrap.factories import bootstrap_factories
+from etcdtw.bootstrap.interfaces import IBootstrapFactory
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
@@ -58,9 +59,10 @@ def run(
         if loaded.check:
             return dry_run(loaded, choose_reactor())
         _start_logging(loaded, words)
-        preflight(loaded, bootstrap_factories())
+        factories = bootstrap_factories()
+        preflight(loaded, factories)
         newcomer = not words and (sys.stderr.isatty() or "MAKELEVEL" in variables)
-        return _run_member(loaded.settings, assemble(), newcomer)
+        return _run_member(loaded.settings, factories, assemble(), newcomer)
     except START_ERRORS as error:
         return refuse(problems_of(error))
 
@@ -118,13 +120,18 @@ def choose_reactor(**options: float) -> Any:
     return chosen
 
 
-def _run_member(settings: MemberSettings, assemble: Assemble, newcomer: bool) -> int:
+def _run_member(
+    settings: MemberSettings,
+    factories: Sequence[IBootstrapFactory],
+    assemble: Assemble,
+    newcomer: bool,
+) -> int:
     reactor = choose_reactor()
     fatal = Fatal(reactor)
     on_ready: list[Callable[[], object]] = [notify_ready]
     if newcomer:
         on_ready.append(lambda: sys.stderr.write(greeting(settings)))
-    member = StartingMember(settings, reactor, bootstrap_factories(), fatal, assemble, on_ready)
+    member = StartingMember(settings, reactor, factories, fatal, assemble, on_ready)
     return serve(member, fatal, lambda: member.refused)
 
 

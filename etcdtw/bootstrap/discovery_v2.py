@@ -53,11 +53,6 @@ T = TypeVar("T")
 log = Logger(namespace="etcdtw.discovery")
 
 
-def claims_discovery(settings: BootstrapSettings) -> bool:
-    """Whether a discovery URL is given."""
-    return bool(settings.discovery)
-
-
 class OpenCalls(Calls, Protocol):
     """A way to the service that is closed in the end."""
 

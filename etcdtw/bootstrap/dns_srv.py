@@ -31,11 +31,6 @@ from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts, lookup_services,
 log = Logger(namespace="etcdtw.bootstrap")
 
 
-def claims_srv(settings: BootstrapSettings) -> bool:
-    """Whether a domain is given."""
-    return bool(settings.discovery_srv)
-
-
 @dataclass(frozen=True)
 class Found:
     """One record, with the URL it stands for and the addresses of its target."""

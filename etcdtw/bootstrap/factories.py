@@ -54,9 +54,21 @@ def claims_static(settings: BootstrapSettings) -> bool:
     return not any(others)
 
 
+# The next three are here since every member asks, and few need what these ways bring with them.
+
+
+def claims_srv(settings: BootstrapSettings) -> bool:
+    """Whether a domain is given."""
+    return bool(settings.discovery_srv)
+
+
+def claims_discovery(settings: BootstrapSettings) -> bool:
+    """Whether a discovery URL is given."""
+    return bool(settings.discovery)
+
+
 def claims_discovery_v3(settings: BootstrapSettings) -> bool:
-    """Whether endpoints of a discovery service are given. Here, since every member asks, and few
-    need the client that discovery brings with it."""
+    """Whether endpoints of a discovery service are given."""
     return bool(settings.discovery_v3.endpoints)
 
 
@@ -76,14 +88,14 @@ DNS_SRV = BootstrapFactory(
     "dns-srv",
     "members are found by the SRV records of --discovery-srv",
     ("discovery-srv", "discovery-srv-name"),
-    "etcdtw.bootstrap.dns_srv.claims_srv",
+    "etcdtw.bootstrap.factories.claims_srv",
     "etcdtw.bootstrap.dns_srv.SrvProvider",
 )
 DISCOVERY = BootstrapFactory(
     "discovery",
     "members register at the URL of --discovery",
     ("discovery", "discovery-proxy", "discovery-fallback"),
-    "etcdtw.bootstrap.discovery_v2.claims_discovery",
+    "etcdtw.bootstrap.factories.claims_discovery",
     "etcdtw.bootstrap.discovery_v2.DiscoveryProvider",
 )
 DISCOVERY_V3 = BootstrapFactory(
