@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from functools import cache
 from math import inf
 from typing import TYPE_CHECKING
@@ -86,6 +85,8 @@ def _bound_text(bound: float) -> str:
         return "+Inf"
     if 1e-4 <= bound < 1e6:
         return repr(bound).removesuffix(".0")
+    from decimal import Decimal  # few bounds are so small or large, and only the page shows them
+
     mantissa, _, exponent = f"{Decimal(repr(bound)).normalize():e}".partition("e")
     return f"{mantissa}e{exponent[0]}{exponent[1:]:0>2}"
 
