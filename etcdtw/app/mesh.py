@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from etcdtw.app.earlier import has_log
 from etcdtw.app.settings import MemberSettings
 from etcdtw.errors import ConfigError
-from etcdtw.tls.interfaces import MeshSettings
+from etcdtw.tls.interfaces import SECRET_CHARACTERS_MIN, MeshSettings
 
 
 def mesh_settings(settings: MemberSettings, side: str) -> MeshSettings:
@@ -25,8 +25,12 @@ def mesh_settings(settings: MemberSettings, side: str) -> MeshSettings:
 
 
 def secret_of_mesh(settings: MemberSettings) -> str:
-    """What nobody else may read, for who knows it can be a member; empty without a mesh."""
-    return _secret(settings)[1] if settings.client_mesh or settings.peer_mesh else ""
+    """What nobody else may read, for who knows it can be a member; empty without a mesh, and where
+    the token is too short to be one: no authority is made of it."""
+    if not (settings.client_mesh or settings.peer_mesh):
+        return ""
+    _, secret = _secret(settings)
+    return secret if len(secret) >= SECRET_CHARACTERS_MIN else ""
 
 
 def _secret(settings: MemberSettings) -> tuple[str, str]:

@@ -13,6 +13,10 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import Attribute, Interface
 
+SECRET_CHARACTERS_MIN = 32
+"""Of a mesh's secret, 128 bits in hexadecimal digits: whoever has seen the public key can try
+secrets in peace."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSettings:

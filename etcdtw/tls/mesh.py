@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.logger import Logger
 
 from etcdtw.errors import ConfigError
-from etcdtw.tls.interfaces import AutomaticSettings, MeshSettings
+from etcdtw.tls.interfaces import SECRET_CHARACTERS_MIN, AutomaticSettings, MeshSettings
 from etcdtw.tls.material import BadMaterial, Held, Pair, error_text, load_pair
 from etcdtw.tls.names import subject
 from etcdtw.tls.pairs import is_fresh
@@ -50,8 +50,6 @@ ORDER = int(
 )
 """n of P-384 (FIPS 186-4, D.1.2.4)."""
 
-SECRET_CHARACTERS_MIN = 32
-"""128 bits in hexadecimal digits: whoever has seen the public key can try secrets in peace."""
 DEFAULT_SECRET = "etcd-cluster"
 NAME_DIGITS = 16
 AUTHORITY_LIFE = 30 * YEAR

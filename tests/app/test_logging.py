@@ -97,6 +97,9 @@ class CommandLineTests(SynchronousTestCase):
             (["--peer-auto-tls=mesh", "-discovery", url], "https://example.com/***"),
             (["--auto-tls=mesh", f"--initial-cluster-token={url}"], "--initial-cluster-token=***"),
             (["--auto-tls", f"--initial-cluster-token={url}"], f"--initial-cluster-token={url}"),
+            # Too short to be one: it is refused, or an authority is kept and it means nothing.
+            (["--auto-tls=mesh", "--initial-cluster-token=l"], "--initial-cluster-token=l"),
+            (["--auto-tls=mesh", "--log-level=info"], "--log-level=info"),
         ):
             path = self.mktemp()
             words = ["--name=a", f"--log-outputs={path}", *flags]
