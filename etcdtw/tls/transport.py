@@ -67,10 +67,8 @@ class TlsProtocol(TLSMemoryBIOProtocol):
             self._held += data
             if len(self._held) > HELD_BYTES:
                 self._socket.pauseProducing()
-        elif self._handshakeDone:
+        elif self._handshakeDone or self._turns is None:
             self._receive(data)
-        elif self._turns is None:
-            self._received_early(data)
         else:
             self._held = data
             self._turns.run(self._handshake)
@@ -79,15 +77,12 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         data, self._held = self._held, b""
         self._socket.resumeProducing()
         if self.connected and not self._lostTLSConnection and not self._aborted:
-            self._received_early(data)
-
-    def _received_early(self, data: bytes) -> None:
-        self._records.count(data)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+            self._receive(data)
 
     def _receive(self, data: bytes) -> None:
         ended = self._records.count(data)
-        if ended is None or self._appSendBuffer or self._lostTLSConnection:
+        is_plain = self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection
+        if ended is None or not is_plain:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         connection = self._tlsConnection
@@ -100,8 +95,8 @@ class TlsProtocol(TLSMemoryBIOProtocol):
                 self._flushSendBIO()
                 continue
             except ZeroReturnError:
-                self._shutdownTLS()  # type: ignore[no-untyped-call]
-                self._tlsShutdownFinished(None)  # type: ignore[no-untyped-call]
+                # OpenSSL says so again, and then Twisted ends the connection.
+                self._flushReceiveBIO()  # type: ignore[no-untyped-call]
                 return
             except Error:
                 self._tlsShutdownFinished(Failure())  # type: ignore[no-untyped-call]
