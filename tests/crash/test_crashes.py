@@ -20,7 +20,7 @@ from etcdtw.storage.wal import Wal
 from tests.crash.campaign import Lost, run
 
 PROJECT = Path(__file__).parent.parent.parent
-POINTS = 10_000 if os.environ.get("ETCDTW_HEAVY") else 120
+POINTS = 10_000 if os.environ.get("ETCDTW_HEAVY") else 300
 PLANTED_POINTS_MAX = 300
 
 

@@ -15,7 +15,7 @@ from tests.process.cluster import Cluster, until
 from tests.process.foreign import ForeignClient
 from tests.process.member import old_etcd, real_etcd, server_under_test
 
-WRITES = 100
+WRITES = 200
 
 
 class ClusterTestCase(SynchronousTestCase):

@@ -33,7 +33,7 @@ from tests.simulation.planted import (
     VotesForAnybody,
 )
 
-SEEDS = range(12)
+SEEDS = range(30)
 LOST = ("leader completeness", "log matching", "state machine safety", "durability")
 SHORT = WorldSettings(fault_seconds=8.0)
 
@@ -42,7 +42,7 @@ class WorldTests(SynchronousTestCase):
     """Whole worlds, one seed each."""
 
     def test_seeds(self) -> None:
-        """Twelve worlds with all kinds of faults violate nothing."""
+        """Thirty worlds with all kinds of faults violate nothing."""
         failed = []
         for seed in SEEDS:
             report = run_world(seed, SHORT)
@@ -53,14 +53,14 @@ class WorldTests(SynchronousTestCase):
     def test_seeds_of_etcd(self) -> None:
         """Worlds whose members hold keys, leases and a backend that forgets violate nothing."""
         settings = WorldSettings(fault_seconds=8.0, parts=ETCD_PARTS)
-        for seed in range(100, 104):
+        for seed in range(100, 108):
             report = run_world(seed, settings)
             self.assertEqual(report.violations, [], report.replay_command)
 
     def test_seeds_of_streams(self) -> None:
         """Worlds whose members talk over byte streams as real ones do violate nothing."""
         settings = WorldSettings(fault_seconds=8.0, parts=KINDS["streams"])
-        for seed in range(200, 203):
+        for seed in range(200, 206):
             report = run_world(seed, settings)
             self.assertEqual(report.violations, [], report.replay_command)
 
@@ -78,7 +78,7 @@ class WorldTests(SynchronousTestCase):
             "from etcdtw.testing.world import WorldSettings, run_world\n"
             "from etcdtw.testing.world_kinds import KINDS\n"
             "for parts in KINDS.values():\n"
-            "    report = run_world(7, WorldSettings(fault_seconds=3.0, parts=parts))\n"
+            "    report = run_world(7, WorldSettings(fault_seconds=6.0, parts=parts))\n"
             "    print(report.trace_digest, sorted(report.messages.items()))"
         )
         told = set()
