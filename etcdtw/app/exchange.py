@@ -18,7 +18,7 @@ from etcdtw.raft.messages import Message, Snapshot
 from etcdtw.replica.snapshots import record_received
 from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.storage.interfaces import IWorker
-from etcdtw.storage.received import CONVERTED_SUFFIX, Upload, convert, database_name
+from etcdtw.storage.received import CONVERTED_SUFFIX, Upload, convert_apart, database_name
 from etcdtw.storage.snap import SnapStore
 
 log = Logger(namespace="etcdtw.member")
@@ -87,7 +87,9 @@ class SnapshotExchange:
             self._ended(message.to, False)
 
         if not self._stopped:
-            self._exports.start(lambda exported: self._post(message, exported), failed)
+            self._exports.start(
+                lambda exported: self._post(message, exported), failed, with_digest=False
+            )
 
     def _post(self, message: Message, exported: Exported) -> None:
         peer = self._transport.peers.get(message.to)
@@ -130,7 +132,7 @@ class SnapshotExchange:
 
         def prepare() -> None:
             store.keep_as(database)
-            convert(database, self._keyspace_path + CONVERTED_SUFFIX)
+            convert_apart(database, self._keyspace_path + CONVERTED_SUFFIX)
 
         def prepared(_: object) -> None:
             if self._stopped:

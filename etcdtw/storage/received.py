@@ -19,13 +19,11 @@ from etcdtw.errors import StorageError
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
 from etcdtw.storage.backend.lmdb_environment import (
     LOCK_SUFFIX,
-    create,
-    map_bytes,
     open_environment,
     read_position,
     remove_leftovers,
 )
-from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.convert import convert
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 
@@ -75,10 +73,9 @@ class Upload:
         _sync_directory(posixpath.dirname(path))
 
 
-def convert(database: str, keyspace: str) -> None:
-    """Make a keyspace file of a database, in a process of its own, for it takes seconds. Blocks.
-    StorageError."""
-    command = [sys.executable, "-m", "etcdtw.storage.received", database, keyspace]
+def convert_apart(database: str, keyspace: str) -> None:
+    """Make a keyspace file of a database, in a process of its own. Blocks. StorageError."""
+    command = [sys.executable, "-m", "etcdtw.storage.convert", database, keyspace]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     done = subprocess.run(
         command,
@@ -93,18 +90,6 @@ def convert(database: str, keyspace: str) -> None:
         raise StorageError(f"{database} cannot be taken over: {done.stderr.strip()[-500:]}")
 
 
-def convert_here(fs: IFilesystem, database: str, keyspace: str, sync: bool = True) -> None:
-    """The same in this process."""
-    with BoltFile.open(database) as source:
-        create(
-            fs,
-            keyspace,
-            map_bytes(source.size),
-            buckets=((name, source.scan(name)) for name in source.buckets()),
-            sync=sync,
-        )
-
-
 def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) -> bool:
     """At the start, before the keyspace is opened: if the log stands on a snapshot at ``index``
     that came with a database which the keyspace has not got yet, put that in its place. Whether it
@@ -114,7 +99,7 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
     wanted = index > 0 and fs.exists(database)
     if wanted and not (fs.exists(settings.path) and _position(settings) >= index):
         if not fs.exists(converted) or _position(settings, CONVERTED_SUFFIX) < index:
-            convert_here(fs, database, converted, settings.sync)
+            convert(fs, database, converted, settings.sync)
         SnapStore(fs, snap_dir).note_received(_position(settings, CONVERTED_SUFFIX))
         if fs.exists(settings.path + LOCK_SUFFIX):
             fs.remove(settings.path + LOCK_SUFFIX)
@@ -151,18 +136,3 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def main(database: str, keyspace: str) -> int:
-    from etcdtw.storage.filesystem import OsFilesystem
-
-    try:
-        convert_here(OsFilesystem(), database, keyspace)
-    except (OSError, StorageError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

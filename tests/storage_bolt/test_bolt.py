@@ -203,6 +203,18 @@ class DamageTests(BoltCase):
                 self.assertIn(str(whole), str(error))
         self.assertGreater(refused, 500)
 
+    def test_elements_that_share_bytes(self) -> None:
+        """A leaf whose second element claims the bytes of the first is refused: 60,000 of them
+        could claim a gigabyte each."""
+        path = self.written({b"key": {b"a": b"1" * 50, b"b": b"2" * 50}})
+        with BoltFile.open(path) as file:
+            self.assertEqual(file.buckets(), [b"key"])
+        second = 2 * 4096 + PAGE.size + LEAF_ELEMENT.size
+        _, distance, *sizes = LEAF_ELEMENT.unpack(Path(path).read_bytes()[second : second + 16])
+        self.damage(path, second, LEAF_ELEMENT.pack(0, distance - 50, *sizes))
+        with self.assertRaisesRegex(StorageError, "page 2: an element lies where it cannot be"):
+            self.read(path)
+
     def damage(self, path: str, at: int, data: bytes) -> None:
         with open(path, "r+b") as file:
             file.seek(at)

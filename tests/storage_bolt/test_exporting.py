@@ -72,6 +72,16 @@ class ExportTests(KeyspaceCase):
         self.assertEqual(int.from_bytes(meta[b"consistent_index"], "big"), 7)
         self.assertEqual(int.from_bytes(meta[b"term"], "big"), 3)
 
+    def test_without_a_digest(self) -> None:
+        """A member that sends its state to another needs none, and is not kept waiting for it."""
+        exports = self.exports()
+        exports.start(self.done.append, self.failed.append, with_digest=False)
+        self.assertEqual(self.failed, [])
+        (exported,) = self.done
+        self.assertEqual(exported.digest, b"")
+        self.assertEqual(os.fstat(exported.fd).st_size, exported.size)
+        exported.close()
+
     def test_freed_in_pieces(self) -> None:
         """Who has a file closes it, and its space is freed a little at a time; until then the disk
         counts as busy, as it does while the child is at work."""

@@ -1,8 +1,9 @@
-"""``python -m etcdtw.storage.bolt.export KEYSPACE TARGET``: write a keyspace that a member is using
-as a bbolt file, in a process of its own, since the packing would take seconds of the member's.
+"""``python -m etcdtw.storage.bolt.export KEYSPACE TARGET [digest]``: write a keyspace that a member
+is using as a bbolt file, in a process of its own, since the packing would take seconds of the
+member's.
 
 Standard output has the bytes written so far, a line per megabyte, and at the end ``done``, the size
-and the SHA-256 of the file. The process ends when the one that started it has ended.
+and, if asked for, the SHA-256 of the file. The process ends when the one that started it has ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from etcdtw.storage.backend.lmdb_environment import map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt.writer import write_bolt
 
+DIGEST = "digest"
 NICENESS = 10
 _READ_BYTES = 1 << 20
 
@@ -45,20 +47,25 @@ def export_keyspace(path: str, target: str, parent: int | None = None) -> int:
         view.close()
 
 
-def main(path: str, target: str) -> int:
+def main(path: str, target: str, *wanted: str) -> int:
     parent = os.getppid()
     os.nice(NICENESS)
     try:
         size = export_keyspace(path, target, parent)
-        digest = sha256()
-        with open(target, "rb") as file:
-            while piece := file.read(_READ_BYTES):
-                digest.update(piece)
+        digest = _digest(target) if DIGEST in wanted else ""
     except (OSError, StorageError) as error:
         print("error", error, flush=True)
         return 1
-    print("done", size, digest.hexdigest(), flush=True)
+    print("done", size, digest, flush=True)
     return 0
+
+
+def _digest(path: str) -> str:
+    found = sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_READ_BYTES):
+            found.update(piece)
+    return found.hexdigest()
 
 
 if __name__ == "__main__":

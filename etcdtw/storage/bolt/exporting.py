@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import StorageError
+from etcdtw.storage.bolt.export import DIGEST
 from etcdtw.storage.interfaces import IWorker
 
 STALL_SECONDS = 60.0
@@ -33,7 +34,8 @@ _LAST_LINE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A whole bbolt file without a name, for reading from ``fd``. Whoever got it closes it."""
+    """A whole bbolt file without a name, for reading from ``fd``. Whoever got it closes it. The
+    SHA-256 is empty where it was not asked for."""
 
     fd: int
     size: int
@@ -74,12 +76,16 @@ class Exports:
         return self._child is not None or time.monotonic() < self._disk_is_busy_until
 
     def start(
-        self, done: Callable[[Exported], None], failed: Callable[[BaseException], None]
+        self,
+        done: Callable[[Exported], None],
+        failed: Callable[[BaseException], None],
+        with_digest: bool = True,
     ) -> None:
-        """Call one of the two, with what is durable now or a little later."""
+        """Call one of the two, with what is durable now or a little later. Without a digest it is
+        ready a third sooner."""
         if self._worker is None:
             self._worker = self._make_worker()
-        self._worker.run(self._export, done, failed)
+        self._worker.run(lambda: self._export(with_digest), done, failed)
 
     def _let_go(self, fd: int, size: int) -> None:
         if self._stopped or self._worker is None:
@@ -106,10 +112,12 @@ class Exports:
         if self._worker is not None:
             self._worker.stop()
 
-    def _export(self) -> Exported:
+    def _export(self, with_digest: bool) -> Exported:
         if self._stopped:
             raise StorageError("the member is stopping")
         command = [sys.executable, "-m", "etcdtw.storage.bolt.export", self._path, self._scratch]
+        if with_digest:
+            command.append(DIGEST)
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_child_environment()
         ) as child:

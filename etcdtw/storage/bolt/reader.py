@@ -97,28 +97,24 @@ class BoltFile:
     def scan(self, bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The pairs of a bucket in key order; none where there is no such bucket."""
         found = self._roots.get(bucket)
-        if found is None:
-            return
-        for key, value, flags in self._elements(*found):
-            if flags:
-                raise self._corrupt(found[0], f"bucket {bucket!r} holds another one")
-            yield key, value
+        if found is not None:
+            yield from self._pairs(*found, 0)
 
     # --- inside --------------------------------------------------------------------------------
 
     def _bucket_roots(self, root: int) -> Iterator[tuple[bytes, tuple[int, bytes | None]]]:
         """For every bucket its root page, and the page itself where it is an inline one."""
-        for name, value, flags in self._elements(root, None):
-            if flags != BUCKET_ELEMENT or len(value) < BUCKET.size:
+        for name, value in self._pairs(root, None, BUCKET_ELEMENT):
+            if len(value) < BUCKET.size:
                 raise self._corrupt(root, f"{name!r} is not a bucket")
             page, _ = BUCKET.unpack_from(value)
             yield name, (page, None if page else value[BUCKET.size :])
 
-    def _elements(self, root: int, inline: bytes | None) -> Iterator[tuple[bytes, bytes, int]]:
-        """Key, value and flags of all leaf elements below a page. Ascending keys and a bound for
-        the number of pages keep a file with cycles from going on for ever."""
+    def _pairs(self, root: int, inline: bytes | None, flags: int) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of all leaf elements below a page, which must have these flags. Ascending
+        keys and a bound for the number of pages keep a file with cycles from going on for ever."""
         if inline is not None:
-            yield from self._leaf(0, inline, 0, len(inline), None)
+            yield from self._leaf(0, inline, 0, len(inline), None, flags)
             return
         pages_left = self._pages
         last: bytes | None = None
@@ -137,10 +133,9 @@ class BoltFile:
                 children = self._children(number, start, end)
                 children.reverse()
                 stack.append(children)
-            else:
-                for element in self._leaf(number, self._data, start, end, last):
-                    last = element[0]
-                    yield element
+            elif pairs := self._leaf(number, self._data, start, end, last, flags):
+                last = pairs[-1][0]
+                yield from pairs
 
     def _page(self, number: int) -> tuple[int, int, int]:
         """Where a branch or leaf page begins and ends, and which it is."""
@@ -164,8 +159,14 @@ class BoltFile:
         return [child for _, _, child in BRANCH_ELEMENT.iter_unpack(table)]
 
     def _leaf(
-        self, number: int, data: mmap.mmap | bytes, start: int, end: int, last: bytes | None
-    ) -> Iterator[tuple[bytes, bytes, int]]:
+        self,
+        number: int,
+        data: mmap.mmap | bytes,
+        start: int,
+        end: int,
+        last: bytes | None,
+        flags: int,
+    ) -> list[tuple[bytes, bytes]]:
         if end - start < PAGE.size:
             raise self._corrupt(number, "an inline page that is too short")
         count = PAGE.unpack_from(data, start)[2]
@@ -173,16 +174,26 @@ class BoltFile:
         if at + count * LEAF_ELEMENT.size > end:
             raise self._corrupt(number, f"a leaf of {count} elements")
         table = data[at : at + count * LEAF_ELEMENT.size]
-        for flags, distance, key_bytes, value_bytes in LEAF_ELEMENT.iter_unpack(table):
-            key_end = at + distance + key_bytes
-            if key_end + value_bytes > end:
-                raise self._corrupt(number, "an element ends behind its page")
-            key = data[at + distance : key_end]
+        pairs = []
+        free = at + len(table)
+        for found, distance, key_bytes, value_bytes in LEAF_ELEMENT.iter_unpack(table):
+            key_start = at + distance
+            key_end = key_start + key_bytes
+            value_end = key_end + value_bytes
+            # Elements that share bytes could be more than any memory holds.
+            if key_start < free or value_end > end:
+                raise self._corrupt(number, "an element lies where it cannot be")
+            free = value_end
+            key = data[key_start:key_end]
             if last is not None and key <= last:
                 raise self._corrupt(number, f"key {key!r} follows {last!r}")
+            if found != flags:
+                what = "is not a bucket" if flags else "is a bucket inside another one"
+                raise self._corrupt(number, f"{key!r} {what}")
             last = key
-            yield key, data[key_end : key_end + value_bytes], flags
+            pairs.append((key, data[key_end:value_end]))
             at += LEAF_ELEMENT.size
+        return pairs
 
     def _corrupt(self, page: int, what: str) -> CorruptError:
         return CorruptError(f"{self.path}: page {page}: {what}")

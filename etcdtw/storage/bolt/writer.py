@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import pack
 from typing import BinaryIO
 
 from etcdtw.errors import StorageError
@@ -51,13 +52,10 @@ def write_bolt(
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "wb", buffering=_BUFFER_BYTES) as file:
         pages = _Pages(file, page_size, progress)
-        names = _Tree(pages)
-        for name in sorted(buckets):
-            tree = _Tree(pages)
-            for key, value in scan(name):
-                tree.add(key, value)
-            names.add(name, BUCKET.pack(tree.finish(), 0), BUCKET_ELEMENT)
-        root = names.finish()
+        roots = [(name, _Tree(pages).fill(scan(name))) for name in sorted(buckets)]
+        root = _Tree(pages).fill(
+            ((name, BUCKET.pack(number, 0)) for name, number in roots), BUCKET_ELEMENT
+        )
         file.seek(0)
         for number in range(_FIRST_PAGE):
             file.write(_meta_page(number, page_size, root, pages.count))
@@ -108,81 +106,69 @@ class _Tree:
 
     def __init__(self, pages: _Pages) -> None:
         self._pages = pages
-        self._leaf = _Leaf()
         self._branches: list[_Branch] = []
-        self._last = b""
 
-    def add(self, key: bytes, value: bytes, flags: int = 0) -> None:
-        if not self._last < key:
-            raise StorageError(f"key {key!r} follows {self._last!r}")
-        if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
-            raise StorageError(
-                f"a key of {len(key)} and a value of {len(value)} bytes are more than bbolt holds"
-            )
-        self._last = key
-        leaf = self._leaf
-        if leaf.keys and leaf.is_full(key, value, self._pages.size):
-            self._close(leaf, 0)
-            leaf = self._leaf = _Leaf()
-        leaf.add(key, value, flags)
-
-    def finish(self) -> int:
-        """Write what is open; the root page."""
-        number = self._leaf.write(self._pages)
-        first = self._leaf.first
+    def fill(self, records: Iterable[tuple[bytes, bytes]], flags: int = 0) -> int:
+        """Write all elements; the root page. Millions go through this loop, so it is one."""
+        page_bytes = self._pages.size
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        used = PAGE.size
+        last = b""
+        for key, value in records:
+            if not last < key:
+                raise StorageError(f"key {key!r} follows {last!r}")
+            last = key
+            key_bytes, value_bytes = len(key), len(value)
+            if key_bytes > KEY_BYTES_MAX or value_bytes > VALUE_BYTES_MAX:
+                raise StorageError(
+                    f"a key of {key_bytes} and a value of {value_bytes} bytes are more than bbolt "
+                    "holds"
+                )
+            more = LEAF_ELEMENT.size + key_bytes + value_bytes
+            if used + more > page_bytes and keys and _is_enough(used, page_bytes):
+                self._close(keys[0], self._write_leaf(keys, values, flags), 0)
+                keys, values = [], []
+                used = PAGE.size
+            used += more
+            keys.append(key)
+            values.append(value)
+        first, number = keys[0] if keys else b"", self._write_leaf(keys, values, flags)
         for branch in self._branches:
             # The last page of a level may be a little longer than the others.
             branch.add(first, number)
             first, number = branch.first, branch.write(self._pages)
         return number
 
-    def _close(self, page: _Leaf | _Branch, level: int) -> None:
-        number = page.write(self._pages)
+    def _write_leaf(self, keys: list[bytes], values: list[bytes], flags: int) -> int:
+        table: list[int] = []
+        data: list[bytes] = []
+        distance = len(keys) * LEAF_ELEMENT.size
+        for key, value in zip(keys, values, strict=True):
+            key_bytes, value_bytes = len(key), len(value)
+            table += (flags, distance, key_bytes, value_bytes)
+            data += (key, value)
+            distance += key_bytes + value_bytes - LEAF_ELEMENT.size
+        head = pack(f"<{len(table)}I", *table)
+        return self._pages.write(PageKind.LEAF, len(keys), head + b"".join(data))
+
+    def _close(self, first: bytes, number: int, level: int) -> None:
+        """Have a page that was written in the level above it."""
         if level == len(self._branches):
             self._branches.append(_Branch())
         branch = self._branches[level]
-        if branch.is_full(page.first, self._pages.size):
-            self._close(branch, level + 1)
+        if branch.is_full(first, self._pages.size):
+            self._close(branch.first, branch.write(self._pages), level + 1)
             branch = self._branches[level] = _Branch()
-        branch.add(page.first, number)
+        branch.add(first, number)
 
 
-class _Leaf:
-    """A leaf page in the making."""
-
-    def __init__(self) -> None:
-        self.keys: list[bytes] = []
-        self._values: list[bytes] = []
-        self._flags: list[int] = []
-        self._bytes = PAGE.size
-
-    @property
-    def first(self) -> bytes:
-        return self.keys[0] if self.keys else b""
-
-    def is_full(self, key: bytes, value: bytes, page_bytes: int) -> bool:
-        """Whether to begin another leaf with this element. One whose last page would be mostly
-        empty goes on into the next page instead, so that large values waste little."""
-        if self._bytes + LEAF_ELEMENT.size + len(key) + len(value) <= page_bytes:
-            return False
-        unused = -self._bytes % page_bytes
-        return unused <= page_bytes // _UNUSED_SHARE or self._bytes > _LEAF_PAGES_MAX * page_bytes
-
-    def add(self, key: bytes, value: bytes, flags: int) -> None:
-        self._bytes += LEAF_ELEMENT.size + len(key) + len(value)
-        self.keys.append(key)
-        self._values.append(value)
-        self._flags.append(flags)
-
-    def write(self, pages: _Pages) -> int:
-        table: list[bytes] = []
-        data: list[bytes] = []
-        distance = len(self.keys) * LEAF_ELEMENT.size
-        for key, value, flags in zip(self.keys, self._values, self._flags, strict=True):
-            table.append(LEAF_ELEMENT.pack(flags, distance, len(key), len(value)))
-            data += (key, value)
-            distance += len(key) + len(value) - LEAF_ELEMENT.size
-        return pages.write(PageKind.LEAF, len(table), b"".join(table + data))
+def _is_enough(used: int, page_bytes: int) -> bool:
+    """Whether to begin another leaf when the next element goes beyond a page. A leaf whose last
+    page would be mostly empty goes on into the next page instead, so that large values waste
+    little."""
+    unused = -used % page_bytes
+    return unused <= page_bytes // _UNUSED_SHARE or used > _LEAF_PAGES_MAX * page_bytes
 
 
 class _Branch:
