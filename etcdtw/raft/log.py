@@ -239,6 +239,12 @@ class RaftLog:
             assert self._view.last_index() >= self.durable, "persisted without the log's append"
 
     @property
+    def committed_taken(self) -> int:
+        """How much of what was given out to be made durable is committed, 0 while a snapshot is to
+        replace it. What was given out after that may have been overwritten here since."""
+        return min(self.committed, self.taken) if self.snapshot is None else 0
+
+    @property
     def has_committed(self) -> bool:
         """Whether committed entries wait to be applied that are durable here."""
         offered = self.offered

@@ -96,6 +96,12 @@ class RaftNode:
         return self._raft.log.committed
 
     @property
+    def committed_taken(self) -> int:
+        """Up to here what Readies gave out to be made durable is committed; behind it the log on
+        disk may still end with what another leader has replaced."""
+        return self._raft.log.committed_taken
+
+    @property
     def applied(self) -> int:
         """Index of the last entry known to be applied here."""
         return self._raft.log.applied

@@ -386,9 +386,9 @@ class Replica:
         self._persisted(ready)
 
     def _flush(self) -> None:
-        # Others may have committed what waits here for an earlier sync to end.
-        durable = self.durable
-        durable.flush(min(self.node.committed, durable.tail.last_index()))
+        # Others may have committed what waits here for an earlier sync to end, in place of what
+        # the log has there.
+        self.durable.flush(self.node.committed_taken)
 
     def _synced(self) -> None:
         if not self._stopped:

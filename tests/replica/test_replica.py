@@ -322,6 +322,23 @@ class ThreeTests(SynchronousTestCase):
         floor.hear(MessageType.HEARTBEAT, term=1, commit=2)
         self.assertIn("apply b", floor.journal)
 
+    def test_commit_index_of_replaced_entries(self) -> None:
+        """While entries wait for a sync another leader may replace them and commit: the log, which
+        still has the old ones, must not call those committed."""
+        floor = Floor(ALL, on_worker=True)
+        floor.start()
+        floor.hear(MessageType.APP, term=1, entries=[Entry(1, 1, data=b"a")])
+        floor.finish_syncs()
+        old, new = Entry(1, 2, data=b"old"), Entry(2, 2, data=b"new")
+        floor.hear(MessageType.APP, index=1, log_term=1, entries=[old], commit=1)
+        floor.hear(MessageType.APP, THIRD, term=2, index=1, log_term=1, entries=[new], commit=2)
+        floor.tick(1)
+        self.assertEqual((floor.stored()[0].commit, floor.stored()[1]), (1, [b"a", b"old"]))
+        floor.finish_syncs()
+        floor.tick(1)
+        self.assertEqual((floor.stored()[0].commit, floor.stored()[1]), (2, [b"a", b"new"]))
+        self.assertEqual(floor.journal[-1], "apply new")
+
     def test_leader_sends_first(self) -> None:
         """A leader's entries may leave before its own disk has them, but are applied only when a
         majority has them."""
