@@ -255,6 +255,8 @@ def assemble_core(
     applier.on_over_quota.append(no_space.raise_alarm)
     backend.on_no_space.append(no_space.raise_alarm)
     backend.on_fatal.append(replica.fail)
+    # An entry is applied while the log's disk still writes it.
+    replica.on_fatal.append(lambda error: backend.abandon())
     if earlier is None:
         router = Router(clock.seconds if settings.metrics == "extensive" else None)
     else:

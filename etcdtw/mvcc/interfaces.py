@@ -102,6 +102,10 @@ class IDurableBackend(IBackend):
     def overlay_bytes() -> int:
         """Memory that changes take which are not durable yet."""
 
+    def abandon() -> None:
+        """Let nothing more become durable, until the next start: the log has failed, and the
+        keyspace must never be ahead of what it holds. Reads go on."""
+
     def wait_durable(index: int, done: Callable[[], None]) -> None:
         """Have committed what there is, and call ``done`` once a restart finds everything up to
         ``index``: before this returns if it does already."""

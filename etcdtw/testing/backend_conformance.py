@@ -366,6 +366,22 @@ class DiskBackendConformance(DurableBackendConformance):
         backend.wait_durable(2, lambda: seen.append("again"))
         self.assertEqual(seen[-1], "again")
 
+    def test_abandoned(self) -> None:
+        """After it was abandoned nothing becomes durable, whoever asks; reads go on."""
+        backend = self.disk_backend()
+        backend.end_entry(3, 2)
+        backend.commit()
+        self.wait_durable(backend)
+        backend.put(b"key", b"a", b"1")
+        backend.end_entry(4, 2)
+        backend.abandon()
+        backend.commit()
+        self.wait_durable(backend)
+        self.assertEqual(backend.get(b"key", b"a"), b"1")
+        left = self.crash(backend)
+        self.assertEqual(contents(left), {})
+        self.assertEqual(left.consistent_index(), (3, 2))
+
     def test_view_is_of_its_moment(self) -> None:
         """A view shows what was durable, with its index, and nothing of what came later."""
         backend = self.disk_backend()

@@ -156,3 +156,23 @@ class PowerCutTests(SynchronousTestCase):
         disk.heal()
         disk.crash(Random(4))
         self.assertEqual(SimulatedMember(disk).value(b"a"), b"1")
+
+    def test_a_failed_sync_leaves_the_keyspace_behind(self) -> None:
+        """What was applied while the sync that failed was under way may be gone from the log, so it
+        gets to the keyspace neither by and by nor at the end: the next start would refuse it."""
+        disk = SimDisk(record=True)
+        member = SimulatedMember(disk)
+        member.put(b"a", b"1")
+        member.settle()
+        member.backend.commit()
+        member.clock.advance(1)
+        before = len(disk.journal)
+        disk.fail_when(lambda number, name, path: OSError(5, "gone") if "sync" in name else None)
+        member.put(b"b", b"2")
+        member.settle()
+        member.clock.advance(1)
+        member.backend.commit()
+        member.backend.crash()
+        found = [state for moment, state in disk.states(Random(4)) if moment <= before][-1]
+        restarted = SimulatedMember(found, member.backend)
+        self.assertEqual((restarted.value(b"a"), restarted.value(b"b")), (b"1", None))

@@ -92,6 +92,28 @@ class CommitTimeTests(KeyspaceCase):
         backend.close()
         self.assertEqual(self.open(settings).consistent_index(), (5, 1))
 
+    def test_abandoned(self) -> None:
+        """Only the batch under way is still written, also if others are sealed, and also at the
+        end; nothing is left to be called."""
+        self.patch(lmdb_backend, "BATCH_CHANGES_MAX", 1)
+        worker = HeldWorker()
+        settings = self.new_settings(batch_changes=1)
+        backend = self.open(settings, worker)
+        told: list[StorageError] = []
+        backend.on_fatal.append(told.append)
+        for index in range(1, 4):
+            backend.put(b"key", b"%d" % index, b"")
+            backend.end_entry(index, 1)
+            self.clock.advance(0)
+        backend.abandon()
+        worker.finish()
+        backend.finish()
+        worker.finish()
+        backend.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(told, [])
+        self.assertEqual(self.open(settings).consistent_index(), (1, 1))
+
     def test_batches_stay_small(self) -> None:
         """However much comes together while one is written, no batch outgrows the bound, and they
         are written in order."""

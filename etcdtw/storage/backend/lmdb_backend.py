@@ -333,6 +333,8 @@ class LmdbBackend:
 
     def _go_on(self) -> None:
         """Write what has come together meanwhile."""
+        if self._failed is not None:
+            return
         if self._batches:
             self._write()
         elif self._wanted:
@@ -350,7 +352,7 @@ class LmdbBackend:
                 self._waiting.append((wanted, done))
 
     def _not_written(self, error: BaseException) -> None:
-        if self._closed:
+        if self._closed or self._failed is not None:
             return
         if isinstance(error, NoSpaceOnDisk):
             self.no_space = True
@@ -370,14 +372,24 @@ class LmdbBackend:
         else:
             raise error
 
+    def abandon(self) -> None:
+        # What is being written was handed over in a later turn than it was applied in, and so is
+        # in the log; what has only ended may not be.
+        self._give_up("the log has failed")
+
     def _fail(self, reason: str) -> None:
-        """Write nothing any more; reads go on until somebody closes."""
         if self._failed is not None:
             return
-        self._failed = StorageError(f"{self.settings.path}: {reason}")
-        self._cancel_calls()
+        error = self._give_up(reason)
         for callback in tuple(self.on_fatal):
-            callback(self._failed)
+            callback(error)
+
+    def _give_up(self, reason: str) -> StorageError:
+        """Write nothing any more; reads go on until somebody closes."""
+        if self._failed is None:
+            self._failed = StorageError(f"{self.settings.path}: {reason}")
+            self._cancel_calls()
+        return self._failed
 
     # --- waiting and looking back ---------------------------------------------------------------
 

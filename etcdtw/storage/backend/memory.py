@@ -93,6 +93,7 @@ class MemoryBackend:
         # Since the last commit: what each change replaced, and how many changes entries have ended.
         self._undo: list[tuple[bytes, bytes, bytes | None]] | None = [] if durable else None
         self._ended = 0
+        self._is_abandoned = False
         self._waiting: list[tuple[int, Callable[[], None]]] = []
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None:
@@ -155,7 +156,7 @@ class MemoryBackend:
         return self._durable_entry[0]
 
     def commit(self) -> None:
-        if self._undo is None:
+        if self._undo is None or self._is_abandoned:
             return
         del self._undo[: self._ended]
         self._ended = 0
@@ -167,6 +168,9 @@ class MemoryBackend:
         self._waiting = [each for each in self._waiting if each[0] > index]
         for done in due:
             done()
+
+    def abandon(self) -> None:
+        self._is_abandoned = True
 
     def wait_durable(self, index: int, done: Callable[[], None]) -> None:
         self._waiting.append((index, done))
@@ -193,6 +197,7 @@ class MemoryBackend:
                 self.put(bucket, key, before)
         self._undo = []
         self._ended = 0
+        self._is_abandoned = False
         self._entry = self._durable_entry
 
     def size(self) -> int:
