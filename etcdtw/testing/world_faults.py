@@ -23,6 +23,13 @@ DYING_SECONDS = 1.0
 MEMBERS_MIN, MEMBERS_MAX = 3, 5
 """Between these, members come and go."""
 
+OTHERS_MIN = 4
+"""They have to elect without the one whose disk is stuck."""
+STUCK_SECONDS = (4.0, 6.0)
+ALONE_SECONDS = 0.3
+OVERTAKEN_SECONDS = 0.4
+"""Long enough for entries to arrive and for a tick."""
+
 LOOK_SECONDS = 0.001
 """How often a fault looks whether its moment has come."""
 
@@ -51,6 +58,7 @@ class Faults:
             "pair cut": self._pair_cut,
             "upset election": self._upset_election,
             "power cut at answer": self._power_cut_at_answer,
+            "overtaken disk": self._overtaken_disk,
             "bad weather": self._bad_weather,
             "slow disk": self._slow_disk,
             "failing sync": self._failing_sync,
@@ -87,8 +95,8 @@ class Faults:
     def _strike(self) -> None:
         name = self._dice.choice(list(self._kinds))
         lasts = min(5.0, self._dice.expovariate(1.0))
-        if name == "upset election":
-            lasts += 3.0  # an election takes one to two seconds, and this one needs two
+        if name in ("upset election", "overtaken disk"):
+            lasts += 3.0  # an election takes one to two seconds, and some need two
         undo = self._kinds[name]()
         if undo is not None:
             self.counts[name] += 1
@@ -271,6 +279,43 @@ class Faults:
                 each()
 
         return undo_all
+
+    def _overtaken_disk(self) -> _Undo | None:
+        """A follower's disk is stuck with entries that only its leader sent; a leader that the
+        others elect replaces them in its memory, and then it loses power. What its disk holds by
+        then is not to be taken for committed."""
+        leader = self._cluster.leader()
+        others = [each for each in self._cluster.up() if each is not leader]
+        if leader is None or len(others) < OTHERS_MIN:
+            return None
+        stuck = others.pop(self._dice.randrange(len(others)))
+        stuck.set_condition(Condition(disk_seconds=STUCK_SECONDS))
+        undos = [self._cut([(leader.id, each.id) for each in others], both_ways=True)]
+
+        def cut_off() -> None:
+            undos.append(self._cut([(leader.id, stuck.id)], both_ways=True))
+
+        def overtake(winner: SimMember) -> None:
+            self._cluster.on_new_leader.remove(overtake)
+            self._clock.callLater(OVERTAKEN_SECONDS, lose_power)
+
+        def lose_power() -> None:
+            if stuck.is_up:
+                stuck.crash(power=True)
+                stuck.boot()
+
+        self._clock.callLater(ALONE_SECONDS, cut_off)
+        self._cluster.on_new_leader.append(overtake)
+
+        def undo() -> None:
+            if overtake in self._cluster.on_new_leader:
+                self._cluster.on_new_leader.remove(overtake)
+            stuck.set_condition(Condition())
+            for each in undos:
+                if each is not None:
+                    each()
+
+        return undo
 
     def _kill_amid_large_entry(self) -> _Undo:
         """The next member that has half applied an entry that takes several turns ends, for a

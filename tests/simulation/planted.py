@@ -63,6 +63,14 @@ class ReadsAtOnce(Replica):
         waiter(None)
 
 
+class CallsReplacedCommitted(Replica):
+    """Writes the newest commit index beside whatever its log ends with, also while that is being
+    replaced by another leader's entries."""
+
+    def _flush(self) -> None:
+        self.durable.flush(min(self.node.committed, self.durable.tail.last_index()))
+
+
 class NeverCampaigns(RaftNode):
     """Waits for others to stand for leader."""
 

@@ -18,6 +18,7 @@ from etcdtw.testing.world_kinds import KINDS
 from tests.simulation.planted import (
     AcksBeforeSync,
     AppliesOutOfOrder,
+    CallsReplacedCommitted,
     CommitsAlone,
     ForgetsVote,
     KeepsDeleted,
@@ -91,17 +92,26 @@ class WorldTests(SynchronousTestCase):
 class PlantedBugTests(SynchronousTestCase):
     """A checker that finds nothing in a broken member would find nothing at all."""
 
-    def first_violation(self, parts: MemberParts, seeds: int = 30) -> str:
-        """The first that a campaign with these parts comes upon."""
+    def first_violation(self, settings: WorldSettings, seeds: int = 30) -> str:
+        """The first that a campaign comes upon."""
         for seed in range(seeds):
-            report = run_world(seed, WorldSettings(parts=parts))
+            report = run_world(seed, settings)
             if report.violations:
                 return report.violations[0]
         raise self.failureException(f"{seeds} seeds found nothing")
 
-    def assertFound(self, noticed: Sequence[str], **planted: Any) -> None:
-        """What is noticed first depends on who loses what, and on what had been applied."""
-        first = self.first_violation(replace(ETCD_PARTS, **planted))
+    def assertFound(
+        self,
+        noticed: Sequence[str],
+        faults: Sequence[str] = (),
+        size: int = 0,
+        **planted: Any,
+    ) -> None:
+        """What is noticed first depends on who loses what, and on what had been applied. ``faults``
+        are those that a rare bug takes, if not all are to happen."""
+        parts = replace(ETCD_PARTS, **planted)
+        settings = WorldSettings(size=size, faults=frozenset(faults) or None, parts=parts)
+        first = self.first_violation(settings)
         self.assertTrue(any(each in first for each in noticed), first)
 
     def test_acknowledges_before_sync(self) -> None:
@@ -126,9 +136,14 @@ class PlantedBugTests(SynchronousTestCase):
         """Taking an entry for committed without a majority is found."""
         self.assertFound(LOST, node=CommitsAlone)
 
+    def test_calls_replaced_committed(self) -> None:
+        """A log that calls committed what another leader has replaced is found."""
+        faults = "overtaken disk", "bad weather"
+        self.assertFound(LOST, faults, size=5, replica=CallsReplacedCommitted)
+
     def test_loses_conf_changes(self) -> None:
         """Members that do not agree who is a member are found."""
-        self.assertFound((*LOST, "progress"), node=LosesConfChanges)
+        self.assertFound((*LOST, "state equality", "progress"), node=LosesConfChanges)
 
     def test_applies_out_of_order(self) -> None:
         """Applying in another order than the log's is found."""
@@ -140,11 +155,12 @@ class PlantedBugTests(SynchronousTestCase):
 
     def test_reads_by_lease(self) -> None:
         """A leader that trusts its clock is found once that is wrong."""
-        self.assertFound(("linearizable reads",), node=ReadsByLease)
+        faults = "clock drift", "leader isolated"
+        self.assertFound(("linearizable reads",), faults, node=ReadsByLease)
 
     def test_local_state(self) -> None:
         """A state that depends on anything local is found."""
-        first = self.first_violation(MemberParts(machine=RemembersItsOwn))
+        first = self.first_violation(WorldSettings(parts=MemberParts(machine=RemembersItsOwn)))
         self.assertIn("state equality", first)
 
     def test_replays_twice(self) -> None:
