@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     folder = tempfile.TemporaryDirectory()
     tls = Secured(Path(folder.name)) if options.tls else None
     if options.tls:
-        every = ("put", "range", *ONLY_OVER_TLS)
+        every: tuple[str, ...] = ("put", "range", *ONLY_OVER_TLS)
     else:
         every = tuple(each for each in GROUPS if each not in ONLY_OVER_TLS)
     for group in options.groups or every:

@@ -50,7 +50,7 @@ class Side(Cluster):
         return self.members[self.through].client_port
 
     @property
-    def client_tls(self) -> object:
+    def client_tls(self) -> Secured | None:
         return self.members[self.through].client_tls
 
     def cpu_seconds(self) -> float:

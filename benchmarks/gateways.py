@@ -11,14 +11,15 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmarks import h2load, report
 from benchmarks.samples import Comparison, Sample
-from benchmarks.workloads import RANGE, key_of, message, preload
+from benchmarks.workloads import RANGE, key_of, preload
 from etcdtw.pb.rpc_pb2 import RangeRequest
 from tests.process.member import Member, free_ports, real_etcd, server_under_test
+from tests.process.raw_http2 import message
 
 SHAPES = ((1, 1), (10, 10), (100, 1), (100, 10))
 REQUESTS_PER_LANE = {1: 8_000, 100: 400, 1_000: 80}
@@ -98,7 +99,11 @@ def serve_bytes() -> socket.socket:
 
 
 def compare(
-    name: str, unit: str, rounds: int, gateways: list[Through], measure: object
+    name: str,
+    unit: str,
+    rounds: int,
+    gateways: list[Through],
+    measure: Callable[[Through], Sample],
 ) -> Comparison:
     result = Comparison(name, unit, True)
     for _ in range(rounds):

@@ -11,10 +11,11 @@ from functools import partial
 from benchmarks import h2load, report, watching
 from benchmarks.h2load import LoadFailed
 from benchmarks.samples import Comparison, Sample
-from benchmarks.workloads import RANGE, key_of, message, preload
+from benchmarks.workloads import RANGE, key_of, preload
 from etcdtw.pb.rpc_pb2 import RangeRequest
 from tests.process.grpc_proxies import GrpcProxyProcess
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.process.raw_http2 import message
 
 WATCHERS = 1000
 STREAMS = (1, 10, 100)

@@ -11,19 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.samples import Sample
+from tests.process.cluster import Reached
 
 
-class Loaded(Protocol):
+class Loaded(Reached, Protocol):
     """What takes a load: a member, or a cluster that is asked through one of its members."""
 
     @property
-    def endpoint(self) -> str: ...
-
-    @property
     def client_port(self) -> int: ...
-
-    @property
-    def client_tls(self) -> object: ...
 
     def cpu_seconds(self) -> float: ...
 

@@ -43,7 +43,7 @@ _WATCH = "/etcdserverpb.Watch/Watch"
 class Outcome(NamedTuple):
     """How many there were, whether all were served, and the member's memory meanwhile."""
 
-    count: int
+    number: int
     served: bool
     resident: int
 
@@ -185,9 +185,9 @@ def measure(command: list[str], item: str) -> str:
             begin = time.monotonic()
             found = ITEMS[item](member, client)
             seconds = time.monotonic() - begin
-    each = (found.resident - before) / found.count
+    each = (found.resident - before) / found.number
     word = "all served" if found.served else "NOT all served"
-    return f"{found.count:,} in {seconds:.1f} s, {each:,.0f} B each, {word}"
+    return f"{found.number:,} in {seconds:.1f} s, {each:,.0f} B each, {word}"
 
 
 def main() -> None:

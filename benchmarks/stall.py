@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from benchmarks.watching import START
+from benchmarks.varying import START
 from benchmarks.workloads import key_of
 from etcdtw.pb.rpc_pb2 import WatchRequest
 from tests.process.foreign import ForeignClient

@@ -86,10 +86,11 @@ def run(member: Watched, *, streams: int, watchers: int, puts: int) -> Sample:
     put_requests = encoded("/etcdserverpb.KV/Put", repeat(body), puts)
     writer = PreparedConnection(member.client_port, put_requests, refill=False)
     watches = [_WatchConnection(member.client_port, watchers // streams) for _ in range(streams)]
+    connections: tuple[PreparedConnection | _WatchConnection, ...] = (writer, *watches)
     everyone = watchers // streams * streams
     try:
         with selectors.DefaultSelector() as selector:
-            for connection in (writer, *watches):
+            for connection in connections:
                 selector.register(connection.socket, selectors.EVENT_READ, connection)
 
             def read_until(messages: int) -> None:
@@ -109,7 +110,7 @@ def run(member: Watched, *, streams: int, watchers: int, puts: int) -> Sample:
                 latencies.append((time.perf_counter() - begin) * 1e6)
             cpu_seconds = member.cpu_seconds() - cpu_before
     finally:
-        for connection in (writer, *watches):
+        for connection in connections:
             connection.socket.close()
     sample = Sample.of_latencies(1.0, latencies, cpu_seconds)
     assert sample.p50_us is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -14,6 +14,16 @@ from tests.process.member import Member
 from tests.process.secured import Secured
 
 SETTLED_SECONDS = 30.0
+
+
+class Reached(Protocol):
+    """What a client can call: a member, or what stands for one."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def client_tls(self) -> Secured | None: ...
 
 
 class Cluster:
@@ -108,7 +118,7 @@ class Cluster:
             each.close()
 
 
-def client_of(member: Member) -> ForeignClient:
+def client_of(member: Reached) -> ForeignClient:
     """A client of one member, with a certificate if its port is one of TLS."""
     tls = member.client_tls
     return ForeignClient(member.endpoint, credentials=tls.credentials() if tls else None)
