@@ -110,12 +110,16 @@ class ClusterPlan:
     found_by: str = field(default="", compare=False)
 
 
-class ReactorView(Protocol):
-    """What providers need of a reactor: time, and the address of a host name."""
+class TimeView(Protocol):
+    """What waiting takes of a reactor."""
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any: ...
 
     def seconds(self) -> float: ...
+
+
+class ReactorView(TimeView, Protocol):
+    """What providers need of a reactor: time, and the address of a host name."""
 
     def resolve(self, name: str, timeout: Sequence[int] = ...) -> Deferred[str]: ...
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
-from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, Note, ReactorView
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, Note, TimeView
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.bootstrap.registry import Registered, Registry, Status, Unreachable, status_of
 from etcdtw.bootstrap.static import check_listed, check_unique, members_text, static_plan
@@ -55,7 +55,7 @@ class Meeting:
     def __init__(
         self,
         registry: Registry,
-        reactor: ReactorView,
+        reactor: TimeView,
         identity: str = "",
         timeout_seconds: float = 0.0,
     ) -> None:

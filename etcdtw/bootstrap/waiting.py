@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from etcdtw.bootstrap.interfaces import BootstrapSettings, ReactorView
+from etcdtw.bootstrap.interfaces import BootstrapSettings, TimeView
 
 GIVE_UP_SECONDS = 30.0
 """Without ``--bootstrap-timeout``."""
@@ -21,14 +21,14 @@ def give_up_seconds(settings: BootstrapSettings) -> float:
     return settings.timeout_seconds or GIVE_UP_SECONDS
 
 
-def after(reactor: ReactorView, seconds: float) -> Deferred[None]:
+def after(reactor: TimeView, seconds: float) -> Deferred[None]:
     """Fires when so many seconds are over; cancelled, it leaves no call behind."""
     waiting: Deferred[None] = Deferred(lambda _: call.cancel())
     call = reactor.callLater(seconds, waiting.callback, None)
     return waiting
 
 
-def a_turn(reactor: ReactorView) -> Deferred[None]:
+def a_turn(reactor: TimeView) -> Deferred[None]:
     """Fires when the reactor has gone round, which one before the start never does."""
     return after(reactor, 0)
 
@@ -39,7 +39,7 @@ class Patience:
 
     def __init__(
         self,
-        reactor: ReactorView,
+        reactor: TimeView,
         settings: BootstrapSettings,
         pause_seconds_max: float = PAUSE_SECONDS,
     ) -> None:
