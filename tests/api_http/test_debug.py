@@ -17,6 +17,7 @@ from etcdtw.api.http.site import Site
 from etcdtw.observe.levels import Verbosity
 from etcdtw.rpc import Router
 from etcdtw.rpc.local import LocalUnary
+from etcdtw.rpc.router import Method
 from tests.api_http.test_pages import Answer
 
 
@@ -55,7 +56,7 @@ class DebugTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """Calls by method, with those under way."""
         method = self.router.find("/a.B/C")
-        assert method is not None
+        assert isinstance(method, Method), "it is served"
         call = LocalUnary(method, {}, "here", lambda answer: None)
         call.start(b"", 10)
         last = self.ask("/debug/requests").body.decode().splitlines()[-1]

@@ -57,7 +57,7 @@ class QuickTests(SynchronousTestCase):
         self.channel.makeConnection(self.transport)
 
     def said(self) -> bytes:
-        data = self.transport.value()
+        data: bytes = self.transport.value()
         self.transport.clear()
         return data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from etcdtw.errors import EtcdError
+from etcdtw.rpc import UnaryCall
 
 
 class FakeStream:
@@ -53,8 +54,8 @@ class FakeStream:
         self.on_writable()
 
 
-class FakeUnary:
-    """Stands for a ``UnaryCall``."""
+class FakeUnary(UnaryCall):
+    """Remembers its one answer."""
 
     def __init__(self) -> None:
         self.answer: bytes | EtcdError | None = None

@@ -53,7 +53,9 @@ class DowngradeTests(SynchronousTestCase):
         header = HeaderSource(7, 8, term=2)
         self.service = DowngradeService(self.members, self.log, header, lambda: 40)
 
-    def ask(self, action: int, version: str = "") -> type[EtcdError] | DowngradeResponse:
+    def ask(
+        self, action: DowngradeRequest.DowngradeAction, version: str = ""
+    ) -> type[EtcdError] | DowngradeResponse:
         call = FakeUnary()
         request = DowngradeRequest(action=action, version=version)
         try:
@@ -112,7 +114,7 @@ class DowngradeTests(SynchronousTestCase):
         """Nothing can be said before the cluster has a version, nor of an unknown action."""
         self.members.version = None
         self.assertIs(self.validate("3.4.0"), ClusterVersionUnavailable)
-        self.assertIs(self.ask(9, "3.4.0"), UnknownMethod)
+        self.assertIs(self.ask(9, "3.4.0"), UnknownMethod)  # type: ignore[arg-type]
 
     def test_from_an_old_version(self) -> None:
         """Members of 3.4 would die of the entry."""

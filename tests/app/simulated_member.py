@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -45,6 +46,7 @@ class Call:
     def __init__(self) -> None:
         self.body: bytes | None = None
         self.error: EtcdError | None = None
+        self.on_fail: Callable[[], None] | None = None
 
     @property
     def done(self) -> bool:
@@ -55,6 +57,8 @@ class Call:
 
     def fail(self, error: EtcdError) -> None:
         self.error = error
+        if self.on_fail is not None:
+            self.on_fail()
 
 
 class SimulatedMember:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +13,7 @@ from etcdtw.app.cluster_version import VersionMonitor
 from etcdtw.app.downgrading import end_downgrade
 from etcdtw.errors import NoLeader
 from etcdtw.membership import Member, Members
-from etcdtw.peer.calling import Answered
+from etcdtw.peer.calling import Answered, HttpCaller
 from etcdtw.raft.messages import ConfChange, ConfChangeType
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.disk import SimDisk
@@ -20,21 +21,26 @@ from etcdtw.v2store import V2Store
 from tests.app.simulated_member import SimulatedMember
 
 
-class FakeCaller:
+class FakeCaller(HttpCaller):
     """Answers for the members of the given versions, by URL."""
 
     def __init__(self, **versions: str) -> None:
-        self.reactor = Clock()
+        super().__init__(Clock(), 1.0)
         self.versions = versions
 
-    async def call(
-        self, method: bytes, url: str, headers: dict[bytes, bytes], body: bytes, seconds: float
-    ) -> Answered:
+    def call(
+        self,
+        method: bytes,
+        url: str,
+        headers: Mapping[bytes, bytes],
+        body: bytes = b"",
+        seconds: float = 5.0,
+    ) -> Deferred[Answered]:
         host = url.removeprefix("http://").partition("/")[0]
         if host not in self.versions:
-            raise OSError("nobody is there")
+            return fail(OSError("nobody is there"))
         answer = json.dumps({"etcdserver": self.versions[host], "etcdcluster": "3.5.0"})
-        return Answered(200, {}, answer.encode())
+        return succeed(Answered(200, {}, answer.encode()))
 
 
 class VersionTests(SynchronousTestCase):
@@ -106,5 +112,6 @@ class DowngradeEndTests(SynchronousTestCase):
         """One that cannot be noted is told of."""
         self.members.set_version("3.4.0")
         self.members.set_downgrade(True, "3.4.0")
-        self.member.core.replica.propose = lambda proposal: proposal.done(NoLeader())
+        replica = self.member.core.replica
+        self.patch(replica, "propose", lambda proposal: proposal.done(NoLeader()))
         self.failureResultOf(self.looked(), NoLeader)

@@ -16,7 +16,8 @@ class OptionTests(SynchronousTestCase):
         return found
 
     def refusal(self, *words: str) -> CommandError:
-        return self.assertRaises(CommandError, parse_gateway, words)  # type: ignore[return-value]
+        refused: CommandError = self.assertRaises(CommandError, parse_gateway, words)
+        return refused
 
     def test_defaults(self) -> None:
         """GW19, GW21, GW22, GW24, GW27: those of the page."""

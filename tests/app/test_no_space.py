@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.errors import EtcdError, NoSpace
+from etcdtw.errors import NoSpace
 from etcdtw.pb import rpc_pb2
 from etcdtw.testing.disk import SimDisk
-from tests.app.simulated_member import SimulatedMember
+from tests.app.simulated_member import Call, SimulatedMember
 
 QUOTA_BYTES = 64 * 1024
 GRANT = "/etcdserverpb.Lease/LeaseGrant"
@@ -18,15 +18,10 @@ class NoSpaceTests(SynchronousTestCase):
         self.member = SimulatedMember(SimDisk(), quota_backend_bytes=QUOTA_BYTES)
         self.raised_when_told: list[bool] = []
 
-    def watch(self, call: object) -> None:
+    def watch(self, call: Call) -> None:
         """Note whether the alarm stands at the moment when the caller is refused."""
-        fail = call.fail
-
-        def noting(error: EtcdError) -> None:
-            self.raised_when_told.append(self.member.core.alarms.no_space)
-            fail(error)
-
-        call.fail = noting
+        alarms = self.member.core.alarms
+        call.on_fail = lambda: self.raised_when_told.append(alarms.no_space)
 
     def test_alarm_stands_when_a_full_member_refuses(self) -> None:
         """A request that does not fit is refused after the alarm has been raised."""

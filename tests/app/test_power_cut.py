@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -10,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.mvcc.interfaces import IBackendView
 from etcdtw.storage.backend.memory import MemoryBackend
-from etcdtw.storage.interfaces import IFile
-from etcdtw.testing.disk import SimDisk
+from etcdtw.testing.disk import SimDisk, SimFile
 from tests.app.simulated_member import Call, SimulatedMember
 
 PUTS_PER_TURN = (1, 3, 1, 7, 2, 1)
@@ -92,28 +90,23 @@ class ForgetfulDisk(SimDisk):
 
     def open(
         self, path: str, *, create: bool = False, exclusive: bool = False, mode: int = 0o600
-    ) -> IFile:
+    ) -> SimFile:
         file = super().open(path, create=create, exclusive=exclusive, mode=mode)
-        really_sync = file.sync_data
-
-        def sync_data() -> None:
-            self.syncs += 1
-            if self.syncs != self.forgotten_sync:
-                really_sync()
-
-        return Forgetful(file, sync_data)
+        return Forgetful(self, file)
 
 
-class Forgetful:
+class Forgetful(SimFile):
     """A file with another ``sync_data``."""
 
-    def __init__(self, file: Any, sync_data: Callable[[], None]) -> None:
-        self._file = file
-        self.sync_data = sync_data
-        self.path = file.path
+    def __init__(self, disk: ForgetfulDisk, file: SimFile) -> None:
+        super().__init__(disk, file._node, file.path, file._writable)
+        self._forgetful = disk
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+    def sync_data(self) -> None:
+        disk = self._forgetful
+        disk.syncs += 1
+        if disk.syncs != disk.forgotten_sync:
+            super().sync_data()
 
 
 class PowerCutTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from unittest import skipUnless
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTCP
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -17,15 +17,18 @@ from zope.interface.verify import verifyObject
 try:
     from etcdtw.app.reactor import EagerEPollReactor
 except ImportError:  # no epoll on this platform
-    EagerEPollReactor = None
+    has_epoll = False
+else:
+    has_epoll = True
 
 
 class Echo(Protocol):
     def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None, "it is connected"
         self.transport.write(data)
 
 
-@skipUnless(EagerEPollReactor, "epoll is Linux's")
+@skipUnless(has_epoll, "epoll is Linux's")
 class ReactorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = EagerEPollReactor()
@@ -86,7 +89,7 @@ class ReactorTests(SynchronousTestCase):
             def dataReceived(self, data: bytes) -> None:
                 raise ValueError("no")
 
-            def connectionLost(self, reason: Failure) -> None:
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
                 Faulty.lost = reason
 
         factory = ServerFactory.forProtocol(Faulty)

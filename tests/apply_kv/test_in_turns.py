@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, TypedDict
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,7 +48,16 @@ from tests.watch.fakes import Recorder, catch_up
 
 KEYS = [b"%02d" % number for number in range(40)]
 LEASES = (1, 2)
-EVERYTHING = {"key": b"\0", "range_end": b"\0"}
+
+
+class Keys(TypedDict):
+    """The fields of a request that say which keys it is for."""
+
+    key: bytes
+    range_end: bytes
+
+
+EVERYTHING: Keys = {"key": b"\0", "range_end": b"\0"}
 
 
 def finished(work: Work[Any]) -> Any:
@@ -120,7 +129,7 @@ class Side:
         return [(name, *pair) for name in names for pair in self.backend.scan(name, b"", None)]
 
 
-def some_range(dice: Random) -> dict[str, bytes]:
+def some_range(dice: Random) -> Keys:
     first = dice.randrange(len(KEYS))
     return {"key": KEYS[first], "range_end": dice.choice((b"\0", b"", KEYS[-first], b"zz"))}
 

@@ -94,7 +94,7 @@ class VectorTests(SynchronousTestCase):
     def test_sort_target(self) -> None:
         """A sort target that does not exist, of which etcd 3.5 dies, is refused as 3.6 does."""
         floor = Floor(CLUSTER_ID, MEMBER_ID, term=2)
-        request = rpc_pb2.RangeRequest(key=b"a", sort_target=9)
+        request = rpc_pb2.RangeRequest(key=b"a", sort_target=9)  # type: ignore[arg-type]
         error = self.assertRaises(EtcdError, floor.call, "KV.Range", request)
         self.assertEqual(error.code, Code.INVALID_ARGUMENT)
         self.assertEqual(str(error), "etcdserver: invalid sort option")

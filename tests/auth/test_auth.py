@@ -33,7 +33,9 @@ class PermissionsTests(SynchronousTestCase):
 
         @settings(max_examples=400, deadline=None, derandomize=True)
         @given(st.lists(ranges, max_size=6), st.sampled_from(_KEYS), st.sampled_from(_ENDS))
-        def check(granted: list[tuple[int, bytes, bytes]], key: bytes, end: bytes) -> None:
+        def check(
+            granted: list[tuple[Permission.Type, bytes, bytes]], key: bytes, end: bytes
+        ) -> None:
             found = Permissions(
                 Permission(permType=kind, key=begin, range_end=to) for kind, begin, to in granted
             )
@@ -76,12 +78,12 @@ class StoreTests(SynchronousTestCase):
         for role in roles:
             self.auth.auth_user_grant_role(pb.AuthUserGrantRoleRequest(user=name, role=role))
 
-    def add_role(self, name: str, *permissions: tuple[int, bytes, bytes]) -> None:
+    def add_role(self, name: str, *permissions: tuple[Permission.Type, bytes, bytes]) -> None:
         self.auth.auth_role_add(pb.AuthRoleAddRequest(name=name))
         for kind, key, end in permissions:
             self.grant(name, kind, key, end)
 
-    def grant(self, name: str, kind: int, key: bytes, end: bytes = b"") -> None:
+    def grant(self, name: str, kind: Permission.Type, key: bytes, end: bytes = b"") -> None:
         given = Permission(permType=kind, key=key, range_end=end)
         self.auth.auth_role_grant_permission(
             pb.AuthRoleGrantPermissionRequest(name=name, perm=given)
@@ -91,7 +93,7 @@ class StoreTests(SynchronousTestCase):
         self.add_user(ROOT, ROOT)
         self.auth.auth_enable(pb.AuthEnableRequest())
 
-    def listed(self, role: str) -> list[tuple[int, bytes, bytes]]:
+    def listed(self, role: str) -> list[tuple[Permission.Type, bytes, bytes]]:
         found = self.auth.auth_role_get(pb.AuthRoleGetRequest(role=role)).perm
         return [(each.permType, each.key, each.range_end) for each in found]
 

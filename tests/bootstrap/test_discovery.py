@@ -140,7 +140,7 @@ class DiscoveryTests(SynchronousTestCase):
     def test_nonsense(self) -> None:
         """Garbage in place of answers and of registrations."""
         service = Service()
-        service.call = lambda *_: succeed(Answered(200, {}, b"<html>"))  # type: ignore[method-assign]
+        self.patch(service, "call", lambda *_: succeed(Answered(200, {}, b"<html>")))
         self.assertIn("discovery: bad discovery endpoint", self.refusal(service))
         service = Service("2")
         service.store.create("/1/discovery/token/abc", "no url at all")
@@ -184,7 +184,7 @@ class DiscoveryTests(SynchronousTestCase):
             answered = real(method, *rest)
             return fail(ConnectionRefusedError()) if method == b"PUT" else answered
 
-        service.call = call  # type: ignore[assignment, method-assign]
+        self.patch(service, "call", call)
         (begun,) = self.begin(service, self.settings())
         self.clock.advance(2)
         self.successResultOf(begun)
@@ -203,7 +203,7 @@ class DiscoveryTests(SynchronousTestCase):
                 return succeed(Answered(400, {}, body.encode()))
             return real(method, url, *rest)
 
-        service.call = call  # type: ignore[method-assign]
+        self.patch(service, "call", call)
         (begun,) = self.begin(service, self.settings())
         self.assertEqual(len(self.successResultOf(begun).members), 2)
 
@@ -278,12 +278,12 @@ class DiscoveryTests(SynchronousTestCase):
     def test_urls(self) -> None:
         """URLs that are none, and flags that do not go with one, are refused before anybody is
         asked."""
-        for others, words in (
-            ({"discovery": "ftp://a/b"}, "it is no http or https URL"),
-            ({"discovery": "token"}, "it is no http or https URL"),
-            ({"initial_cluster_state": "existing"}, "should not be set when joining"),
+        for settings, words in (
+            (self.settings(discovery="ftp://a/b"), "it is no http or https URL"),
+            (self.settings(discovery="token"), "it is no http or https URL"),
+            (self.settings(initial_cluster_state="existing"), "should not be set when joining"),
         ):
-            begun = DiscoveryProvider(self.reactor).plan(self.settings(**others))
+            begun = DiscoveryProvider(self.reactor).plan(settings)
             self.assertIn(words, str(self.failureResultOf(begun, BootstrapError).value))
 
     def look(self, service: Service, n: int = 0) -> Deferred[Any]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
 from etcdtw.bootstrap.discovery_v3 import (
     DiscoveryV3Provider,
@@ -38,6 +37,7 @@ from etcdtw.pb.rpc_pb2 import (
 from etcdtw.rpc import Router, UnaryCall
 from tests.bootstrap.test_meeting import MemoryNote
 from tests.client.servers import Servers
+from tests.logs import logged
 
 TOKEN = "token"
 SIZE = "/_etcd/registry/token/_config/size"
@@ -52,9 +52,7 @@ class V3Case(Servers):
         self.garbage = False
         self.tokens: list[str] = []
         super().setUp()
-        self.said: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.said.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.said.append)
+        self.said = logged(self)
 
     def router(self, host: str) -> Router:
         router = super().router(host)
@@ -418,12 +416,12 @@ class SettingsTests(V3Case):
     def test_times_and_tls(self) -> None:
         """DP7: TLS flags make https of endpoints without a scheme; pings are at least 10 s apart,
         for servers end connections that have more."""
-        for v3, scheme in (
-            ({}, "http"),
-            ({"insecure_transport": False}, "https"),
-            ({"insecure_skip_tls_verify": True}, "https"),
+        plain = DiscoverySettings(token="t", endpoints=("a:1", "http://b:1"))
+        for asked, scheme in (
+            (plain, "http"),
+            (replace(plain, insecure_transport=False), "https"),
+            (replace(plain, insecure_skip_tls_verify=True), "https"),
         ):
-            asked = DiscoverySettings(token="t", endpoints=("a:1", "http://b:1"), **v3)
             self.assertEqual(endpoints_of(asked), [f"{scheme}://a:1", "http://b:1"])
         for given, used in ((2.0, 10.0), (30.0, 30.0), (0.0, 0.0)):
             found = keepalive_of(DiscoverySettings(keepalive_time=given))

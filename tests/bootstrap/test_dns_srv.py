@@ -6,7 +6,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
-from twisted.logger import globalLogPublisher
 from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +16,7 @@ from etcdtw.bootstrap.waiting import GIVE_UP_SECONDS, PAUSE_SECONDS
 from etcdtw.dns.server import Host, Zone, make_authority
 from etcdtw.ids import format_id
 from tests.bootstrap.test_static import NamedHosts
+from tests.logs import logged
 
 HOSTS = [Host(f"infra{n}", (f"10.0.1.1{n}",)) for n in range(3)]
 
@@ -105,9 +105,7 @@ class FoundTests(SrvCase):
             lookupIPV6Address = lookupAddress
 
         self.resolver = Both()
-        observed: list[Any] = []
-        globalLogPublisher.addObserver(observed.append)
-        self.addCleanup(globalLogPublisher.removeObserver, observed.append)
+        observed = logged(self)
         plan = self.plan(self.settings(0, "https://infra0.example.com:2380"))
         urls = sorted(url for each in plan.members for url in each.peer_urls)
         self.assertEqual(

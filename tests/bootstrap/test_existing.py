@@ -54,8 +54,8 @@ class Names:
     def seconds(self) -> float:
         return 0.0
 
-    def callLater(self, delay: float, call: Any, *args: object, **kw: object) -> None:
-        call(*args, **kw)
+    def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> None:
+        callable(*args, **kw)
 
     def resolve(self, name: str, timeout: object = ()) -> Deferred[str]:
         return succeed(self.hosts[name])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twisted.internet.task import Clock
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -14,6 +13,7 @@ from etcdtw.bootstrap.interfaces import BootstrapSettings, IBootstrapFactory
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.bootstrap.static import StaticProvider
 from etcdtw.config.flags import FLAGS
+from tests.bootstrap.test_static import NamedHosts
 
 SETTINGS = BootstrapSettings(
     name="m", peer_urls=("http://a:1",), initial_cluster=(("m", ("http://a:1",)),)
@@ -32,7 +32,7 @@ class FactoryTests(SynchronousTestCase):
         """Without discovery the static provider is chosen, and made when asked for."""
         factory = choose_factory(SETTINGS, BUILT_IN)
         self.assertIs(factory, STATIC)
-        self.assertIsInstance(factory.provider(Clock()), StaticProvider)
+        self.assertIsInstance(factory.provider(NamedHosts()), StaticProvider)
 
     def test_interfaces(self) -> None:
         """A built-in factory is a plugin of the published shape that reads existing flags."""

@@ -149,8 +149,8 @@ class FileTests(FileCase):
     def test_never(self) -> None:
         """A file that never comes is told after half a minute, or the time that was given; nothing
         is known then, so that another provider may be asked."""
-        for seconds, others in ((GIVE_UP_SECONDS, {}), (5, {"timeout_seconds": 5.0})):
-            begun = self.begin(**others)
+        for seconds, given in ((GIVE_UP_SECONDS, 0.0), (5, 5.0)):
+            begun = self.begin(timeout_seconds=given)
             self.pump(int(seconds) - 1)
             self.assertNoResult(begun)
             self.pump(2)

@@ -8,7 +8,7 @@ from functools import partial
 
 from etcdtw.client import Client, Watch, WatchCompacted
 from etcdtw.client import watch as watch_module
-from etcdtw.errors import StatusError, WatchCanceled
+from etcdtw.errors import Code, StatusError, WatchCanceled
 from etcdtw.pb.kv_pb2 import Event
 from etcdtw.pb.rpc_pb2 import PutRequest, WatchResponse
 from etcdtw.rpc import ClientPortFactory, Router, ServerSettings, StreamCall
@@ -125,7 +125,7 @@ class WatchTests(WatchTestCase):
         """A stream that the server ends is opened again elsewhere."""
         watch = self.created(self.client())
         for stream in list(self.member.watches.streams):
-            stream.end(StatusError(watch_module.Code.UNAVAILABLE, "etcdserver: no leader"))
+            stream.end(StatusError(Code.UNAVAILABLE, "etcdserver: no leader"))
         self.write(2)
         self.assertEqual(self.taken(watch), [2, 3])
 

@@ -350,8 +350,8 @@ class OldNameTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """CL23-6: addresses become URLs, of TLS where there is a certificate for that side."""
-        words = ("-addr", "10.0.1.10:4001", "-bind-addr=127.0.0.1:4001")
-        words += ("-peer-addr=[::1]:7001", "--peer-bind-addr", "0.0.0.0:7001")
+        words = ["-addr", "10.0.1.10:4001", "-bind-addr=127.0.0.1:4001"]
+        words += ["-peer-addr=[::1]:7001", "--peer-bind-addr", "0.0.0.0:7001"]
         found = loaded(*words)
         settings = found.settings
         self.assertEqual(settings.advertise_client_urls, ("http://10.0.1.10:4001",))

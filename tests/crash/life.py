@@ -38,7 +38,6 @@ TURNS = 400
 KEYS_PER_TURN = 3
 CREEP_SECONDS = 0.01
 """Deletions of more keys take turns, one key in each."""
-EVERYTHING = {"key": b"\0", "range_end": b"\0"}
 
 
 class CreepingClock(Clock):
@@ -139,7 +138,7 @@ class Life:
 
     def found(self) -> dict[str, Any]:
         """Everything a client can see."""
-        keys = self.ask("KV/Range", rpc_pb2.RangeRequest(**EVERYTHING))
+        keys = self.ask("KV/Range", rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0"))
         leases = self.ask("Lease/LeaseLeases", rpc_pb2.LeaseLeasesRequest())
         self.settled([keys, leases])
         assert keys.body is not None and leases.body is not None, (keys.error, leases.error)
@@ -160,14 +159,14 @@ class Life:
             self.number += 1
             value = f"{self.number}-" + "v" * dice.choice((0, 5, 300))
             lease = dice.choice([0, *leases])
-            request = rpc_pb2.PutRequest(key=key.encode(), value=value.encode(), lease=lease)
-            return "KV/Put", request, [kind, key, value, lease]
+            put = rpc_pb2.PutRequest(key=key.encode(), value=value.encode(), lease=lease)
+            return "KV/Put", put, [kind, key, value, lease]
         if kind == "delete":
             end = ""
             if not dice.randrange(3):
                 key, end = "k", dice.choice((key, "l"))
-            request = rpc_pb2.DeleteRangeRequest(key=key.encode(), range_end=end.encode())
-            return "KV/DeleteRange", request, [kind, key, end]
+            deletion = rpc_pb2.DeleteRangeRequest(key=key.encode(), range_end=end.encode())
+            return "KV/DeleteRange", deletion, [kind, key, end]
         if kind == "compact":
             revision = max(1, self.core.store.revision - dice.randrange(5))
             return "KV/Compact", rpc_pb2.CompactionRequest(revision=revision), [kind]

@@ -10,8 +10,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import lmdb
 from zope.interface import implementer
@@ -19,6 +20,9 @@ from zope.interface import implementer
 from etcdtw.storage.backend.lmdb_writer import BatchWriter
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFile, IFilesystem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COMMIT_SECONDS_MAX = 0.001
 SECTOR_BYTES = 512
@@ -87,10 +91,10 @@ _CHANGES = frozenset(
 )
 
 
-def dying(death: Death, operation: Any) -> Any:
+def dying(death: Death, operation: Callable[P, T]) -> Callable[P, T]:
     """The operation, which may end the process before or after it."""
 
-    def either(*args: Any, **kwargs: Any) -> Any:
+    def either(*args: P.args, **kwargs: P.kwargs) -> T:
         if death.is_now():
             if death.dice.randrange(2):
                 operation(*args, **kwargs)

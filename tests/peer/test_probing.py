@@ -8,13 +8,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.counting import PeerCounts
 from etcdtw.peer.calling import Answered
 from etcdtw.peer.outgoing import Timeouts
 from etcdtw.peer.probing import Prober
+from tests.logs import logged
 
 NOW = 1_790_000_000.0
 AT = "2026-09-21T14:13:20.000000001Z"
@@ -41,9 +41,7 @@ class ProberTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.caller = Caller()
         self.counts = PeerCounts()
-        self.told: list[str] = []
-        globalLogPublisher.addObserver(self._note)
-        self.addCleanup(globalLogPublisher.removeObserver, self._note)
+        self.events = logged(self, "etcdtw.peer")
         self.prober = Prober(
             self.caller,  # type: ignore[arg-type]
             5,
@@ -55,9 +53,9 @@ class ProberTests(SynchronousTestCase):
         self.prober.start()
         self.addCleanup(self.prober.stop)
 
-    def _note(self, event: LogEvent) -> None:
-        if event.get("log_namespace") == "etcdtw.peer":
-            self.told.append(event["what"])
+    @property
+    def told(self) -> list[str]:
+        return [event["what"] for event in self.events]
 
     def test_round_trip(self) -> None:
         """Every four seconds, and how long it took is counted; nothing is wrong."""

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.replica.slowness import LINE_SECONDS, Slowness
+from tests.logs import logged
 
 
 class SlownessTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.note)
-        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+        self.events = logged(self, "etcdtw.replica")
         self.slowness = Slowness(apply_seconds=0.1)
-
-    def note(self, event: LogEvent) -> None:
-        if event.get("log_namespace") == "etcdtw.replica":
-            self.events.append(event)
 
     def line(self) -> dict[str, Any]:
         (event,) = self.events
