@@ -72,7 +72,7 @@ def frames(data: bytes) -> None:
     """Bytes to the codec: no exception, no event after the end, bounded output."""
     recorder = Recorder()
     connection = ServerConnection(
-        recorder,  # type: ignore[arg-type]
+        recorder,
         varying_field="grpc-timeout",
         ok_headers=OK_HEADERS,
         ok_trailers=OK_TRAILERS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from etcdtw.errors import ProtocolError
 from etcdtw.http2.frames import (
     DATA,
@@ -69,6 +71,23 @@ class Recorder:
 
     def connection_failed(self, error: ProtocolError) -> None:
         self.events.append(("failed", error.wire_code, str(error)))
+
+
+def octets_of(events: Iterable[tuple[object, ...]]) -> bytes:
+    """All the data among these events."""
+    octets = b""
+    for event in events:
+        if event[0] == "data":
+            assert isinstance(event[2], bytes), event
+            octets += event[2]
+    return octets
+
+
+def path_of(event: tuple[object, ...]) -> str:
+    """What this event of a request asks for."""
+    headers = event[2]
+    assert isinstance(headers, Headers), event
+    return headers.path
 
 
 class Peer:

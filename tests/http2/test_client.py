@@ -25,7 +25,7 @@ from etcdtw.http2.header_encoder import HeaderEncoder
 from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
 
-from .recorder import OK_HEADERS, OK_TRAILERS, REQUEST, Recorder, cut
+from .recorder import OK_HEADERS, OK_TRAILERS, REQUEST, Recorder, cut, octets_of
 from .test_oracle import EchoServer
 
 
@@ -84,7 +84,7 @@ class ClientTests(SynchronousTestCase):
             stream_id = 1 + 2 * number
             mine = [event for event in recorder.events if event[1] == stream_id]
             self.assertEqual(mine[0][0], "response")
-            data = b"".join(event[2] for event in mine if event[0] == "data")
+            data = octets_of(mine)
             self.assertEqual(data[5:], body)
             self.assertEqual(mine[-1], ("trailers", stream_id, OK_TRAILERS))
         self.assertEqual((ours.open_streams, server.connection.open_streams), (0, 0))

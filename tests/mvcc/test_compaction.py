@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from google_crc32c import value as crc32c
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -100,7 +102,8 @@ class CompactionTests(SynchronousTestCase):
         """A tombstone whose puts are gone, as a newer etcd keeps it, is no key, and goes with the
         next compaction that covers it."""
         for revision in (3, 5):
-            self.backend.put(b"key", *tombstone_keys(revision, 0, 1), encode_tombstone(b"x"))
+            (tombstone,) = tombstone_keys(revision, 0, 1)
+            self.backend.put(b"key", tombstone, encode_tombstone(b"x"))
         store = self.restarted()
         self.assertEqual(store.range(b"\0", b"\0").count, 0)
         self.assertEqual(store.revision, 5)
@@ -117,7 +120,7 @@ class CompactionTests(SynchronousTestCase):
         done: list[int] = []
         early, late = self.store.compact(2), self.store.compact(3)
         for job in (early, late):
-            job.on_done.append(lambda job=job: done.append(job.revision))
+            job.on_done.append(partial(done.append, job.revision))
         finish(late.step)
         finish(early.step)
         finish(early.step)

@@ -80,10 +80,10 @@ class PutOneTests(SynchronousTestCase):
                 elif step == "together":
                     puts = [(key, value or b"w"), (b"b", b"v"), (b"c%d" % len(steps), b"v")] * 50
                     revisions = put_each(alone.store, puts)
-                    for put, revision in zip(puts, revisions, strict=True):
+                    for put, encoded in zip(puts, revisions, strict=True):
                         txn = within.store.write()
                         txn.put(*put)
-                        self.assertEqual(varint(txn.end()), revision)
+                        self.assertEqual(varint(txn.end()), encoded)
                 else:
                     for _ in range(MANY if step == "many" else 1):
                         revision = alone.store.put_one(key, value, lease)

@@ -33,7 +33,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_nothing_changed(self) -> None:
         """A transaction that changed nothing makes no revision and tells nobody."""
-        self.store.on_change.append(self.fail)
+        self.store.on_change.append(lambda *told: self.fail(f"told of {told}"))
         txn = self.store.write()
         self.assertEqual(txn.delete_range(b"a"), [])
         self.assertFalse(txn.changed)

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import Compacted, EtcdError, FutureRevision
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.compaction import Compaction
-from etcdtw.mvcc.keyvalue import decode_kv, encode_kv
+from etcdtw.mvcc.keyvalue import KV, decode_kv, encode_kv
 from etcdtw.mvcc.revision import parse_main
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.kv_pb2 import KeyValue
@@ -31,7 +31,8 @@ VALUES = st.binary(max_size=3)
 LEASES = st.sampled_from((0, 0, 7, 8))
 BACK = st.integers(-1, 8)
 OPERATIONS = st.one_of(
-    st.tuples(st.just("put"), KEYS, VALUES, LEASES), st.tuples(st.just("delete"), KEYS, ENDS)
+    st.tuples(st.just("put"), KEYS, VALUES, LEASES),
+    st.tuples(st.just("delete"), KEYS, ENDS, st.just(0)),
 )
 
 
@@ -51,7 +52,8 @@ def model_hash(model: ModelStore, store: Store, revision: int) -> int:
         if main <= store.compacted and kept and not newest:
             continue
         data += raw_key + record
-    return crc32c(data)
+    found: int = crc32c(data)
+    return found
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -83,15 +85,15 @@ class StoreMachine(RuleBasedStateMachine):
         begun = len(self.model.changes)
         transactions = [store.write() for store in self.stores]
         before = {kv.key: kv for kv in self.model.live(b"\0", b"\0", main)}
-        for operation, key, *rest in operations:
+        for operation, key, value_or_end, lease in operations:
             if operation == "put":
-                self.model.put(main, key, *rest)
+                self.model.put(main, key, value_or_end, lease)
                 for txn in transactions:
-                    txn.put(key, *rest)
+                    txn.put(key, value_or_end, lease)
             else:
-                wanted = self.model.delete_range(main, key, *rest)
+                wanted = self.model.delete_range(main, key, value_or_end)
                 for txn in transactions:
-                    assert txn.delete_range(key, *rest) == wanted
+                    assert txn.delete_range(key, value_or_end) == wanted
             for txn in transactions:
                 seen = [decode_kv(pair) for pair in txn.range(b"\0", b"\0").pairs]
                 assert seen == self.model.live(b"\0", b"\0", main)
@@ -108,9 +110,9 @@ class StoreMachine(RuleBasedStateMachine):
     def check_changes(
         self,
         main: int,
-        wanted: list[tuple[int, bytes, KeyValue | None]],
+        wanted: list[tuple[int, bytes, KV | None]],
         published: list[Change],
-        before: dict[bytes, KeyValue],
+        before: dict[bytes, KV],
     ) -> None:
         assert [change.key for change in published] == [key for _, key, _ in wanted]
         for change, (_, key, kv) in zip(published, wanted, strict=True):
@@ -160,7 +162,7 @@ class StoreMachine(RuleBasedStateMachine):
         last = self.model.revision - last_back
         if first <= self.model.compacted:
             return
-        wanted: dict[int, list[tuple[int, bytes, KeyValue | None]]] = {}
+        wanted: dict[int, list[tuple[int, bytes, KV | None]]] = {}
         for change in self.model.changes:
             if first <= change[0] <= last:
                 wanted.setdefault(change[0], []).append(change)

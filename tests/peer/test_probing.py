@@ -84,7 +84,8 @@ class ProberTests(SynchronousTestCase):
 
     def test_not_well(self) -> None:
         """So is a peer that does not answer, or not as one."""
-        for answer in (None, {"OK": False}, [], {"OK": True, "Now": "noon"}):
+        answers: tuple[object, ...] = (None, {"OK": False}, [], {"OK": True, "Now": "noon"})
+        for answer in answers:
             self.caller.answer = answer
             self.caller.reactor.pump([1.0] * 36)
         self.assertEqual(self.told, ["prober detected unhealthy status"] * len(self.told))

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -130,7 +131,9 @@ class PassingTests(GatewayCase):
         await deferLater(_reactor, 0.5, lambda: None)
         gateway: Gateway = self.listening.factory
         (joined,) = gateway.joined
-        held = joined._server.transport  # type: ignore[union-attr]
+        assert joined._server is not None, "it is joined"
+        held = joined._server.transport
+        assert isinstance(held, FileDescriptor), held
         self.assertLess(len(held.dataBuffer) + held._tempDataLen, 1 << 20)
         self.assertGreater(len(client.transport.dataBuffer), 1 << 20)
         server.transport.resumeProducing()

@@ -165,8 +165,8 @@ class WatchTests(ProxyCase):
         self.write()
         for each in watches:
             self.assertEqual(len(self.result(each.next_events())), 1)
-        for each in clients:
-            each.close()
+        for client in clients:
+            client.close()
         self.run_for(1.0)
         self.assertEqual((self.member.hub.watchers, len(self.proxy.watches._sessions)), (0, 0))
 

@@ -24,7 +24,7 @@ class Noting(Watcher):
         self.bodies: list[bytes] = []
 
     @property
-    def revisions(self) -> list[object]:
+    def revisions(self) -> list[int]:
         """Of the events, and nothing else; forgotten then."""
         seen, self.seen = [each for each in self.seen if isinstance(each, int)], []
         return seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from etcdtw.raft import MemoryLog, RaftConfig, RaftNode, ReadState, StateType
+from etcdtw.raft import MemoryLog, RaftConfig, RaftNode, ReadState, Ready, StateType
 from etcdtw.raft.messages import ConfState, Entry, EntryType, HardState, Message, MessageType
 
 
@@ -106,6 +106,13 @@ class LoneNode:
     def log_terms(self) -> list[int]:
         first, last = self.log.first_index(), self.log.last_index()
         return [each.term for each in self.log.entries(first, last + 1, None)]
+
+
+def ready_of(node: RaftNode) -> Ready:
+    """The next Ready, where there must be one."""
+    ready = node.take_ready()
+    assert ready is not None, "there is nothing to do"
+    return ready
 
 
 def of_type(messages: Sequence[Message], *kinds: MessageType) -> list[Message]:

@@ -7,7 +7,7 @@ Ready and reporting it as persisted; of what it was writing then, any prefix may
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from etcdtw.raft import (
     ConfChangeRefused,
@@ -59,7 +59,7 @@ class Checkers:
         other = self.votes.setdefault((term, voter), candidate)
         assert other == candidate, f"{voter} voted for {other} and {candidate} in term {term}"
 
-    def holds(self, entries: list[Entry], prev_term: int) -> None:
+    def holds(self, entries: Sequence[Entry], prev_term: int) -> None:
         """Log matching: index and term determine the entry and the one before it."""
         for entry in entries:
             link = (entry.data, prev_term)
@@ -237,7 +237,7 @@ class RandomCluster:
 
     # --- messages ------------------------------------------------------------------------------
 
-    def send(self, messages: list[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if message.type == MessageType.VOTE_RESP and not message.reject:
                 self.checkers.votes_for(message.term, message.from_, message.to)

@@ -26,7 +26,7 @@ from etcdtw.raft.messages import (
     MessageType,
     Snapshot,
 )
-from tests.raft.lone_node import FixedDice, LoneNode, entries_of, entry, of_type
+from tests.raft.lone_node import FixedDice, LoneNode, entries_of, entry, of_type, ready_of
 
 APP, APP_RESP = MessageType.APP, MessageType.APP_RESP
 PROP, READ_INDEX = MessageType.PROP, MessageType.READ_INDEX
@@ -47,16 +47,16 @@ class ReadyContract(SynchronousTestCase):
         node.lead()
         node.acknowledge(2, 3)
         node.node.propose(b"a")
-        first = node.node.take_ready()
+        first = ready_of(node.node)
         self.assertEqual([each.data for each in first.entries], [b"a"])
         node.node.propose(b"b")
-        second = node.node.take_ready()
+        second = ready_of(node.node)
         self.assertEqual([m.entries[0].data for m in of_type(second.messages, APP)], [b"b"] * 2)
         self.assertFalse(second.is_durable_work)
         self.assertIsNone(node.node.take_ready())
         node.log.append(first.entries)
         node.node.persisted(first)
-        third = node.node.take_ready()
+        third = ready_of(node.node)
         self.assertEqual([each.data for each in third.entries], [b"b"])
 
     def test_committed_entries_come_while_another_ready_is_written(self) -> None:
@@ -66,14 +66,14 @@ class ReadyContract(SynchronousTestCase):
         node.node.propose(b"a")
         node.settle()
         node.node.propose(b"b")
-        writing = node.node.take_ready()
+        writing = ready_of(node.node)
         node.node.step(Message(type=APP_RESP, to=1, from_=2, term=1, index=3))
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertEqual([each.data for each in ready.committed], [None, b"a"])
         self.assertEqual(node.node.committed, 2)
         node.log.append(writing.entries)
         node.node.persisted(writing)
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertEqual([each.data for each in ready.committed], [b"b"])
 
     def test_own_log_counts_as_far_as_it_is_durable(self) -> None:
@@ -81,7 +81,7 @@ class ReadyContract(SynchronousTestCase):
         node = LoneNode(voters=(1, 2))
         node.lead()
         node.node.propose(b"a")
-        writing = node.node.take_ready()
+        writing = ready_of(node.node)
         node.node.propose(b"b")
         node.node.step(Message(type=APP_RESP, to=1, from_=2, term=1, index=3))
         self.assertEqual(node.node.committed, 1)
@@ -93,7 +93,7 @@ class ReadyContract(SynchronousTestCase):
         """What tells of durable state is released with the Ready that makes it durable."""
         node = LoneNode(term=1)
         node.node.step(Message(type=APP, to=1, from_=2, term=1, entries=entries_of([1])))
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertFalse(ready.messages)
         self.assertEqual([m.type for m in ready.after_persist], [APP_RESP])
         self.assertTrue(ready.is_durable_work)
@@ -102,7 +102,7 @@ class ReadyContract(SynchronousTestCase):
         """With nothing to write, nothing is held back."""
         node = LoneNode(term=1, terms=[1])
         node.node.step(Message(type=APP, to=1, from_=2, term=1, log_term=1, index=1))
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertEqual([m.type for m in ready.messages], [APP_RESP])
         self.assertFalse(ready.is_durable_work or ready.after_persist)
 
@@ -110,7 +110,7 @@ class ReadyContract(SynchronousTestCase):
         """A single voter leads, and commits, in ``persisted``."""
         node = LoneNode(voters=(1,), pre_vote=True).node
         node.campaign()
-        ready = node.take_ready()
+        ready = ready_of(node)
         self.assertEqual(ready.hard_state, HardState(term=1, vote=1))
         self.assertIs(node.state, StateType.CANDIDATE)
         node.persisted(ready)
@@ -120,7 +120,7 @@ class ReadyContract(SynchronousTestCase):
         """A commit index that moved is learnt again: it gives something to apply, and no more."""
         node = LoneNode(term=1, terms=[1, 1])
         node.node.step(Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=1, commit=2))
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertEqual([each.index for each in ready.committed], [1, 2])
         self.assertFalse(ready.is_durable_work)
         self.assertIsNone(node.node.take_ready())
@@ -130,7 +130,7 @@ class ReadyContract(SynchronousTestCase):
         node = LoneNode(voters=(1,))
         node.lead()
         node.node.propose(b"a")
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         self.assertFalse(ready.committed)
         self.assertEqual(node.node.take_committed(), [])
         node.log.append(ready.entries)
@@ -142,7 +142,7 @@ class ReadyContract(SynchronousTestCase):
         """Reporting a Ready that is not out is a bug of the driver."""
         node = LoneNode(voters=(1,)).node
         node.campaign()
-        ready = node.take_ready()
+        ready = ready_of(node)
         node.persisted(ready)
         self.assertRaises(AssertionError, node.persisted, ready)
 

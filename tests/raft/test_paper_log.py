@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.raft.messages import MessageType
-from tests.raft.lone_node import LoneNode, entries_of, entry, of_type
+from tests.raft.lone_node import LoneNode, entries_of, entry, of_type, ready_of
 
 APP, VOTE, VOTE_RESP = MessageType.APP, MessageType.VOTE, MessageType.VOTE_RESP
 HEARTBEAT, HEARTBEAT_RESP = MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP
@@ -174,7 +176,7 @@ class Safety(SynchronousTestCase):
 class ReadIndex(SynchronousTestCase):
     """Thesis 6.4."""
 
-    def leader(self, **settings: object) -> LoneNode:
+    def leader(self, **settings: Any) -> LoneNode:
         node = LoneNode(term=1, terms=[1], **settings)
         node.lead()
         return node
@@ -262,7 +264,7 @@ class ReadIndex(SynchronousTestCase):
         """6.4 (1): after a restart even a lone leader may not know yet what was committed."""
         node = LoneNode(voters=(1,), term=1, terms=[1, 1])
         node.node.campaign()
-        ready = node.node.take_ready()
+        ready = ready_of(node.node)
         node.node.persisted(ready)
         node.node.read_index(b"r")
         node.settle()

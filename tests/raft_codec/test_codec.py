@@ -122,7 +122,7 @@ class KnownBytesTests(SynchronousTestCase):
         """Numbers around every change of length take their shortest form."""
         for bits in range(64):
             for number in {(1 << bits) - 1, 1 << bits, (1 << bits) + 1}:
-                encoded = codec.varint(number)
+                encoded = varint(number)
                 self.assertEqual(len(encoded), max(1, (number.bit_length() + 6) // 7))
                 self.assertEqual(codec.decode_varint(encoded, 0), (number, len(encoded)))
 
@@ -261,8 +261,8 @@ class RoundTripTests(SynchronousTestCase):
         data = codec.encode_conf_state(state)
         self.assertEqual(codec.decode_conf_state(data), state)
         self.assertEqual(raft_pb2.ConfState.FromString(data).SerializeToString(), data)
-        numbers = b"".join(map(codec.varint, state.voters))
-        packed = b"\x0a" + codec.varint(len(numbers)) + numbers
+        numbers = b"".join(map(varint, state.voters))
+        packed = b"\x0a" + varint(len(numbers)) + numbers
         self.assertEqual(codec.decode_conf_state(packed).voters, state.voters)
 
     @PROPERTY

@@ -19,7 +19,7 @@ SMALL_SEGMENT = 4096
 class NothingUnsyncedSurvives(Random):
     """The worst dice for a power cut."""
 
-    def randrange(self, *limits: int) -> int:
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         return 0
 
 

@@ -52,9 +52,9 @@ class LoneTests(SynchronousTestCase):
         batches: list[int] = []
         propose_batch = floor.node.propose_batch
 
-        def count(data: list[bytes]) -> None:
-            batches.append(len(data))
-            propose_batch(data)
+        def count(datas: list[bytes]) -> None:
+            batches.append(len(datas))
+            propose_batch(datas)
 
         floor.node.propose_batch = count  # type: ignore[method-assign]
 
@@ -165,7 +165,7 @@ class LoneTests(SynchronousTestCase):
         def fail(entry: Entry, proposed: object) -> object:
             raise ValueError("a bug")
 
-        floor.machine.apply = fail  # type: ignore[method-assign, assignment]
+        floor.machine.apply = fail  # type: ignore[method-assign]
         floor.propose("a")
         floor.settle()
         self.assertEqual([str(error) for error in floor.fatal], ["a bug"])

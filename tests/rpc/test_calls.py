@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import partial
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -63,7 +64,7 @@ class UnaryTests(SynchronousTestCase):
             *((True, (wanting,), 0), (False, (wanting,), 14), (False, (), 0)),
             (False, (("hasleader", "no"),), 0),
         ):
-            self.router.has_leader = lambda has_leader=has_leader: has_leader
+            self.router.has_leader = partial(bool, has_leader)
             answer = self.wire.answer(self.wire.call(ECHO, b"x", *extra))
             self.assertEqual(answer.status[0], code)
 
@@ -89,9 +90,11 @@ class UnaryTests(SynchronousTestCase):
         failed.fail(EmptyKey())
         clock.advance(0.3)
         wire.lose()
-        found = {
-            each: self.method(router, each).times.histogram for each in (ECHO, FAIL, LATER, STREAM)
-        }
+        found = {}
+        for path in (ECHO, FAIL, LATER, STREAM):
+            times = self.method(router, path).times
+            assert times is not None, f"{path} is not timed"
+            found[path] = times.histogram
         for path in (ECHO, FAIL):
             self.assertEqual((found[path].counts[0], found[path].total), (1, 0))
         self.assertEqual((sum(found[LATER].counts), found[LATER].counts[6]), (3, 2))

@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from etcdtw.errors import KeyNotFound
 from etcdtw.pb import health_pb2
@@ -21,6 +20,7 @@ from etcdtw.rpc.health import Health
 from etcdtw.rpc.port import ClientPortFactory
 from etcdtw.rpc.router import Router
 from etcdtw.rpc.settings import ServerSettings
+from tests.rpc.wire import Pages
 
 SECONDS = 20.0
 
@@ -42,13 +42,11 @@ class GrpcioTests(TestCase):
         router.add_unary("/test.Echo/Token", self._token)
         router.add_stream("/test.Echo/Stream", self._stream)
         router.add_stream("/test.Echo/Count", self._count, "server_stream")
-        self.port = ClientPortFactory(router, Site(Resource()), ServerSettings(), clock)
+        self.port = ClientPortFactory(router, Pages(Resource()), ServerSettings(), clock)
         self.listening = clock.listenTCP(0, self.port, interface="127.0.0.1")
         self.target = f"127.0.0.1:{self.listening.getHost().port}"
-
-    async def tearDown(self) -> None:
-        await self.listening.stopListening()
-        await self.port.stop()
+        self.addCleanup(self.port.stop)
+        self.addCleanup(self.listening.stopListening)  # before
 
     def _never(self, call: UnaryCall, body: bytes) -> None:
         call.on_cancel = lambda: self.cancelled.callback(None)
@@ -86,7 +84,7 @@ class GrpcioTests(TestCase):
     async def test_unary(self) -> None:
         """Small and large bodies, empty ones, and metadata."""
 
-        def work(channel: grpc.Channel) -> list[bytes]:
+        def work(channel: grpc.Channel) -> Any:
             echo = channel.unary_unary("/test.Echo/Unary")
             bodies = [b"", b"x", bytes(100_000), bytes(2_000_000)]
             got = [echo(body, timeout=SECONDS) for body in bodies]
@@ -156,7 +154,7 @@ class GrpcioTests(TestCase):
     async def test_gzip(self) -> None:
         """Compressed requests are understood."""
 
-        def work(channel: grpc.Channel) -> bytes:
+        def work(channel: grpc.Channel) -> Any:
             echo = channel.unary_unary("/test.Echo/Unary")
             return echo(bytes(5000), compression=grpc.Compression.Gzip, timeout=SECONDS)
 
@@ -165,7 +163,7 @@ class GrpcioTests(TestCase):
     async def test_health(self) -> None:
         """The health service says SERVING."""
 
-        def work(channel: grpc.Channel) -> bytes:
+        def work(channel: grpc.Channel) -> Any:
             return channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=SECONDS)
 
         body = await self._with_channel(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet import main, tcp
+from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.rpc.output import Output
@@ -11,7 +12,7 @@ from etcdtw.rpc.output import Output
 class FakeSocket(tcp.Connection):
     """A TCP transport whose kernel takes as many bytes as a test says."""
 
-    def __init__(self, takes: int | Exception) -> None:
+    def __init__(self, takes: int | ConnectionLost) -> None:
         self.takes = takes
         self.sent: list[bytes] = []
         self.queued: list[bytes] = []
@@ -23,8 +24,8 @@ class FakeSocket(tcp.Connection):
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Nobody pauses here."""
 
-    def writeSomeData(self, data: bytes) -> int | Exception:
-        if isinstance(self.takes, Exception):
+    def writeSomeData(self, data: bytes) -> int | ConnectionLost:
+        if isinstance(self.takes, ConnectionLost):
             return self.takes
         self.sent.append(data[: self.takes])
         return min(self.takes, len(data))

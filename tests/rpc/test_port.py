@@ -5,7 +5,6 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Site
 from twisted.web.static import Data
 
 from etcdtw.http2.frames import ACK, PING, PREFACE, RST_STREAM, ErrorCode, frame, settings_frame
@@ -14,7 +13,7 @@ from etcdtw.rpc.keepalive import PingStrikes
 from etcdtw.rpc.port import ClientPortFactory, peer_text
 from etcdtw.rpc.router import Router
 from etcdtw.rpc.settings import ServerSettings
-from tests.rpc.wire import Wire, message
+from tests.rpc.wire import Pages, Wire, message
 
 ECHO = "/test.Echo/Unary"
 LATER = "/test.Echo/Later"
@@ -37,14 +36,14 @@ class PortTestCase(SynchronousTestCase):
 class FirstBytesTests(PortTestCase):
     """HTTP/2 and HTTP/1.1 on one port."""
 
-    def _site(self, clock: Clock) -> Site:
+    def _site(self, clock: Clock) -> Pages:
         root = Resource()
         root.putChild(b"version", Data(b"here", "text/plain"))
-        return Site(root, reactor=clock)
+        return Pages(root, reactor=clock)
 
-    def _wire(self, **more: bool) -> Wire:
+    def _wire(self) -> Wire:
         clock = Clock()
-        return Wire(self.router, site=self._site(clock), clock=clock, handshake=False, **more)
+        return Wire(self.router, site=self._site(clock), clock=clock, handshake=False)
 
     def test_http1(self) -> None:
         """Anything but HTTP/2's preface goes to the site, from the first byte on."""
@@ -284,7 +283,7 @@ class StopTests(PortTestCase):
 
     def test_first_bytes_and_http1(self) -> None:
         """Connections without gRPC are closed at once."""
-        site = Site(Resource(), reactor=Clock())
+        site = Pages(Resource(), reactor=Clock())
         wire = Wire(self.router, site=site, handshake=False)
         wire.send(b"GET /")
         self._stop(wire.factory)

@@ -158,13 +158,13 @@ class StreamTests(SynchronousTestCase):
         stream_id = self.wire.begin(STREAM)
         self.wire.read()
         call = self.calls[0]
-        self.wire.transport.producer.pauseProducing()
+        self.wire.transport.fill()
         call.send(b"held")
         self.assertFalse(call.writable)
         self.wire.clock.advance(1)
         self.assertEqual(self.wire.transport.value(), b"")
         self.assertEqual(self.events, [])
-        self.wire.transport.producer.resumeProducing()
+        self.wire.transport.drain()
         self.wire.clock.advance(0)
         self.assertEqual(self.events, ["writable"])
         self.assertEqual(self.wire.answer(stream_id).messages, [b"held"])
@@ -212,12 +212,12 @@ class OverfullTests(SynchronousTestCase):
     def test_reading_stops(self) -> None:
         """With too much unwritten the connection is not read, until the transport drains."""
         wire = Wire(self.router, self.settings)
-        wire.transport.producer.pauseProducing()
+        wire.transport.fill()
         for _ in range(4):
             self.assertEqual(wire.transport.producerState, "producing")
             wire.call(BIG)
         self.assertEqual(wire.transport.producerState, "paused")
-        wire.transport.producer.resumeProducing()
+        wire.transport.drain()
         self.assertEqual(wire.transport.producerState, "producing")
         self.assertEqual(len(wire.answer(7).messages), 1)
 

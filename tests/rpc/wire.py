@@ -9,6 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.server import Site
 
 from etcdtw.http2.frames import (
     ACK,
@@ -28,6 +29,8 @@ from etcdtw.http2.frames import (
 from etcdtw.http2.header_decoder import HeaderDecoder
 from etcdtw.http2.header_encoder import HeaderEncoder
 from etcdtw.http2.header_table import Field
+from etcdtw.http2.message import Headers
+from etcdtw.rpc.pages import PageReceiver, PageStream
 from etcdtw.rpc.port import ClientPortFactory, ISiteFactory
 from etcdtw.rpc.router import Router
 from etcdtw.rpc.settings import ServerSettings
@@ -48,6 +51,23 @@ class MemoryTransport(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
+
+    def fill(self) -> None:
+        """The client does not read."""
+        assert self.producer is not None, "nobody writes"
+        self.producer.pauseProducing()
+
+    def drain(self) -> None:
+        """It reads again."""
+        assert self.producer is not None, "nobody writes"
+        self.producer.resumeProducing()
+
+
+class Pages(Site):
+    """Twisted's own site; none of its pages is asked for by HTTP/2."""
+
+    def open_page(self, stream: PageStream, headers: Headers) -> PageReceiver:
+        raise AssertionError(f"{headers.path} by HTTP/2")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,7 @@ class AcksBeforeSync(DurableLog):
 class ForgetsVote(DurableLog):
     """Writes every state without the vote, so that a restart has not voted yet."""
 
-    def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         if hard_state is not None:
             hard_state = hard_state._replace(vote=0)
         return super().append(hard_state, entries)
@@ -49,7 +50,7 @@ class AppliesOutOfOrder(Replica):
         super().__init__(*parts)
         apply = self._applying.apply
 
-        def backwards(entries: list[Entry]) -> None:
+        def backwards(entries: Sequence[Entry]) -> None:
             for entry in reversed(entries):
                 apply([entry])
 
@@ -140,7 +141,7 @@ class LosesConfChanges(RaftNode):
 class StateUnsynced(DurableLog):
     """Writes term and vote, and does not wait until they are durable."""
 
-    def append(self, hard_state: HardState | None, entries: list[Entry]) -> bool:
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         return super().append(hard_state, entries) and bool(entries)
 
 

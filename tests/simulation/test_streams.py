@@ -53,7 +53,7 @@ class StreamNetworkTests(SynchronousTestCase):
 
     def connect(self, port: int = 1) -> Deferred[IProtocol]:
         endpoint = self.network.endpoint("client", "server", port)
-        return endpoint.connect(Factory.forProtocol(Recorder))  # type: ignore[arg-type]
+        return endpoint.connect(Factory.forProtocol(Recorder))
 
     def connected(self) -> tuple[Recorder, Recorder]:
         waiting = self.connect()

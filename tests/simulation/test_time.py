@@ -38,7 +38,8 @@ class VirtualTimeTests(SynchronousTestCase):
         """Calls of the same instant run in an order that only the seed decides."""
 
         def order(seed: int) -> list[int]:
-            time, said = VirtualTime(seed), []
+            time = VirtualTime(seed)
+            said: list[int] = []
             view = time.view()
             for number in range(20):
                 view.callLater(1, said.append, number)
@@ -51,7 +52,8 @@ class VirtualTimeTests(SynchronousTestCase):
 
     def test_crash(self) -> None:
         """A crash cancels exactly the calls of one view, and that view takes no new ones."""
-        time, said = VirtualTime(), []
+        time = VirtualTime()
+        said: list[str] = []
         dead, alive = time.view(), time.view()
         call = dead.callLater(1, said.append, "dead")
         alive.callLater(1, said.append, "alive")
@@ -77,7 +79,8 @@ class VirtualTimeTests(SynchronousTestCase):
 
     def test_delayed_call(self) -> None:
         """reset, delay and cancel behave as Twisted's, and fail as Twisted's afterwards."""
-        time, said = VirtualTime(), []
+        time = VirtualTime()
+        said: list[str] = []
         view = time.view()
         moved = view.callLater(1, said.append, "moved")
         moved.reset(2)

@@ -34,6 +34,7 @@ class CreateTests(SynchronousTestCase):
         self.assertEqual(file.size(), SEGMENT_BYTES)
         self.assertEqual(file.pread(16, 0), bytes.fromhex("0400000000000084 0804100000000000"))
         contents = read_wal(disk, "/wal", WalSnapshot())
+        assert contents.metadata is not None, "it begins with its metadata"
         self.assertEqual(decode_metadata(contents.metadata), (1, 2))
         self.assertEqual(contents.hard_state, EMPTY_HARD_STATE)
         self.assertEqual(contents.entries, [])

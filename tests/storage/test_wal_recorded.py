@@ -78,6 +78,7 @@ class RecordedWalTests(SynchronousTestCase):
         def check(data: Recorded, disk: SimDisk, records: list[dict[str, Any]]) -> None:
             contents = read_wal(disk, WAL, WalSnapshot())
             (metadata,) = [r["value"] for r in records if r["type"] == "metadata"]
+            assert contents.metadata is not None, "a log begins with it"
             self.assertEqual(
                 decode_metadata(contents.metadata),
                 (int(metadata["NodeID"]), int(metadata["ClusterID"])),

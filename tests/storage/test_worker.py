@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -48,12 +49,16 @@ class ThreadWorkerTests(SynchronousTestCase):
 
     def test_order_and_thread(self) -> None:
         """Work runs in the order given, elsewhere; results come back here."""
-        seen: list[object] = []
+        seen: list[tuple[tuple[int, int], int]] = []
+
+        def work(number: int) -> tuple[int, int]:
+            return number, threading.get_ident()
+
         for number in range(5):
             self.worker.run(
-                lambda number=number: (number, threading.get_ident()),
+                partial(work, number),
                 lambda result: seen.append((result, threading.get_ident())),
-                seen.append,
+                self.fail,
             )
         self.reactor.run(5)
         here = threading.get_ident()

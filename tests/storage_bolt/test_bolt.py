@@ -33,7 +33,8 @@ Records = Mapping[bytes, Mapping[bytes, bytes]]
 
 class BoltCase(SynchronousTestCase):
     def path(self) -> str:
-        return os.path.abspath(self.mktemp())
+        path: str = os.path.abspath(self.mktemp())
+        return path
 
     def unpacked(self, vector: Path) -> str:
         path = self.path()
@@ -121,10 +122,11 @@ class RoundTripTests(BoltCase):
     def test_refused_records(self) -> None:
         """Keys that are not in order, empty or too long are refused rather than written."""
         for keys in ([b"b", b"a"], [b"a", b"a"], [b""], [b"k" * 32769]):
-            with self.assertRaises(StorageError):
-                write_bolt(
-                    self.path(), [b"key"], lambda _, keys=keys: iter([(k, b"") for k in keys])
-                )
+            self.refused(keys)
+
+    def refused(self, keys: list[bytes]) -> None:
+        with self.assertRaises(StorageError):
+            write_bolt(self.path(), [b"key"], lambda _: iter([(k, b"") for k in keys]))
 
     def check_pages(self, path: str, page_size: int) -> None:
         """Every page behind the meta pages belongs to the tree exactly once, names itself, and

@@ -89,7 +89,12 @@ class ExportTests(KeyspaceCase):
         self.patch(exporting_module, "SHRINK_PAUSE_SECONDS", 0.0)
         sizes: list[int] = []
         truncate = os.ftruncate
-        self.patch(os, "ftruncate", lambda fd, size: (sizes.append(size), truncate(fd, size)))
+
+        def noting(fd: int, size: int) -> None:
+            sizes.append(size)
+            truncate(fd, size)
+
+        self.patch(os, "ftruncate", noting)
         exports = self.exports()
         self.assertFalse(exports.disk_is_busy)
         self.start(exports)

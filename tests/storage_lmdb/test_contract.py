@@ -55,7 +55,7 @@ class ContractTests(KeyspaceCase):
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             _Slices(),  # type: ignore[arg-type]
-            exports,  # type: ignore[arg-type]
+            exports,
             _Header(),  # type: ignore[arg-type]
             Clock(),
         )
@@ -64,7 +64,7 @@ class ContractTests(KeyspaceCase):
             backend.put(b"key", b"%d" % number, b"v")
             backend.end_entry(number, 1)
             call, stream = FakeUnary(), FakeStream()
-            service.hash(call, HashRequest().SerializeToString())  # type: ignore[arg-type]
+            service.hash(call, HashRequest().SerializeToString())
             service.snapshot(stream)  # type: ignore[arg-type]
             assert stream.on_message is not None
             stream.on_message(SnapshotRequest().SerializeToString())

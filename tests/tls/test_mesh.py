@@ -279,7 +279,8 @@ class RefusalTests(MeshCase):
     def refusal(self, secret: str) -> ConfigError:
         with self.assertRaises(ConfigError) as refused:
             self.make(settings(self.directory, secret))
-        return refused.exception
+        error: ConfigError = refused.exception
+        return error
 
     def test_secrets(self) -> None:
         """The default token, and one that could be guessed, with the flag and what to do."""

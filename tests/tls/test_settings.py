@@ -20,7 +20,8 @@ from tests.tls.meeting import contexts
 
 class SettingsTests(PkiCase):
     def refusal(self, side: str = "client", **settings: Any) -> ConfigError:
-        return self.assertRaises(ConfigError, contexts, side, **settings)  # type: ignore[return-value]
+        error: ConfigError = self.assertRaises(ConfigError, contexts, side, **settings)
+        return error
 
     def test_pair(self) -> None:
         """TS8: half a pair, in etcd's words."""

@@ -1,5 +1,7 @@
 """The hub: every event exactly once, in order, to everyone who asked for it."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -308,7 +310,7 @@ class ModelTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None, derandomize=True)
     @given(st.lists(STEPS, min_size=20, max_size=60), st.integers(1, 6), st.integers(2, 12))
     def test_exactly_once_in_order(
-        self, steps: list[tuple[str, object]], slice_revisions: int, allowance: int
+        self, steps: list[tuple[str, Any]], slice_revisions: int, allowance: int
     ) -> None:
         """Whatever is written, watched, cancelled, compacted and however slow subscribers are:
         each watcher has got a prefix of what a plain filter over the log says, all of it once
@@ -324,25 +326,25 @@ class ModelTests(SynchronousTestCase):
         for name, detail in steps:
             if name == "write":
                 # A transaction touches a key once.
-                store.write(*dict(detail).items())  # type: ignore[call-overload]
+                store.write(*dict(detail).items())
             elif name == "watch":
-                interest, start, subscriber = detail  # type: ignore[misc]
+                interest, start, subscriber = detail
                 recorder = Recorder(interest, subscribers[subscriber])
                 hub.add(recorder, start)
                 watchers.append((recorder, start if start > 0 else store.revision + 1))
             elif name == "cancel" and watchers:
-                recorder = watchers[detail % len(watchers)][0]  # type: ignore[operator]
+                recorder = watchers[detail % len(watchers)][0]
                 hub.cancel(recorder)
                 cancelled.add(recorder)
             elif name == "room":
-                who, room = detail  # type: ignore[misc]
+                who, room = detail
                 subscribers[who].room = room
                 if room:
                     hub.resume(subscribers[who])
             elif name == "sync":
-                hub.sync_some(detail)  # type: ignore[arg-type]
+                hub.sync_some(detail)
             elif name == "compact":
-                store.compacted = max(store.compacted, store.revision - detail)  # type: ignore[operator]
+                store.compacted = max(store.compacted, store.revision - detail)
             for recorder, first in watchers:
                 wants = expected(store.log, recorder.interest, first)
                 self.assertEqual(recorder.seen, wants[: len(recorder.seen)])

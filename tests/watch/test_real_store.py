@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -34,7 +36,7 @@ STEPS = st.one_of(
 class RealStoreTests(SynchronousTestCase):
     @settings(max_examples=120, deadline=None, derandomize=True)
     @given(st.lists(STEPS, min_size=15, max_size=50))
-    def test_exactly_once_in_order(self, steps: list[tuple[str, object]]) -> None:
+    def test_exactly_once_in_order(self, steps: list[tuple[str, Any]]) -> None:
         """Each watcher gets what a plain filter over all changes says, whether live or from the
         history, or is told of the compaction that took its next event."""
         self.patch(watch, "SLICE_REVISIONS", 3)
@@ -47,25 +49,25 @@ class RealStoreTests(SynchronousTestCase):
         for name, detail in steps:
             if name == "write":
                 txn = store.write()
-                for key, is_delete in detail.items():  # type: ignore[attr-defined]
+                for key, is_delete in detail.items():
                     if is_delete:
                         txn.delete_range(key)
                     else:
                         txn.put(key, b"value")
                 txn.end()
             elif name == "watch":
-                interest, start, is_slow = detail  # type: ignore[misc]
+                interest, start, is_slow = detail
                 recorder = Recorder(interest, slow if is_slow else quick)
                 if start == store.compacted:
                     continue  # the history may have gaps there, as etcd's has
                 hub.add(recorder, start)
                 watchers.append((recorder, start if start > 0 else store.revision + 1))
             elif name == "room":
-                slow.room = detail  # type: ignore[assignment]
+                slow.room = detail
                 if slow.ready:
                     hub.resume(slow)
             else:
-                revision = store.revision - detail  # type: ignore[operator]
+                revision = store.revision - detail
                 at_it = any(hub.position(each) == revision for each, _ in watchers)
                 if revision > store.compacted and not at_it:
                     job = store.compact(revision)
