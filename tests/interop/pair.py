@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any
 
 from tests.process.foreign import ForeignClient
@@ -124,13 +125,14 @@ class Side:
             stderr=subprocess.STDOUT,
         )
         assert process.stdin is not None and process.stdout is not None
+        stdout = process.stdout
         lines: list[str] = []
         try:
             with ThreadPoolExecutor(1) as reader:
 
                 def read_to(text: str) -> None:
                     while not (lines and text in lines[-1]):
-                        raw = process.stdout.readline()
+                        raw = stdout.readline()
                         lines.append(raw.decode(errors="backslashreplace") or "-- ended")
                         if not raw:
                             return
@@ -178,7 +180,7 @@ class Pair:
     def differences(self, script: Iterable[Step]) -> list[str]:
         found = []
         for step in script:
-            real, ours = self.both(lambda side, step=step: side.run(step))
+            real, ours = self.both(methodcaller("run", step))
             if real != ours:
                 found.append(difference(step.line, real, ours))
         return found

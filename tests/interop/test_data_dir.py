@@ -27,7 +27,7 @@ SEGMENT_BYTES = 64_000_000
 LARGE_VALUE_BYTES = 1_400_000
 
 # HashKV per revision, and everything else.
-Look = tuple[dict[int, object], object]
+Look = tuple[dict[int, tuple[int, int]], object]
 
 
 def fill(client: ForeignClient) -> None:
@@ -65,7 +65,7 @@ def look(member: Member, revisions: list[int] | None = None) -> Look:
     with closing(ForeignClient(member.endpoint)) as client:
         everything = client.call("KV.Range", key=b"\0", range_end=b"\0")
         newest = everything.header.revision
-        hashes: dict[int, object] = {}
+        hashes: dict[int, tuple[int, int]] = {}
         for revision in revisions or [newest, newest - 1, newest - 30]:
             found = client.call("Maintenance.HashKV", revision=revision)
             hashes[revision] = (found.hash, found.compact_revision)
@@ -183,7 +183,7 @@ class DataDirTests(SynchronousTestCase):
 
     def assert_same_offline(self, directory: Path, expected: Look) -> None:
         """``ctl hashkv`` says of a directory, ours or etcd's, what its member said."""
-        for revision, (number, compacted) in expected[0].items():  # type: ignore[misc]
+        for revision, (number, compacted) in expected[0].items():
             said = self.ctl("hashkv", str(directory), f"--rev={revision}", "-w=json")
             self.assertEqual(
                 json.loads(said),

@@ -14,6 +14,7 @@ from tests.interop.record import CLIENT_URL, ELSEWHERE, PEER_URL, SKIPPED, SOURC
 from tests.interop.replay import FLAGS, Replay, recorded_cases, urls_of
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.shared import Shared
 
 
 class RecordingTests(SynchronousTestCase):
@@ -29,7 +30,7 @@ class RecordingTests(SynchronousTestCase):
         self.assertFalse([each for each in recorded_cases() if each["rpc"].startswith(ELSEWHERE)])
 
 
-class _OneMember:
+class _OneMember(Shared):
     """A fresh member per test, and grpcio connected to it."""
 
     command: ClassVar[Callable[[], list[str]]]

@@ -225,14 +225,13 @@ class EtcdctlTests(SynchronousTestCase):
         """An alarm is listed, stops writes, and is gone after disarm."""
         pair = self.pair()
         self.assert_same(pair.differences(steps("alarm list", "alarm disarm", "put a 1")))
-        pair.both(
-            lambda side: side.client.call(
-                "Maintenance.Alarm",
-                action=1,
-                alarm=1,
-                memberID=side.client.call("Maintenance.Status").header.member_id,
-            )
-        )
+
+        def alarm(side: Side) -> None:
+            assert side.client is not None
+            member = side.client.call("Maintenance.Status").header.member_id
+            side.client.call("Maintenance.Alarm", action=1, alarm=1, memberID=member)
+
+        pair.both(alarm)
         script = steps(
             "alarm list",
             "alarm list -w json",

@@ -9,7 +9,6 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -180,12 +179,9 @@ class ForeignClient:
         iterator is asked for them; it has ``cancel()``."""
         return self._callable(rpc)(iter([request]), timeout=seconds)
 
-    def download(self, rpc: str, **fields: Any) -> Iterator[Any]:
-        """A call with one request and many answers."""
-        answers: Iterator[Any] = self._callable(rpc)(
-            request_class(rpc)(**fields), timeout=self._timeout_seconds
-        )
-        return answers
+    def download(self, rpc: str, **fields: Any) -> Any:
+        """A call with one request and many answers: an iterator, which has ``cancel()``."""
+        return self._callable(rpc)(request_class(rpc)(**fields), timeout=self._timeout_seconds)
 
     def close(self) -> None:
         self._channel.close()

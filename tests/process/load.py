@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import grpc
 
@@ -13,6 +14,12 @@ CONNECTIONS = 4
 WRITERS_PER_CONNECTION = 6
 
 
+class Asked(Protocol):
+    """What is needed of a client here."""
+
+    def call(self, rpc: str, /, *, key: bytes, range_end: bytes) -> Any: ...
+
+
 @dataclass
 class Acknowledged:
     """What the member has promised so far: one new key per put, so revisions are countable."""
@@ -20,7 +27,7 @@ class Acknowledged:
     revisions: dict[bytes, int] = field(default_factory=dict)
     newest: int = 1
 
-    def verify(self, client: ForeignClient) -> list[str]:
+    def verify(self, client: Asked) -> list[str]:
         """Everything the member does not keep of its promises, as texts."""
         answer = client.call("KV.Range", key=b"\0", range_end=b"\0")
         stored = {kv.key: kv for kv in answer.kvs}

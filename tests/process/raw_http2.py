@@ -185,7 +185,8 @@ class RawConnection:
             if pong and found.kind == PING and found.flags & ACK:
                 return "pong"
             if found.kind == HEADERS:
-                headers = dict(self._decoder.decode(found.payload))
+                fields = self._decoder.decode(found.payload, raw=True)
+                headers = {name.decode(): value.decode() for name, value in fields}
                 if found.stream != stream:
                     continue
                 http_status = headers.get(":status", "200")

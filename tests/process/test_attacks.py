@@ -17,6 +17,7 @@ from tests.process.bystander import Bystander
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
 from tests.process.raw_http2 import PREFACE, RawConnection, message
+from tests.shared import Shared
 
 # A flood may take turns from an ordinary client, but not stall it.
 SLOWEST_ROUND_SECONDS = 5.0
@@ -26,7 +27,7 @@ UNREAD_ANSWERS = 400
 UNREAD_BYTES_MAX = 96 << 20
 
 
-class _Attacked:
+class _Attacked(Shared):
     """A member with an ordinary client that works during all attacks."""
 
     command = staticmethod(server_under_test)

@@ -13,12 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from etcdtw.client import Client, version
 from etcdtw.client.txn import get, put
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.shared import Shared
 
 ROUNDS = 3
 WRITES = 40
 
 
-class _ClientTests:
+class _ClientTests(Shared):
     member: Member
 
     def command(self) -> list[str]:
@@ -26,20 +27,19 @@ class _ClientTests:
 
     def setUp(self) -> None:
         self.member = Member(self.command())
-        self.addCleanup(self.member.close)  # type: ignore[attr-defined]
+        self.addCleanup(self.member.close)
         self.member.start()
         self.client = Client(reactor, [self.member.endpoint], timeout_seconds=20)
-        self.addCleanup(self.client.close)  # type: ignore[attr-defined]
+        self.addCleanup(self.client.close)
 
     def test_calls(self) -> defer.Deferred[None]:
         """Every service answers."""
         return defer.Deferred.fromCoroutine(self._calls())
 
     async def _calls(self) -> None:
-        client, test = self.client, self
+        client, equal = self.client, self.assertEqual
         await client.kv.put("a", "1")
         found = await client.kv.txn().when(version("a") == 1).then(put("b", "2"), get("a")).commit()
-        equal = test.assertEqual  # type: ignore[attr-defined]
         equal((found.succeeded, found.responses[1].response_range.kvs[0].value), (True, b"1"))
         status = await client.maintenance.status()
         members = (await client.cluster.members()).members
@@ -74,10 +74,10 @@ class _ClientTests:
         found: list[int] = []
         while len(found) < written:
             found += [int(each.kv.value) for each in await watch.next_events()]
-        self.assertEqual(found, list(range(1, written + 1)))  # type: ignore[attr-defined]
+        self.assertEqual(found, list(range(1, written + 1)))
         left = (await client.leases.time_to_live(lease.id)).TTL
-        self.assertGreater(left, 0)  # type: ignore[attr-defined]
-        self.assertFalse(lease.is_lost)  # type: ignore[attr-defined]
+        self.assertGreater(left, 0)
+        self.assertFalse(lease.is_lost)
 
 
 class MemberTests(_ClientTests, TestCase):

@@ -129,8 +129,7 @@ class OwnTests(ClusterTestCase):
         """A fresh cluster does not wait for the whole first election timeout, unless told to."""
         line = "fast-forwarding election ticks"
         cluster = self.cluster(*[server_under_test()] * 3)
-        for each in cluster.members:
-            until(lambda member=each: line in member.output(1 << 20), line)
+        until(lambda: all(line in each.output(1 << 20) for each in cluster.members), line)
         cluster.close()
         told = ("--initial-election-tick-advance=false",)
         cluster = self.cluster(*[server_under_test()] * 3, flags=told)

@@ -46,19 +46,20 @@ class DiscoveryCase(SynchronousTestCase):
         url: str,
         *flags: str,
         command: Sequence[str] | None = None,
-        **tls: Secured | None,
+        tls: Secured | None = None,
     ) -> Member:
-        return self.unlisted(name, f"--discovery={url}", *flags, command=command, **tls)
+        return self.unlisted(name, f"--discovery={url}", *flags, command=command, tls=tls)
 
     def unlisted(
         self,
         name: str,
         *flags: str,
         command: Sequence[str] | None = None,
-        **tls: Secured | None,
+        tls: Secured | None = None,
     ) -> Member:
         """Without a list of members, as the guide has it."""
-        member = Member(command or server_under_test(), f"--name={name}", *flags, **tls)
+        words = (f"--name={name}", *flags)
+        member = Member(command or server_under_test(), *words, client_tls=tls, peer_tls=tls)
         self.addCleanup(member.close)
         member._argv = [each for each in member._argv if not each.startswith("--initial-cluster")]
         return member
@@ -118,7 +119,7 @@ class SecureTests(DiscoveryCase):
         url = self.make_token(self.service(), "3")
         commands = [server_under_test(), server_under_test(), real_etcd()]
         members = [
-            self.newcomer(f"infra{n}", url, command=each, client_tls=pki, peer_tls=pki)
+            self.newcomer(f"infra{n}", url, command=each, tls=pki)
             for n, each in enumerate(commands)
         ]
         for each in members:

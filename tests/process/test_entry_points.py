@@ -66,7 +66,7 @@ class ForegroundTests(EntryPointTestCase):
     def test_restart_keeps_data_and_ids(self) -> None:
         """Both commands serve etcdctl; SIGTERM and SIGINT end them cleanly, and the next start on
         the same directory has the same data, revision and ids."""
-        said = []
+        said: list[str] = []
         twistd = [*TWISTD, "-n", "etcd"]
         for command, number in (
             (ETCDTW, signal.SIGTERM),
@@ -92,7 +92,8 @@ class ForegroundTests(EntryPointTestCase):
         whichever command it is; the first goes on."""
         first = self.start(ETCDTW, *self.flags)
         self.read_until(first, READY)
-        others = member_flags(*free_ports(2))
+        client_port, peer_port = free_ports(2)
+        others = member_flags(client_port, peer_port)
         reason = (
             f"{self.directory}/d/member/snap/db is locked: another process is using this "
             "data directory"
@@ -139,7 +140,8 @@ class ForegroundTests(EntryPointTestCase):
         before = self.settled_log()
         snap = Path(self.directory, "d/member/snap")
         names = sorted(each.name for each in snap.iterdir())
-        others = member_flags(*free_ports(2))
+        client_port, peer_port = free_ports(2)
+        others = member_flags(client_port, peer_port)
         reason = (
             f"{self.directory}/d/member/snap/db is locked: another process is using this "
             "data directory"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import threading
 import time
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from etcdtw.pb.rpc_pb2 import (
 from tests.process.foreign import ForeignClient
 from tests.process.member import Member, real_etcd, server_under_test
 from tests.process.raw_http2 import END_HEADERS, HEADERS, RawConnection, frame
+from tests.shared import Shared
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 MEGABYTE = 1 << 20
@@ -38,7 +39,7 @@ def raw_call(channel: grpc.Channel, path: str, answer: Any) -> Any:
     )
 
 
-class _Served:
+class _Served(Shared):
     """A member with one client."""
 
     command = staticmethod(server_under_test)
@@ -149,7 +150,7 @@ class _Served:
         """The health service answers a check and a watch for the whole server."""
         self.assertEqual(self.client.call("Health.Check").status, SERVING)
         answers = self.client.download("Health.Watch")
-        self.assertEqual(next(iter(answers)).status, SERVING)
+        self.assertEqual(next(answers).status, SERVING)
         answers.cancel()
         with self.assertRaises(grpc.RpcError) as caught:
             self.client.call("Health.Check", service="nothing")
@@ -162,12 +163,13 @@ class _Served:
         call = raw_call(channel, "/etcdserverpb.KV/Range", RangeResponse)
         for number in range(300):
             self.client.call("KV.Put", key=b"c%d" % number, value=b"%d" % number)
-        under_way = threading.Semaphore(0)
+
+        def note(number: int, future: Any) -> None:
+            done.put((number, future.result().kvs[0].value))
+
         for number in range(300):
             future = call.future(RangeRequest(key=b"c%d" % number), timeout=10)
-            future.add_done_callback(
-                lambda f, n=number: (done.put((n, f.result().kvs[0].value)), under_way.release())
-            )
+            future.add_done_callback(partial(note, number))
         for _ in range(300):
             number, value = done.get(timeout=10)
             self.assertEqual(value, b"%d" % number)

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.process.cluster import client_of
 from tests.process.member import Member, real_etcd, server_under_test
+from tests.shared import Shared
 
 RECORDED = Path(__file__).parent.parent / "vectors" / "peer-http-3.5.json"
 ASKED, PEER, REMOVED = "7190bd8dc12ea551", "ed33c61a0ef60018", "17dfa9ce4760282f"
@@ -40,7 +41,7 @@ def _key(case: dict[str, Any]) -> tuple[str, str, str | None]:
     return case["method"], case["path"], case["data"]
 
 
-class _OneMember:
+class _OneMember(Shared):
     """A member that leads, whose cluster has a learner that is not there, and had another one."""
 
     command: ClassVar[Callable[[], list[str]]]

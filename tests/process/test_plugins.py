@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -32,20 +33,20 @@ class PluginCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """It is installed where only these processes look."""
-        self.directory = installed(type(self))
+        self.directory = installed(self.build)
         before = os.environ.get("PYTHONPATH", "")
         path = f"{self.directory / 'installed'}:{before}".rstrip(":")
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": path})
 
 
 @cache
-def installed(case: type[PluginCase]) -> Path:
-    """A directory with what the case has built, and with ``installed``; for all of its tests."""
+def installed(build: Callable[[Path], Path]) -> Path:
+    """A directory with what a case builds, and with ``installed``; for all of its tests."""
     directory = Path(tempfile.mkdtemp(prefix="plugin-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     pip += ["--no-build-isolation", "--no-compile", "--target", str(directory / "installed")]
-    subprocess.run([*pip, str(case.build(directory))], check=True, timeout=100)
+    subprocess.run([*pip, str(build(directory))], check=True, timeout=100)
     return directory
 
 

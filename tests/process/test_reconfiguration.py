@@ -194,6 +194,7 @@ class ReconfigurationTests(SynchronousTestCase):
         self.addCleanup(new.close)
         first = self.replacing(cluster, "m2", new)
         said: list[str] = []
+        assert first.stdout is not None
         for line in first.stdout:
             said += line.rstrip("\\\n").split()
             if "--initial-cluster" in said:
@@ -229,6 +230,7 @@ class ReconfigurationTests(SynchronousTestCase):
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert process.stdout is not None and process.stderr is not None
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)

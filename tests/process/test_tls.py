@@ -194,7 +194,8 @@ class ClientPortTests(TlsCase):
     def test_nothing_in_clear(self) -> None:
         """TS11: no key or value is on the wire."""
         member = self.member()
-        marker, seen = b"marker-that-is-nowhere-else", []
+        marker = b"marker-that-is-nowhere-else"
+        seen: list[bytes] = []
         with Wiretap(member.client_port, seen.append) as tap:
             client = ForeignClient(f"127.0.0.1:{tap.port}", credentials=self.pki.credentials())
             with closing(client):
