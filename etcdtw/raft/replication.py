@@ -126,6 +126,10 @@ def on_append_response(raft: RaftState, message: Message, progress: Progress) ->
     if message.reject:
         _on_reject(raft, message, progress)
         return False
+    if message.index > raft.log.last_index:
+        # Nobody holds what was never sent, or else this leader's disk has lost it; counted, it
+        # would be looked for in the log with every append from now on.
+        return False
     # An old answer still ends a probe: it shows that the logs agree.
     ends_probe = progress.state is ProgressState.PROBE and message.index == progress.match
     if not progress.accepted(message.index) and not ends_probe:

@@ -385,6 +385,17 @@ class BadInput(SynchronousTestCase):
         node.hear(MessageType.HEARTBEAT_RESP, 7)
         self.assertEqual(node.node.committed, 0)
 
+    def test_acknowledgement_of_what_was_never_sent(self) -> None:
+        """It counts for nothing; the leader goes on, and the member too, once it says otherwise."""
+        node = LoneNode()
+        node.lead()
+        self.assertEqual(node.hear(APP_RESP, index=node.node.last_index + 1), [])
+        self.assertEqual((node.node.committed, node.node.progress()[2].match), (0, 0))
+        node.node.propose(b"a")
+        node.settle()
+        node.acknowledge(2)
+        self.assertEqual(node.node.committed, 2)
+
     def test_lost_log_is_noticed(self) -> None:
         """A heartbeat that commits what this member no longer has is fatal."""
         node = LoneNode(term=1, terms=[1])
