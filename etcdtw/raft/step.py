@@ -67,6 +67,14 @@ def _check(message: Message) -> None:
             )
     elif kind == MessageType.PROP and not message.entries:
         raise UnexpectedMessage(f"{kind.name} from member {message.from_:x} is empty")
+    elif kind == MessageType.APP and message.entries:
+        # Both ends are enough: what a decoder or a wire can get wrong is the place of them all.
+        entries, before = message.entries, message.index
+        if (entries[0].index, entries[-1].index) != (before + 1, before + len(entries)):
+            raise UnexpectedMessage(
+                f"{kind.name} from member {message.from_:x} has entries {entries[0].index} to "
+                f"{entries[-1].index} after {before}"
+            )
 
 
 # --- terms (Raft 5.1) ----------------------------------------------------------------------------

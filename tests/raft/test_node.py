@@ -377,6 +377,16 @@ class BadInput(SynchronousTestCase):
         for kind in (PROP, READ_INDEX, MessageType.READ_INDEX_RESP):
             self.assertRaises(UnexpectedMessage, node.step, Message(type=kind, from_=2))
 
+    def test_entries_elsewhere(self) -> None:
+        """Entries that do not follow on what they are said to follow on would leave a gap in the
+        log, or replace what is committed."""
+        node = LoneNode(terms=[1, 1], term=1, commit=2)
+        for index in (2, 4):
+            message = Message(APP, 1, 2, 1, 1, 2, [entry(1, index)])
+            with self.assertRaises(UnexpectedMessage):
+                node.node.step(message)
+        self.assertEqual(node.node.last_index, 2)
+
     def test_strangers_answers_do_not_count(self) -> None:
         """Answers of members that are not in the configuration are ignored."""
         node = LoneNode()
