@@ -132,6 +132,8 @@ def record_received(replica: Replica, files: SnapStore, snapshot: Snapshot, term
     files.save(snapshot)
     durable, node = replica.durable, replica.node
     vote = node.vote if node.term >= term else NO_NODE
-    durable.wal.append(HardState(max(node.term, term), vote, snapshot.index), [])
+    # By way of ``append``, so that the end of this life writes no lower commit index behind it: the
+    # snapshot would count no more.
+    durable.append(HardState(max(node.term, term), vote, snapshot.index), [])
     durable.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
     durable.wal.sync()

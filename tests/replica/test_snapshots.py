@@ -8,12 +8,12 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.raft.messages import Snapshot
+from etcdtw.raft.messages import ConfState, Entry, HardState, MessageType, Snapshot
 from etcdtw.replica.slices import Slices
-from etcdtw.replica.snapshots import RETRY_SECONDS, Snapshots
+from etcdtw.replica.snapshots import RETRY_SECONDS, Snapshots, record_received
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.wal import WalSnapshot, valid_snapshots
-from tests.replica.floor import Floor, HeldWorker
+from tests.replica.floor import OTHER, OWN, THIRD, Floor, HeldWorker
 
 EVERY = 5
 
@@ -139,6 +139,24 @@ class SnapshotsTests(SynchronousTestCase):
         self.patch(wal, "save_snapshot", self._no_room)
         self.finish()
         self.assertEqual([type(each) for each in self.floor.fatal], [OSError])
+
+    def test_received(self) -> None:
+        """A start begins with a snapshot that came from another member, although the life that
+        received it ends with a commit index of its own to write."""
+        floor = Floor((OWN, OTHER, THIRD))
+        floor.disk.makedirs("/snap")
+        files = SnapStore(floor.disk, "/snap")
+        floor.start()
+        entries = [Entry(1, index, data=b"a") for index in (1, 2)]
+        floor.hear(MessageType.APP, term=1, entries=entries)
+        floor.hear(MessageType.HEARTBEAT, commit=2)
+        self.assertEqual(floor.stored()[0].commit, 0)
+        received = Snapshot(9, 1, ConfState(voters=(OWN, OTHER, THIRD)), b"{}")
+        record_received(floor.replica, files, received, 1)
+        floor.replica.stop()
+        found = files.load_newest(partial(valid_snapshots, floor.disk, "/wal"))
+        self.assertEqual(found, received)
+        self.assertEqual(floor.stored()[0], HardState(1, 0, 9))
 
     @staticmethod
     def _no_room(snapshot: WalSnapshot) -> None:
