@@ -18,7 +18,13 @@ from etcdtw.raft.messages import Message, Snapshot
 from etcdtw.replica.snapshots import record_received
 from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.storage.interfaces import IWorker
-from etcdtw.storage.received import CONVERTED_SUFFIX, Upload, convert_apart, database_name
+from etcdtw.storage.received import (
+    CONVERTED_SUFFIX,
+    Upload,
+    convert_apart,
+    database_name,
+    withdraw,
+)
 from etcdtw.storage.snap import SnapStore
 
 log = Logger(namespace="etcdtw.member")
@@ -123,6 +129,7 @@ class SnapshotExchange:
             return
         self._installing = True
         database = posixpath.join(self._snap_dir, database_name(snapshot.index))
+        converted = self._keyspace_path + CONVERTED_SUFFIX
         log.info(
             "received database snapshot",
             snapshot_index=snapshot.index,
@@ -131,11 +138,22 @@ class SnapshotExchange:
         )
 
         def prepare() -> None:
-            store.keep_as(database)
-            convert_apart(database, self._keyspace_path + CONVERTED_SUFFIX)
+            try:
+                store.keep_as(database)
+                convert_apart(database, converted)
+            except BaseException:
+                # On a full disk this is what it is full of.
+                store.discard()
+                withdraw(database, converted)
+                raise
 
         def prepared(_: object) -> None:
             if self._stopped:
+                return
+            if snapshot.index <= self._core.replica.node.committed:
+                # Another leader had the entries meanwhile, and this member is further now.
+                self._installing = False
+                self._worker.run(lambda: withdraw(database, converted), lambda _: done(""), failed)
                 return
             try:
                 record_received(self._core.replica, self._snap_files, snapshot, message.term)

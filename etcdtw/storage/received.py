@@ -24,6 +24,7 @@ from etcdtw.storage.backend.lmdb_environment import (
     remove_leftovers,
 )
 from etcdtw.storage.convert import convert
+from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.storage.snap import SnapStore
 
@@ -112,6 +113,14 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
     if wanted:
         fs.remove(database)
     return installed
+
+
+def withdraw(database: str, converted: str) -> None:
+    """Remove a database that is not wanted after all, and what was made of it. Blocks. OSError."""
+    fs = OsFilesystem()
+    if fs.exists(database):
+        fs.remove(database)
+    _remove_leftovers(fs, converted)
 
 
 def _remove_leftovers(fs: IFilesystem, converted: str) -> None:

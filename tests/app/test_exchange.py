@@ -1,0 +1,79 @@
+"""What becomes of a snapshot that another member sends."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.app import exchange
+from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.errors import StorageError
+from etcdtw.raft.messages import ConfState, Message, MessageType, Snapshot
+from tests.replica.floor import HeldWorker
+
+MESSAGE = Message(
+    MessageType.SNAP, 1, 2, 3, snapshot=Snapshot(7, 3, ConfState(voters=(1, 2)), b"{}")
+)
+
+
+class ReceivingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        self.worker = HeldWorker()
+        self.node = SimpleNamespace(committed=5)
+        self.lives: list[str] = []
+        self.answers: list[str] = []
+        core: Any = SimpleNamespace(replica=SimpleNamespace(node=self.node))
+        transport: Any = SimpleNamespace(identity=SimpleNamespace(headers=dict), caller=None)
+        unused: Any = None
+        self.exchange = SnapshotExchange(
+            core,
+            transport,
+            unused,
+            unused,
+            self.directory,
+            f"{self.directory}/kv.lmdb",
+            self.worker,
+            lambda: self.lives.append("another"),
+        )
+        self.patch(exchange, "convert", self.convert)
+        self.error: StorageError | None = None
+
+    def convert(self, database: str, keyspace: str) -> None:
+        for each in (keyspace, keyspace + "-lock", keyspace + ".tmp"):
+            with open(each, "xb"):
+                pass
+        if self.error is not None:
+            raise self.error
+
+    def receive(self) -> None:
+        upload = self.exchange.make_upload()
+        upload.write(b"a database")
+        self.exchange.snapshot_received(MESSAGE, upload, self.answers.append)
+
+    def test_overtaken(self) -> None:
+        """What the log has overtaken before it could be installed takes nobody back: it goes, its
+        sender is told that all is well, and the next one is taken."""
+        for _ in range(2):
+            self.node.committed = 5
+            self.receive()
+            self.node.committed = 7
+            self.worker.release()
+            self.worker.release()
+            self.assertEqual(os.listdir(self.directory), [])
+        self.assertEqual((self.answers, self.lives), (["", ""], []))
+
+    def test_cannot_be_installed(self) -> None:
+        """Nothing is left of what cannot be installed, and its sender hears why."""
+        self.error = StorageError("the disk is full")
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for _ in range(2):
+            self.receive()
+            self.worker.release()
+            self.assertEqual(os.listdir(self.directory), [])
+        self.assertEqual(self.answers, ["the disk is full"] * 2)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
