@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.peer.snapshots import MESSAGE_BYTES_MAX, SnapshotBody, _Outgoing
+from etcdtw.api.http.factory import HttpFactory
+from etcdtw.api.http.site import Site
+from etcdtw.api.peer.snapshot import SnapshotPage
+from etcdtw.peer.calling import HttpCaller
+from etcdtw.peer.headers import Identity
+from etcdtw.peer.snapshots import MESSAGE_BYTES_MAX, SNAPSHOT_PATH, SnapshotBody, _Outgoing
+from etcdtw.peer.transport import PeerTransport
 from etcdtw.raft.codec import encode_message
 from etcdtw.raft.messages import ConfState, Message, MessageType, Snapshot
 from etcdtw.storage.received import Upload
@@ -86,6 +97,47 @@ class BodyTests(SynchronousTestCase):
             while piece := outgoing.read(777):
                 self.body.write(piece)
         self.assertEqual((self.body.message, self.store.data), (MESSAGE, b"database" * 1000))
+
+
+class PageTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stores: list[Kept] = []
+        self.received: list[Kept] = []
+        identity = Identity(2, 5, ("http://m2:2380",))
+        clock = Clock()
+        page = SnapshotPage(PeerTransport(identity, HttpCaller(clock, 1.0)), self)
+        factory = HttpFactory(Site({SNAPSHOT_PATH.encode(): page}), clock)
+        factory.uploads[SNAPSHOT_PATH.encode()] = lambda: SnapshotBody(self.make_store)
+        self.connection = factory.buildProtocol(None)
+        self.connection.makeConnection(StringTransport())
+        encoded = encode_message(MESSAGE)
+        body = len(encoded).to_bytes(8, "big") + encoded + b"database"
+        lines = [b"%b: %b\r\n" % each for each in identity.headers().items()]
+        self.request = (
+            b"POST /raft/snapshot HTTP/1.1\r\nHost: m2\r\nContent-Length: %d\r\n%b\r\n%b"
+            % (len(body), b"".join(lines), body)
+        )
+
+    def make_store(self) -> Kept:
+        self.stores.append(Kept())
+        return self.stores[-1]
+
+    def snapshot_received(self, message: Message, store: Any, done: object) -> None:
+        self.received.append(store)
+
+    def test_sender_gone_half_way(self) -> None:
+        """What he sent is not wanted."""
+        self.connection.dataReceived(self.request[:-1])
+        self.connection.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.received, [])
+        self.assertTrue(self.stores[0].discarded)
+
+    def test_sender_does_not_wait(self) -> None:
+        """A database that has come is its receiver's, who may be writing it down in a thread."""
+        self.connection.dataReceived(self.request)
+        self.connection.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.received, self.stores)
+        self.assertEqual((self.stores[0].data, self.stores[0].discarded), (b"database", False))
 
 
 class UploadTests(SynchronousTestCase):

@@ -39,6 +39,9 @@ class SnapshotPage:
             body.discard()
             return refused
         assert body.message is not None and body.store is not None, "neither was refused"
+        # From here on the receiver has it, also if the sender does not wait for the answer: a
+        # thread may be writing to it.
+        store, body.store = body.store, None
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
@@ -52,7 +55,7 @@ class SnapshotPage:
                 request.setResponseCode(204)
             request.finish()
 
-        self._receiver.snapshot_received(body.message, body.store, done)
+        self._receiver.snapshot_received(body.message, store, done)
         return None
 
     def _refusal(self, request: HttpRequest, body: SnapshotBody) -> bytes | None:
