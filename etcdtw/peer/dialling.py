@@ -101,7 +101,7 @@ class StreamDialler:
     def _connected(self, request: StreamRequest) -> None:
         self._attempt = None
         assert self._stream is not None, "connected without having dialled"
-        self._stream.request = request
+        self._stream.begin(request)
         if self._stopped:
             request.close("stopped")
 
@@ -174,13 +174,18 @@ class _Stream:
     def __init__(self, dialler: StreamDialler, reader: StreamReader) -> None:
         self._dialler = dialler
         self._reader = reader
-        self._heard = dialler.reactor.seconds()
-        self._silent: IDelayedCall | None = dialler.reactor.callLater(
-            dialler.silent_seconds, self._too_silent
-        )
+        self._heard = 0.0
+        self._silent: IDelayedCall | None = None
         self._status = 0
         self._refusal = b""
         self.request: StreamRequest | None = None
+
+    def begin(self, request: StreamRequest) -> None:
+        """Connected, which may have taken longer than a silence may."""
+        self.request = request
+        reactor, seconds = self._dialler.reactor, self._dialler.silent_seconds
+        self._heard = reactor.seconds()
+        self._silent = reactor.callLater(seconds, self._too_silent)
 
     def answered(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         self._status = status
