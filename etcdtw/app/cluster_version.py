@@ -10,9 +10,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from etcdtw.apply.requests import V2
 from etcdtw.ids import format_id
-from etcdtw.membership import Members
+from etcdtw.membership import Members, version_request
 from etcdtw.peer.calling import Answered, HttpCaller
+from etcdtw.replica.proposal import Proposal
+from etcdtw.replica.replica import Replica
 from etcdtw.version import ETCD_VERSION, parsed_version
 
 CHECK_SECONDS = 4.0
@@ -42,6 +45,14 @@ def tell_versions(members: Members, cluster_id: int, member_id: int) -> None:
 def _short(version: str) -> str:
     """``3.5`` of ``3.5.0``."""
     return version.rpartition(".")[0]
+
+
+def propose_version(replica: Replica, version: str) -> None:
+    """Once: whoever leads looks again soon, while a request that is repeated might come after
+    another leader has set a later version, and undo it."""
+    log.info("setting the cluster version", cluster_version=version)
+    request = version_request(replica.ids.next(), version)
+    replica.propose(Proposal(request.SerializeToString(), V2, request, lambda result: None))
 
 
 class VersionMonitor:

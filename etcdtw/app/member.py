@@ -20,7 +20,7 @@ from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
-from etcdtw.app.cluster_version import VersionMonitor, tell_versions
+from etcdtw.app.cluster_version import VersionMonitor, propose_version, tell_versions
 from etcdtw.app.corruption import check_before_serving
 from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.known_members import KnownMembers, kept_for
@@ -37,7 +37,7 @@ from etcdtw.app.tuning import freeze_loaded, hide_from_collector, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.errors import Stopped
 from etcdtw.ids import format_id
-from etcdtw.membership import publish_request, version_request
+from etcdtw.membership import publish_request
 from etcdtw.membership.member import Member as ClusterMember
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
@@ -101,7 +101,7 @@ class Member(Service):
             self._data_dir.db_path + SCRATCH_SUFFIX,
             lambda: ThreadWorker(reactor, "export"),
         )
-        self._announcements: list[Announcement] = []
+        self._announcement: Announcement | None = None
         self._purging: Any = None
         self._versions: VersionMonitor | None = None
         self._checks: list[LeaderCheck] = []
@@ -353,10 +353,13 @@ class Member(Service):
             own = ClusterMember(
                 core.member_id, (), self.settings.name, self.settings.advertise_client_urls
             )
-            self._announce(
+            self._announcement = Announcement(
+                core.replica,
+                self._reactor,
                 lambda number: publish_request(number, own.path, own.attributes_json()),
                 self._published,
             )
+            self._announcement.start()
 
     def _published(self) -> None:
         core = self._running_core()
@@ -381,13 +384,7 @@ class Member(Service):
             each()
 
     def _set_version(self, version: str) -> None:
-        log.info("setting the cluster version", cluster_version=version)
-        self._announce(lambda number: version_request(number, version), lambda: None)
-
-    def _announce(self, request: Callable[[int], Any], done: Callable[[], None]) -> None:
-        announcement = Announcement(self._running_core().replica, self._reactor, request, done)
-        self._announcements.append(announcement)
-        announcement.start()
+        propose_version(self._running_core().replica, version)
 
     def plain_containers(self) -> list[Sized]:
         """See ``KeyIndex.plain_containers``."""
@@ -446,9 +443,9 @@ class Member(Service):
         self._data_dir.unlock()
 
     def _end_life(self, streams_stay: bool = False) -> None:
-        for each in self._announcements:
-            each.stop()
-        self._announcements.clear()
+        if self._announcement is not None:
+            self._announcement.stop()
+            self._announcement = None
         self._publishing = False
         if self._versions is not None:
             self._versions.follow()

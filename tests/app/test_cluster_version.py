@@ -9,16 +9,17 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.cluster_version import VersionMonitor
+from etcdtw.app.cluster_version import VersionMonitor, propose_version
 from etcdtw.app.downgrading import end_downgrade
 from etcdtw.errors import NoLeader
 from etcdtw.membership import Member, Members
 from etcdtw.peer.calling import Answered, HttpCaller
-from etcdtw.raft.messages import ConfChange, ConfChangeType
+from etcdtw.raft.messages import ConfChange, ConfChangeType, MessageType
 from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.disk import SimDisk
 from etcdtw.v2store import V2Store
 from tests.app.simulated_member import SimulatedMember
+from tests.replica.floor import OTHER, OWN, REQUEST_SECONDS, THIRD, TICK_SECONDS, Floor
 
 
 class FakeCaller(HttpCaller):
@@ -58,6 +59,18 @@ class VersionTests(SynchronousTestCase):
         monitor.follow()
         self.assertEqual(caller.reactor.getDelayedCalls(), [])
         return found
+
+    def test_proposed_once(self) -> None:
+        """A version that could not be set is not proposed again by and by: whoever leads then may
+        have set a later one."""
+        floor = Floor((OWN, OTHER, THIRD))
+        floor.start()
+        propose_version(floor.replica, "3.0.0")
+        floor.tick(round(REQUEST_SECONDS / TICK_SECONDS) + 1)
+        floor.hear(MessageType.HEARTBEAT, term=9)
+        floor.tick(5)
+        kinds = [each.type for each in floor.peers.sent]
+        self.assertNotIn(MessageType.PROP, kinds)
 
     def test_least(self) -> None:
         """It is what the oldest member is, and undecided while one does not say."""
