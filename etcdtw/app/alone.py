@@ -41,11 +41,12 @@ def stand_alone(opened: OpenedLog, peer_urls: Sequence[str], keyspace_index: int
         for each in _changes(opened.member_id, tuple(sorted(peer_urls)), known)
     ]
     filling = [(EntryType.NORMAL, None)] * max(0, keyspace_index - last)
+    term = max(state.term, 1)  # one that has joined and heard nobody yet has none
     appended = [
-        Entry(term=state.term, index=last + place, type=kind, data=data)
+        Entry(term=term, index=last + place, type=kind, data=data)
         for place, (kind, data) in enumerate([*filling, *changes], 1)
     ]
-    committed = state._replace(commit=last + len(appended))
+    committed = state._replace(term=term, commit=last + len(appended))
     opened.wal.append(committed, appended)
     opened.wal.sync()
     tail.append(appended)

@@ -69,6 +69,17 @@ class AloneTests(SynchronousTestCase):
         state, entries = self.forced(self.log_of(1, written, commit=3))
         self.assertEqual((entries[3], state.commit), (written, 6))
 
+    def test_nothing_in_the_log(self) -> None:
+        """Who has joined and heard nobody yet begins as a founder does, in term 1."""
+        disk = SimDisk()
+        disk.makedirs(SNAP)
+        Wal.create(disk, WAL, encode_metadata(9, 9)).close()
+        state, entries = self.forced(disk)
+        self.assertEqual(state, HardState(1, 0, 2))
+        self.assertEqual(
+            self.changes(entries), [(ConfChangeType.ADD_NODE, 9), (ConfChangeType.UPDATE_NODE, 9)]
+        )
+
     def test_not_a_member(self) -> None:
         """Who begins with a backup votes before the others go, and gets his URLs afterwards: they
         may be those of one of the others."""
