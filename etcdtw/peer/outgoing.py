@@ -16,6 +16,9 @@ from etcdtw.raft.messages import Message
 
 QUEUED_MESSAGES_MAX = 4096
 """Of a stream that its reader does not keep up with; more are dropped (etcd's bound)."""
+WRITE_BYTES = 1 << 20
+"""About so much is encoded before the reader may say again that it is behind: what waits for him
+may be hundreds of megabytes, as long as it is entries that the log has anyway."""
 POSTS_AT_ONCE = 4
 POSTS_WAITING_MAX = 64
 
@@ -73,12 +76,15 @@ class OutStream:
             self._queue.append(message)
 
     def flush(self) -> None:
-        """Write what was sent, unless the reader is behind."""
-        if self._queue and not (self._paused or self.is_closed):
-            encode = self._writer.encode
-            data = b"".join([encode(each) for each in self._queue])
-            self._queue.clear()
-            self._write(data)
+        """Write what was sent, as far as the reader is not behind."""
+        queue, encode = self._queue, self._writer.encode
+        while queue and not (self._paused or self.is_closed):
+            pieces = []
+            size = 0
+            while queue and size < WRITE_BYTES:
+                pieces.append(encode(queue.popleft()))
+                size += len(pieces[-1])
+            self._write(b"".join(pieces))
 
     def pause(self) -> None:
         """The connection is full."""
