@@ -15,6 +15,7 @@ from etcdtw.ids import format_id
 from etcdtw.peer.snapshots import SnapshotSender
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.raft.messages import Message, Snapshot
+from etcdtw.replica.catching_up import CatchingUp
 from etcdtw.replica.snapshots import record_received
 from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.storage.interfaces import IWorker
@@ -55,12 +56,14 @@ class SnapshotExchange:
         self._worker = worker
         self._begin_again = begin_again
         self._sender = SnapshotSender(transport.identity, transport.caller)
+        self._catching_up = CatchingUp(core.replica.durable, transport.caller.reactor)
         self._installing = False
         self._stopped = False
         transport.on_snapshot = self.send
 
     def stop(self) -> None:
         self._stopped = True
+        self._catching_up.stop()
 
     def make_upload(self) -> Upload:
         return Upload(self._snap_dir)
@@ -74,6 +77,9 @@ class SnapshotExchange:
         index = replica.applied_index
         term, conf_state = replica.durable.tail.term(index), replica.node.conf_state()
         saving = replica.machine.begin_save()
+        # Raft goes on from where it thought that the snapshot would be.
+        wanted = message.snapshot
+        self._catching_up.begin(message.to, index if wanted is None else wanted.index)
         log.info(
             "sending database snapshot",
             snapshot_index=index,
@@ -101,6 +107,7 @@ class SnapshotExchange:
         peer = self._transport.peers.get(message.to)
         if peer is None or self._stopped:
             exported.close()
+            self._ended(message.to, False)
             return
 
         def ended(ok: bool) -> None:
@@ -112,6 +119,7 @@ class SnapshotExchange:
 
     def _ended(self, member_id: int, ok: bool) -> None:
         if not self._stopped:
+            self._catching_up.end(member_id, ok)
             self._transport.snapshot_ended(member_id, ok)
 
     # --- from others -----------------------------------------------------------------------------

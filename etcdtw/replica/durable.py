@@ -14,6 +14,9 @@ from etcdtw.storage.wal import Wal
 CATCH_UP_ENTRIES = 5000
 """Entries kept in memory behind the applied index, for followers that lag (etcd's default)."""
 
+NEEDED_ENTRIES_MAX = 1_000_000
+"""Entries that are kept behind the applied index at most, whoever else needs them."""
+
 _SPIKE_SECONDS = 0.02
 
 
@@ -52,6 +55,9 @@ class DurableLog:
         self.last_sync_seconds = 0.0
         self.disk_is_busy: Callable[[], bool] = lambda: False
         """Whether somebody else has much to write just now, so that any sync may take long."""
+
+        self.needed_from: Callable[[], int | None] = lambda: None
+        """The index behind which somebody will need all entries; None: nobody does."""
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         """Hand both to the WAL; True when a sync must follow before anybody may rely on them."""
@@ -100,8 +106,13 @@ class DurableLog:
 
     def compact(self, applied: int) -> None:
         """Forget entries in memory that are far behind the applied index."""
-        if applied - self.tail.first_index() >= 2 * self._catch_up_entries:
-            self.tail.compact(applied - self._catch_up_entries)
+        upto = applied - self._catch_up_entries
+        if upto - self.tail.first_index() < self._catch_up_entries:
+            return
+        needed_from = self.needed_from()
+        if needed_from is not None:
+            upto = min(upto, max(needed_from, applied - NEEDED_ENTRIES_MAX))
+        self.tail.compact(upto)
 
     def close(self) -> None:
         self.wal.sync()

@@ -6,6 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app import exchange
@@ -27,8 +28,12 @@ class ReceivingTests(SynchronousTestCase):
         self.node = SimpleNamespace(committed=5)
         self.lives: list[str] = []
         self.answers: list[str] = []
-        core: Any = SimpleNamespace(replica=SimpleNamespace(node=self.node))
-        transport: Any = SimpleNamespace(identity=SimpleNamespace(headers=dict), caller=None)
+        core: Any = SimpleNamespace(
+            replica=SimpleNamespace(node=self.node, durable=SimpleNamespace())
+        )
+        transport: Any = SimpleNamespace(
+            identity=SimpleNamespace(headers=dict), caller=SimpleNamespace(reactor=Clock())
+        )
         unused: Any = None
         self.exchange = SnapshotExchange(
             core,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import urllib.request
 from collections.abc import Sequence
 
@@ -268,6 +269,32 @@ class SnapshotTests(ClusterTestCase):
     def test_real_to_ours(self) -> None:
         """Real etcd sends, ours installs."""
         self.check_catching_up(real_etcd(), real_etcd(), self.ours(), writes=7000)
+
+    def test_others_go_on_writing(self) -> None:
+        """One snapshot is enough, although while it is on its way far more is written than the log
+        otherwise reaches back."""
+        cluster = self.cluster(*[self.ours()] * 3)
+        cluster.move_leader(0)
+        away = cluster.members[2]
+        has_started = threading.Event()
+
+        def write() -> None:
+            with cluster.client(0) as client:
+                while not has_started.is_set():
+                    client.put_many(20)
+
+        writing = threading.Thread(target=write)
+        away.stop()
+        with cluster.client(0) as client:
+            client.put_many(1000)
+        writing.start()
+        try:
+            away.start()
+        finally:
+            has_started.set()
+            writing.join()
+        self.assertEqual(away.output(2_000_000).count("beginning again"), 1)
+        self.check_everything(cluster)
 
     def test_clients_stay(self) -> None:
         """A client of the member that begins again stays connected, and is served again; its
