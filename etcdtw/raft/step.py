@@ -28,6 +28,7 @@ _LOCAL = frozenset(
 )
 _VOTE_REQUESTS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
+_OF_A_TERM = _VOTE_REQUESTS | _FROM_LEADER
 _RESPONSES = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
 
 
@@ -60,6 +61,9 @@ def _check(message: Message) -> None:
     kind = message.type
     if kind in _LOCAL:
         raise UnexpectedMessage(f"{kind.name} came from member {message.from_:x}")
+    if message.term == 0 and kind in _OF_A_TERM:
+        # A candidate would follow into term 0, and forget whom it has voted for.
+        raise UnexpectedMessage(f"{kind.name} from member {message.from_:x} has no term")
     if kind in (MessageType.READ_INDEX, MessageType.READ_INDEX_RESP):
         if len(message.entries) != 1:
             raise UnexpectedMessage(

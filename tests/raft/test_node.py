@@ -371,6 +371,16 @@ class BadInput(SynchronousTestCase):
             error = self.assertRaises(UnexpectedMessage, node.step, Message(type=kind, from_=2))
             self.assertIn(kind.name, str(error))
 
+    def test_no_term(self) -> None:
+        """What belongs to a term must say to which; a candidate forgets neither its own nor its
+        vote."""
+        node = LoneNode(term=3)
+        node.node.campaign()
+        for kind in (APP, MessageType.HEARTBEAT, MessageType.SNAP, MessageType.VOTE):
+            with self.assertRaises(UnexpectedMessage):
+                node.hear(kind, term=0)
+        self.assertEqual((node.node.term, node.node.vote), (4, 1))
+
     def test_requests_without_content(self) -> None:
         """Proposals and reads without the entries that belong to them are refused."""
         node = LoneNode().node
