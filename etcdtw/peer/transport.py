@@ -13,7 +13,7 @@ from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
 from etcdtw.peer.outgoing import Pipeline, Timeouts
 from etcdtw.peer.peer import Peer
-from etcdtw.raft.messages import Message
+from etcdtw.raft.messages import Message, MessageType
 from etcdtw.replica.interfaces import IPeerTransport, PeerReceiver
 
 REMOTES_MAX = 64
@@ -132,7 +132,9 @@ class PeerTransport:
         receiver = self._receiver
         if receiver is not None and not self._stopped:
             for message in messages:
-                receiver.receive(message)
+                # One without its database, which nobody sends so, could not be installed.
+                if message.type != MessageType.SNAP:
+                    receiver.receive(message)
 
     def unreachable(self, peer_id: int) -> None:
         if self._receiver is not None and not self._stopped:

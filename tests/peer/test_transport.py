@@ -12,7 +12,7 @@ from etcdtw.api.peer.raft import STREAM_PREFIX, RaftPage, StreamTree
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
 from etcdtw.peer.transport import PeerTransport
-from etcdtw.raft.messages import Entry, Message, MessageType
+from etcdtw.raft.messages import ConfState, Entry, Message, MessageType, Snapshot
 from etcdtw.testing.streams import StreamNetwork
 from etcdtw.testing.time import VirtualTime
 
@@ -129,6 +129,14 @@ class TransportTests(SynchronousTestCase):
         """While there is no stream a message is posted."""
         self.transports[1].send([self.heartbeat(1, 2)])
         self.run_for(0.05)
+        self.assertEqual(self.receivers[2].messages, [self.heartbeat(1, 2)])
+
+    def test_snapshot_without_its_database(self) -> None:
+        """It is dropped, whichever way it comes."""
+        snapshot = Snapshot(7, 5, ConfState(voters=(1, 2, 3)), b"{}")
+        message = Message(MessageType.SNAP, 2, 1, 5, snapshot=snapshot)
+        self.transports[2].receive(message, 1)
+        self.transports[2].received([message, self.heartbeat(1, 2)])
         self.assertEqual(self.receivers[2].messages, [self.heartbeat(1, 2)])
 
     def test_other_cluster(self) -> None:
