@@ -120,6 +120,10 @@ class AppendReader:
         self._term = 0
         self._index = 0
         self._rest = b""
+        # Of a frame of entries that is under way: those that are there, and how many there are to
+        # be. A follower that catches up gets thousands at a time, in a dozen reads.
+        self._entries: list[Entry] | None = None
+        self._count = 0
 
     def feed(self, data: bytes) -> list[Message]:
         data = self._rest + data if self._rest else data
@@ -127,6 +131,15 @@ class AppendReader:
         at = 0
         try:
             while at < len(data):
+                if self._entries is not None:
+                    at = self._take_entries(data, at, self._entries)
+                    if len(self._entries) < self._count:
+                        break
+                    commit = _u64(data, at)
+                    found.append(self._continued(self._entries, commit))
+                    self._entries = None
+                    at += 8
+                    continue
                 kind = data[at]
                 if kind == _BEAT:
                     at += 1
@@ -142,8 +155,11 @@ class AppendReader:
                     found.append(message)
                     at = end
                 elif kind == _ENTRIES:
-                    message, at = self._continued(data, at + 1)
-                    found.append(message)
+                    self._count = _size(data, at + 1)
+                    if self._count > MESSAGE_BYTES_MAX // 8:
+                        raise BadFrame("rafthttp: error limit exceeded")
+                    self._entries = []
+                    at += 9
                 else:
                     raise BadFrame(f"unexpected type {kind} on a stream of appends")
         except _Incomplete:
@@ -151,23 +167,20 @@ class AppendReader:
         self._rest = data[at:]
         return found
 
-    def _continued(self, data: bytes, at: int) -> tuple[Message, int]:
-        count = _size(data, at)
-        if count > MESSAGE_BYTES_MAX // 8:
-            raise BadFrame("rafthttp: error limit exceeded")
-        at += 8
-        entries: list[Entry] = []
-        for _ in range(count):
-            size = _size(data, at)
-            end = at + 8 + size
+    def _take_entries(self, data: bytes, at: int, entries: list[Entry]) -> int:
+        """Read on in a frame of entries, as far as they are whole; where that is."""
+        while len(entries) < self._count and at + 8 <= len(data):
+            end = at + 8 + _size(data, at)
             if end > len(data):
-                raise _Incomplete
+                break
             try:
                 entries.append(decode_entry(data[at + 8 : end]))
             except ValueError as error:
                 raise BadFrame(str(error)) from None
             at = end
-        commit = _u64(data, at)
+        return at
+
+    def _continued(self, entries: list[Entry], commit: int) -> Message:
         message = Message(
             MessageType.APP,
             to=self._local,
@@ -178,8 +191,8 @@ class AppendReader:
             entries=tuple(entries),
             commit=commit,
         )
-        self._index += count
-        return message, at + 8
+        self._index += len(entries)
+        return message
 
 
 class _Incomplete(Exception):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.peer import codec
 from etcdtw.peer.codec import (
     MESSAGE_BYTES_MAX,
     AppendReader,
@@ -14,6 +15,7 @@ from etcdtw.peer.codec import (
     MessageReader,
     MessageWriter,
 )
+from etcdtw.raft.codec import decode_entry
 from etcdtw.raft.messages import Entry, Message, MessageType
 
 
@@ -62,6 +64,23 @@ class AppendTests(SynchronousTestCase):
         for at in range(0, len(data), step):
             found += reader.feed(data[at : at + step])
         self.assertEqual(found, messages)
+
+    def test_in_many_pieces(self) -> None:
+        """However many reads a frame takes, each of its entries is decoded once."""
+        decoded: list[Entry] = []
+
+        def decode(data: bytes) -> Entry:
+            decoded.append(decode_entry(data))
+            return decoded[-1]
+
+        self.patch(codec, "decode_entry", decode)
+        writer, reader = AppendWriter(), AppendReader(1, 2)
+        reader.feed(writer.encode(append(3, 0, 0)))
+        whole = append(3, 0, 100, log_term=3)
+        data = writer.encode(whole)
+        found = [message for byte in data for message in reader.feed(bytes((byte,)))]
+        self.assertEqual(found, [whole])
+        self.assertEqual(decoded, list(whole.entries))
 
     def test_garbage(self) -> None:
         """What is no frame is refused by name."""
