@@ -17,6 +17,10 @@ CATCH_UP_ENTRIES = 5000
 NEEDED_ENTRIES_MAX = 1_000_000
 """Entries that are kept behind the applied index at most, whoever else needs them."""
 
+PREPARE_AGAIN_SECONDS = 10.0
+"""After a segment that could not be prepared. On a disk that is nearly full each try takes the rest
+of it for a moment, which others may need just then."""
+
 _SPIKE_SECONDS = 0.02
 
 
@@ -51,6 +55,7 @@ class DurableLog:
         self._average_seconds = 0.0
         self._saved_state, _ = tail.initial_state()
         self._preparing = False
+        self._prepare_after = 0.0
         self.sync_seconds = Histogram(doubling(0.001, 14))
         self.last_sync_seconds = 0.0
         self.disk_is_busy: Callable[[], bool] = lambda: False
@@ -67,8 +72,7 @@ class DurableLog:
         if entries:
             self.tail.append(entries)
         if self.wal.wants_next_segment and not self._preparing:
-            self._preparing = True
-            self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
+            self._prepare()
         return must_sync
 
     def syncs_in_turn(self, others_wait: bool) -> bool:
@@ -118,9 +122,15 @@ class DurableLog:
         self.wal.sync()
         self.wal.close()
 
+    def _prepare(self) -> None:
+        if time.monotonic() >= self._prepare_after:
+            self._preparing = True
+            self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
+
     def _prepared(self, _: object) -> None:
         self._preparing = False
 
     def _not_prepared(self, error: BaseException) -> None:
         """The next cut makes its own segment and meets the same error where it can be told."""
         self._preparing = False
+        self._prepare_after = time.monotonic() + PREPARE_AGAIN_SECONDS

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.raft import MemoryLog
 from etcdtw.raft.messages import Entry, HardState
-from etcdtw.replica.durable import CATCH_UP_ENTRIES, DurableLog
+from etcdtw.replica.durable import CATCH_UP_ENTRIES, PREPARE_AGAIN_SECONDS, DurableLog
 from etcdtw.storage.wal import Wal
 from etcdtw.testing.disk import SimDisk
 from tests.replica.floor import HeldWorker
@@ -132,7 +133,9 @@ class DurableLogTests(SynchronousTestCase):
 
     def test_next_segment(self) -> None:
         """The next segment is prepared in the background, once, when half of one is full; the
-        log goes on when that fails."""
+        log goes on when that fails, and does not try again at once: the disk may be full."""
+        now = 100.0
+        self.patch(time, "monotonic", lambda: now)
         self.append(None, 1, size=SMALL_SEGMENT // 4)
         self.assertEqual(self.background.waiting, [])
         self.append(None, 2, size=SMALL_SEGMENT // 2)
@@ -142,9 +145,12 @@ class DurableLogTests(SynchronousTestCase):
         self.background.release()
         self.disk.heal()
         self.append(None, 4, size=10)
+        self.assertEqual(self.background.waiting, [])
+        now += PREPARE_AGAIN_SECONDS
+        self.append(None, 5, size=10)
         self.assertEqual(len(self.background.waiting), 1)
         self.background.release()
-        self.append(None, 5, size=SMALL_SEGMENT)
+        self.append(None, 6, size=SMALL_SEGMENT)
         self.log.begin_sync()
         self.log.sync()
         self.assertEqual(len(self.log.wal.segment_names), 2)
