@@ -149,7 +149,10 @@ class StartingMember(Service):
             return
         error = failed[0].value
         if not isinstance(error, START_ERRORS):
-            failed[0].raiseException()
+            # Nobody would end a process that waits for nothing.
+            log.failure("the start has failed", failed[0])
+            self._fatal(f"{type(error).__name__}: {error}")
+            return
         self.refused = problems_of(error)
         self._fatal(sentence(self.refused))
 

@@ -132,6 +132,15 @@ class StartingTests(SynchronousTestCase):
         self.assertIn("different advertised URLs", self.fatal.reason or "")
         self.flushLoggedErrors()
 
+    def test_bug_later(self) -> None:
+        """So does a bug, of a provider that somebody has installed for one."""
+        self.error = KeyError("forgotten")
+        self.named().startService()
+        self.reactor.lookups[0].callback("10.0.0.1")
+        self.assertEqual((self.codes, self.reactor.stops), ([1], 1))
+        self.assertEqual(self.fatal.reason, "KeyError: 'forgotten'")
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
     def test_stopped_while_waiting(self) -> None:
         """Stopping before the member exists cancels the plan and starts nothing."""
         service = self.named()
