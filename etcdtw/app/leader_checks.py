@@ -34,6 +34,7 @@ class LeaderCheck:
         self._clock = clock
         self._seconds = seconds
         self._call: IDelayedCall | None = None
+        self._is_under_way = False
 
     def lead(self) -> None:
         if self._call is None:
@@ -49,12 +50,19 @@ class LeaderCheck:
 
     def _begin(self) -> None:
         self._wait()
+        if self._is_under_way:
+            return  # of a large keyspace it may take longer than from one to the next
+        self._is_under_way = True
         checked = Deferred.fromCoroutine(self._check())
         checked.addErrback(
             lambda failure: log.warn(
                 "{what}: {error}", what=self._failure, error=failure.getErrorMessage()
             )
         )
+        checked.addCallback(self._checked)
+
+    def _checked(self, _: object) -> None:
+        self._is_under_way = False
 
 
 def leader_checks(core: Core, caller: HttpCaller) -> Iterator[LeaderCheck]:
