@@ -112,6 +112,8 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
     _remove_leftovers(fs, converted)
     if wanted:
         fs.remove(database)
+    # Others were received by lives that ended before they could say so.
+    SnapStore(fs, snap_dir).remove_databases_before(index)
     return installed
 
 
