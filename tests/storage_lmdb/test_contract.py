@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 from twisted.internet.task import Clock
@@ -128,3 +130,29 @@ class ContractTests(KeyspaceCase):
         env = open_environment(settings.path, settings.map_bytes, sync=False).env
         self.addCleanup(env.close)
         self.assertNotIn(str(child), env.readers())
+
+    def test_readers_that_died_meanwhile(self) -> None:
+        """So do commits: an export that was killed does not let the file grow until the next
+        start."""
+        backend = self.open()
+
+        def write(index: int) -> int:
+            for number in range(100):
+                backend.put(b"key", b"%04d" % number, bytes((index,)) * 1000)
+            backend.end_entry(index, 1)
+            backend.commit()
+            return backend.size()
+
+        write(1)
+        code = (
+            "import sys, time\nfrom etcdtw.storage.backend.lmdb_view import open_view\n"
+            "view = open_view(sys.argv[1], 1 << 30, 'test')\nprint(flush=True)\ntime.sleep(60)"
+        )
+        command = [sys.executable, "-c", code, backend.settings.path]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            child.kill()
+        before = [write(index) for index in range(2, 6)][-1]
+        self.assertEqual([write(index) for index in range(6, 20)][-1], before)

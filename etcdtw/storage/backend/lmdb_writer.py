@@ -73,6 +73,8 @@ class BatchWriter:
         assert self._thread in (None, here), "batches of one file are written by one thread"
         self._thread = here
         databases = dict(databases)
+        # A child that was killed while it read would keep pages from being reused for ever.
+        self._env.reader_check()
         try:
             with self._env.begin(write=True) as txn:
                 for name, changes in batch.layer.buckets.items():
