@@ -27,11 +27,15 @@ def decode_request(data: bytes, index: int) -> tuple[str, Message]:
     """
     try:
         internal = InternalRaftRequest.FromString(data)
-    except DecodeError:
+    except DecodeError as unreadable:
         try:
-            return V2, Request.FromString(data)
+            request = Request.FromString(data)
         except DecodeError as error:
             raise CorruptError(f"log entry {index} holds no request: {error}") from error
+        if not request.HasField("Method"):
+            # Nearly any bytes pass for a v2 request, but etcd has never left out the method.
+            raise CorruptError(f"log entry {index} is unreadable: {unreadable}") from None
+        return V2, request
     for field, value in internal.ListFields():
         if field.message_type is not None and field.name != "header":
             return field.name, value
