@@ -15,6 +15,7 @@ from etcdtw.errors import (
     BadLeaderTransferee,
     Code,
     EtcdError,
+    InvalidArgument,
     NoLeader,
     NotLeader,
     StatusError,
@@ -108,6 +109,9 @@ class MaintenanceService:
         if request.action == AlarmRequest.GET:
             self._answer_alarms(call, AlarmResponse(alarms=self._alarms.get(request.alarm)))
             return
+        if request.alarm not in AlarmType.values():
+            # Members of etcd end at such an entry, and at every start after it.
+            raise InvalidArgument("etcdserver: unknown alarm")
 
         def done(result: object) -> None:
             if isinstance(result, EtcdError):
