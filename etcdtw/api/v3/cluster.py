@@ -126,7 +126,8 @@ class ClusterService:
 
     def member_add(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberAddRequest, body)
-        urls = _checked_urls(request.peerURLs, self._valid_url)
+        _check_urls(request.peerURLs, self._valid_url)
+        urls = tuple(sorted(request.peerURLs))
 
         def added(member: ClusterMember, error: EtcdError | None) -> None:
             def answer() -> bytes:
@@ -147,6 +148,8 @@ class ClusterService:
 
     def member_update(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MemberUpdateRequest, body)
+        # Members of etcd end at a URL that they cannot use, and at every start after it.
+        _check_urls(request.peerURLs, self._valid_url)
 
         def answer() -> bytes:
             return MemberUpdateResponse(members=self.shown_members()).SerializeToString()
@@ -255,10 +258,9 @@ def _shown(member: ClusterMember) -> Member:
     )
 
 
-def _checked_urls(urls: Sequence[str], valid: Callable[[str], bool]) -> tuple[str, ...]:
+def _check_urls(urls: Sequence[str], valid: Callable[[str], bool]) -> None:
     if not urls or not all(map(valid, urls)):
         raise MemberBadURLs
-    return tuple(sorted(urls))
 
 
 def _raise(error: EtcdError | None) -> None:
