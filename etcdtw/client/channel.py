@@ -111,7 +111,7 @@ class Channel:
             ready(TooManyRequests())
             return
         self._waiting[ready] = None
-        self._connect()
+        self._seek_room()
 
     def forget(self, ready: Callable[[OutgoingConnection | EtcdError], None]) -> None:
         """Who waited does not any more."""
@@ -120,10 +120,9 @@ class Channel:
     def leave(self, connection: OutgoingConnection) -> None:
         """This connection's member cannot serve: go on with another endpoint, if there is one."""
         if connection is self._connection and len(self._addresses) > 1:
-            self._connection = None
             self._turn += 1
             # Calls under way have their own timeouts; closing would fail them all.
-            self.clock.callLater(CONNECT_SECONDS, connection.close)
+            self._leave_later(connection)
 
     def connect_alone(self) -> Deferred[OutgoingConnection]:
         """A connection of one's own to the endpoint whose turn it is, for a stream whose reader may
@@ -144,8 +143,7 @@ class Channel:
         if current in addresses:
             self._turn = addresses.index(current)
         elif self._connection is not None:
-            left, self._connection = self._connection, None
-            self.clock.callLater(CONNECT_SECONDS, left.close)
+            self._leave_later(self._connection)
 
     def close(self) -> None:
         """End everything; who waits gets an error."""
@@ -158,6 +156,13 @@ class Channel:
             self._connection.close()
         for ready in self._take_waiting():
             ready(unavailable("the client is closed"))
+
+    def _leave_later(self, connection: OutgoingConnection) -> None:
+        self._connection = None
+        connection.on_room = None
+        self.clock.callLater(CONNECT_SECONDS, connection.close)
+        if self._waiting:
+            self._connect()
 
     # --- connecting ------------------------------------------------------------------------------
 
@@ -192,8 +197,7 @@ class Channel:
         elif error is None:
             self._failures = 0
             self._connection = made
-            for ready in self._take_waiting():
-                self.wait(ready)
+            self._serve_waiting()
         else:
             self._failed(f"{address.authority or address.path}: {error}")
 
@@ -227,6 +231,25 @@ class Channel:
             self.last_error = connection.reason
             if self._waiting:
                 self._connect()
+
+    def _seek_room(self) -> None:
+        connection = self._connection
+        if connection is None or connection.finished:
+            self._connect()
+        else:
+            # The server takes so many calls at once and no more. Another connection for those that
+            # are too many would be one more with every burst of them.
+            connection.on_room = self._serve_waiting
+
+    def _serve_waiting(self) -> None:
+        while self._waiting:
+            connection = self._connection
+            if connection is None or not connection.usable:
+                self._seek_room()
+                return
+            ready = next(iter(self._waiting))
+            del self._waiting[ready]
+            ready(connection)
 
     def _take_waiting(self) -> list[Callable[[OutgoingConnection | EtcdError], None]]:
         waiting = list(self._waiting)

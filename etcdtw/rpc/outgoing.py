@@ -23,6 +23,8 @@ from .messages import PREFIX, PREFIX_BYTES, MessageReader
 from .status import TIMEOUT_FIELD, deadline_exceeded
 
 MESSAGE_BYTES_MAX = (1 << 31) - 1
+SETTINGS_SECONDS = 5.0
+"""Whoever accepts a connection and says nothing on it for so long is no server, or a stuck one."""
 SECRET_FIELDS = frozenset({TIMEOUT_FIELD, "token", "authorization"})
 _TIMEOUT_MS_MAX = 99_999_999
 _KEEPALIVE_PING = b"alive?\0\0"
@@ -68,6 +70,7 @@ class OutgoingConnection(Protocol):
 
     ``on_settled`` is called once, with None when the server has shown that it speaks HTTP/2, or
     with the error that came first; ``on_lost`` once after that, when no new call can be made.
+    ``on_room``, where somebody sets it, is called once, when a call may be made again.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class OutgoingConnection(Protocol):
     ) -> None:
         self.on_settled: Callable[[EtcdError | None], None] = lambda error: None
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_room: Callable[[], None] | None = None
         self._clock = clock
         self._authority = authority
         self._scheme = scheme
@@ -90,6 +94,7 @@ class OutgoingConnection(Protocol):
         self._calls: dict[int, _Call] = {}
         self._flush_call: IDelayedCall | None = None
         self._keepalive: IDelayedCall | None = None
+        self._settling: IDelayedCall | None = None
         self._receiving = False
         self._settled = False
         self._lost = False
@@ -102,6 +107,11 @@ class OutgoingConnection(Protocol):
     def usable(self) -> bool:
         """Whether a new call may be made now."""
         return not self._lost and self._http2.can_open
+
+    @property
+    def finished(self) -> bool:
+        """Whether no new call may be made ever again."""
+        return self._lost or self._http2.finished
 
     def unary(
         self,
@@ -174,6 +184,7 @@ class OutgoingConnection(Protocol):
         self._last_heard = self._clock.seconds()
         if self._pings.seconds:
             self._keepalive = self._clock.callLater(self._pings.seconds, self._ping)
+        self._settling = self._clock.callLater(SETTINGS_SECONDS, self._not_settled)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -204,10 +215,20 @@ class OutgoingConnection(Protocol):
     def _settle(self, error: EtcdError | None) -> None:
         if not self._settled:
             self._settled = True
+            if self._settling is not None and self._settling.active():
+                self._settling.cancel()
             self.on_settled(error)
 
+    def _not_settled(self) -> None:
+        self._abort("the server accepts connections and does not answer")
+
+    def _abort(self, reason: str) -> None:
+        self.reason = unavailable(reason)
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def _tell_lost(self) -> None:
-        if self._lost or self._http2.finished:
+        if self.finished:
             told, self.on_lost = self.on_lost, lambda: None
             told()
 
@@ -225,6 +246,9 @@ class OutgoingConnection(Protocol):
             self.transport.write(data)
         if self._http2.failed or (self._http2.finished and not self._calls):
             self.close()
+        if self.on_room is not None and self.usable:
+            told, self.on_room = self.on_room, None
+            told()
 
     def _ping(self) -> None:
         """Ask whether the server is there, when it has not been heard of lately."""
@@ -241,9 +265,7 @@ class OutgoingConnection(Protocol):
 
         def check() -> None:
             if self._last_heard == heard:
-                self.reason = unavailable("no answer to a keepalive ping")
-                transport: Any = self.transport
-                transport.abortConnection()
+                self._abort("no answer to a keepalive ping")
             else:
                 self._keepalive = self._clock.callLater(0, self._ping)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.protocol import Factory, Protocol
+
 from etcdtw.client import Txn, created, lease_of, modified, value, version
 from etcdtw.client.endpoints import Address, parse_endpoint
 from etcdtw.client.ranges import prefix_end
 from etcdtw.client.txn import delete, get, put
 from etcdtw.errors import Code, EtcdError, FutureRevision, LeaderChanged, NoLeader, StatusError
 from etcdtw.pb.rpc_pb2 import Compare, TxnRequest
+from etcdtw.rpc import ClientPortFactory, ServerSettings
+from etcdtw.rpc.outgoing import SETTINGS_SECONDS
 from tests.client.servers import PORT, Servers
 
 
@@ -164,6 +168,36 @@ class CallTests(Servers):
         client.set_endpoints([f"b:{PORT}"])
         self.down("a")
         self.assertEqual(self.result(client.kv.get("k")).kvs[0].value, b"1")
+
+    def test_silent_endpoint(self) -> None:
+        """One that accepts connections and says nothing, as a stopped process does, is passed
+        over."""
+        self.down("a")
+        self.network.listen("a", PORT, Factory.forProtocol(Protocol))
+        client = self.client()
+        self.assertEqual(self.result(client.kv.get("k", timeout=10)).kvs, [])
+        self.assertLess(self.time.now, 2 * SETTINGS_SECONDS)
+
+    def test_few_at_once(self) -> None:
+        """What a server does not take at once waits its turn, on the one connection; also while
+        another endpoint has to be found meanwhile."""
+        factories = {}
+        for host in self.hosts:
+            self.down(host)
+            settings = ServerSettings(max_concurrent_streams=2)
+            factories[host] = ClientPortFactory(self.routers[host], None, settings, self.clock)
+            self.network.listen(host, PORT, factories[host])
+        client = self.client()
+        self.result(client.kv.put("k", "1"))
+        for _ in range(5):
+            for each in [client.kv.get("k") for _ in range(7)]:
+                self.result(each)
+            self.assertEqual(factories["a"].connection_count, 1)
+        waiting = [client.kv.get("k") for _ in range(7)]
+        self.down("a")
+        for each in waiting:
+            self.result(each)
+        self.assertEqual(factories["b"].connection_count, 1)
 
     def test_dead_connection(self) -> None:
         """A connection on which nothing arrives any more is given up by keepalive."""
