@@ -117,7 +117,9 @@ class LeaseKeeper:
     def _connected(self, connection: OutgoingConnection | EtcdError) -> None:
         self._opening = False
         if isinstance(connection, EtcdError):
-            return  # the leases run out by themselves
+            if connection.code != Code.UNAVAILABLE:  # else the client is closed
+                self._renew_later()
+            return
         self._connection = connection
         self._stream = connection.stream(_PATH, self._channel.metadata, self)
         for lease in self._kept.values():
@@ -141,6 +143,9 @@ class LeaseKeeper:
         cannot_serve = answered and (error is None or error.code == Code.UNAVAILABLE)
         if cannot_serve and self._connection is not None:
             self._channel.leave(self._connection)
+        self._renew_later()
+
+    def _renew_later(self) -> None:
         for lease in self._kept.values():
             if lease.renew_call is not None and lease.renew_call.active():
                 lease.renew_call.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from etcdtw.client import channel
 from etcdtw.errors import LeaseNotFound
 from tests.client.servers import Servers
 
@@ -40,6 +41,19 @@ class LeaseTests(Servers):
             self.run_for(20)
         self.assertFalse(lease.is_lost)
         self.assertTrue(self.member.lessor.exists(lease.id))
+
+    def test_many_calls_wait(self) -> None:
+        """It is asked for again when so many calls wait for a server that no more may."""
+        client = self.client("a")
+        lease = self.result(client.keep_lease(6))
+        self.patch(channel, "WAITING_MAX", 1)
+        self.down("a")
+        waiting = client.kv.get("k")
+        self.run_for(2)
+        self.up("a")
+        self.result(waiting)
+        self.run_for(20)
+        self.assertFalse(lease.is_lost)
 
     def test_nobody_there(self) -> None:
         """When no member can be asked for a whole TTL it counts as lost, no later."""
