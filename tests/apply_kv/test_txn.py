@@ -184,6 +184,26 @@ class ApplyTests(SynchronousTestCase):
         [kv] = RangeResponse.FromString(self.applier.range(RangeRequest(key=b"a"))).kvs
         self.assertEqual((kv.value, kv.lease, kv.version), (b"", 0, 1))
 
+    def test_ignore_flags_after_a_deletion_are_refused(self) -> None:
+        """No member of the cluster that is etcd's should get such an entry."""
+        everything, take = delete(b"a", b"\0"), put(b"b", ignore_value=True)
+        take_lease = put(b"b", ignore_lease=True)
+        for operations in (
+            (everything, take),
+            (everything, take_lease),
+            (nested(failure=[everything]), nested(success=[get(b"a"), take])),
+            (nested(success=[everything, nested(failure=[take_lease])]),),
+        ):
+            for request in (TxnRequest(success=operations), TxnRequest(failure=operations)):
+                self.assertRaises(DuplicateKey, check_txn, request, 128)
+        for operations in (
+            (take, everything),
+            (everything, put(b"b")),
+            (delete(b"c", b"\0"), take),
+            (nested(success=[everything], failure=[take]),),
+        ):
+            check_txn(TxnRequest(success=operations), 128)
+
     def test_ignore_flags(self) -> None:
         """ignore_value keeps the value, ignore_lease the lease; the other one is replaced."""
         self.applier.put(PutRequest(key=b"a", ignore_value=True))

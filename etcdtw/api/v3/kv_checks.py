@@ -26,6 +26,7 @@ from etcdtw.pb.rpc_pb2 import (
 # Protobuf's C decoder gives up at 100 messages inside each other, two of which are one level of
 # nested transactions; a log entry that members cannot decode must not come to be.
 NESTING_MAX = 40
+_NO_END = b"\0"
 
 
 def check_range(request: RangeRequest) -> None:
@@ -53,8 +54,10 @@ def check_txn(request: TxnRequest, max_ops: int) -> None:
     the operations' own checks raise, KeyNotFound for an operation that is not there, and
     DuplicateKey."""
     _check_operations(request, max_ops, NESTING_MAX)
-    _check_intervals(request.success)
-    _check_intervals(request.failure)
+    for branch in (request.success, request.failure):
+        _, deletions = _check_intervals(branch)
+        if any(end == _NO_END for _, end in deletions.ranges):
+            _check_taking(branch, None)
 
 
 def _check_operations(request: TxnRequest, max_ops: int, nesting_max: int) -> None:
@@ -136,6 +139,29 @@ def _check_intervals(operations: Iterable[RequestOp]) -> tuple[set[bytes], _Dele
                 raise DuplicateKey
             puts.add(key)
     return puts, deletions
+
+
+def _check_taking(operations: Iterable[RequestOp], gone: bytes | None) -> bytes | None:
+    """Refuse a put that is to take the value or the lease of a key which was deleted before it by
+    a range without an end: members of etcd end at the log entry. ``gone`` is where what is deleted
+    begins, the result where it begins after the operations."""
+    for operation in operations:
+        kind = operation.WhichOneof("request")
+        if kind == "request_put":
+            request = operation.request_put
+            takes = request.ignore_value or request.ignore_lease
+            if takes and gone is not None and request.key >= gone:
+                raise DuplicateKey
+        elif kind == "request_delete_range":
+            deletion = operation.request_delete_range
+            if deletion.range_end == _NO_END and (gone is None or deletion.key < gone):
+                gone = deletion.key
+        elif kind == "request_txn":
+            # Whichever branch is taken.
+            nested = operation.request_txn
+            after = [_check_taking(each, gone) for each in (nested.success, nested.failure)]
+            gone = min((each for each in after if each is not None), default=None)
+    return gone
 
 
 def is_read_only_txn(request: TxnRequest) -> bool:
