@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from google.protobuf.message import DecodeError, Message
 
 from etcdtw.auth import Caller
@@ -10,6 +12,8 @@ from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 
 V2 = "v2"
+_V2_TEXTS = ("Method", "Path", "Val", "PrevValue")
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 def caller_of(data: bytes) -> Caller:
@@ -35,8 +39,18 @@ def decode_request(data: bytes, index: int) -> tuple[str, Message]:
         if not request.HasField("Method"):
             # Nearly any bytes pass for a v2 request, but etcd has never left out the method.
             raise CorruptError(f"log entry {index} is unreadable: {unreadable}") from None
-        return V2, request
+        return V2, _as_text(request)
     for field, value in internal.ListFields():
         if field.message_type is not None and field.name != "header":
             return field.name, value
     raise CorruptError(f"log entry {index} holds no request that this build knows")
+
+
+def _as_text(request: Request) -> Request:
+    """The same with U+FFFD for each byte that is no UTF-8, as etcd's own snapshots have it: etcd
+    takes any bytes, and protobuf shows those that are no text as bytes."""
+    for name in _V2_TEXTS:
+        value: str | bytes = getattr(request, name)
+        if isinstance(value, bytes):
+            setattr(request, name, _ESCAPED.sub("\ufffd", value.decode("utf-8", "surrogateescape")))
+    return request

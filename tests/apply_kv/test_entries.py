@@ -72,6 +72,24 @@ class EntryTests(SynchronousTestCase):
         v2_request = Request(ID=1, Method="QGET", Path="/", Val="")
         self.assertEqual(decode_request(v2_request.SerializeToString(), 7), (V2, v2_request))
 
+    def test_v2_bytes(self) -> None:
+        """Bytes of a v2 request that are no UTF-8, which etcd takes, become what etcd's snapshots
+        make of them."""
+        texts = {
+            "Method": b"PUT",
+            "Path": b"/1/\xff\xc3\xa9",
+            "Val": b"\xf0\x9f\x98",
+            "PrevValue": b"a",
+        }
+        data = b"".join(
+            field(Request.DESCRIPTOR.fields_by_name[name].number << 3 | 2, text)
+            for name, text in texts.items()
+        )
+        kind, request = decode_request(data, 7)
+        assert isinstance(request, Request)
+        self.assertEqual((kind, request.Path, request.Val), (V2, "/1/\ufffd\xe9", "\ufffd" * 3))
+        self.assertEqual((request.Method, request.PrevValue), ("PUT", "a"))
+
     def test_cost_bound(self) -> None:
         """No request costs more than the bound that its entry's length gives."""
 
