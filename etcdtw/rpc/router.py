@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
+from functools import partial
 from typing import Literal
 
 from etcdtw.counting import Histogram
@@ -118,7 +119,10 @@ class Router:
         lasting: bool = False,
     ) -> None:
         """Serve a streaming method. ``handler`` takes the call when it begins and sets the
-        call's callbacks; messages come through them."""
+        call's callbacks; messages come through them. Where the kind has one request, no second
+        one comes, and a call without any ends."""
+        if kind == "server_stream":
+            handler = _with_one_request(handler)
         self._add(Method(path, kind, None, handler, lasting))
 
     def methods(self) -> Iterator[Method]:
@@ -194,3 +198,19 @@ class Router:
         method.clients = self.clients(UNKNOWN_VERSION, method.kind)
         self._methods[method.path] = method
         self._services.add(method.service)
+
+
+def _with_one_request(handler: StreamHandler) -> StreamHandler:
+    def begin(call: StreamCall) -> None:
+        handler(call)
+        if not call.done:
+            call.on_message = partial(_only_request, call, call.on_message)
+            call.on_half_close = lambda: call.finish(StatusError(Code.UNKNOWN, "EOF"))
+
+    return begin
+
+
+def _only_request(call: StreamCall, received: Callable[[bytes], None] | None, body: bytes) -> None:
+    call.on_message = call.on_half_close = None
+    if received is not None:
+        received(body)

@@ -66,6 +66,19 @@ class StreamTests(SynchronousTestCase):
         self.wire.clock.advance(0)
         self.assertEqual(self.wire.answer(lasting).messages, [b"more"])
 
+    def test_one_request(self) -> None:
+        """A method with one request gets no second one, and none is an error in grpc-go's words."""
+        path = "/test.Echo/Answers"
+        self.router.add_stream(path, self._begin, "server_stream")
+        stream_id = self.wire.begin(path)
+        self.wire.send(frame(DATA, END_STREAM, stream_id, message(b"one") + message(b"two")))
+        self.assertEqual(self.events, [b"one"])
+        without = self.wire.begin(path)
+        self.wire.send(frame(DATA, END_STREAM, without))
+        self.wire.clock.advance(0)
+        self.assertEqual(self.wire.answer(without).status, (2, "EOF"))
+        self.assertFalse(self.wire.answer(stream_id).ended)
+
     def test_in_one_piece(self) -> None:
         """A stream whose one message comes with its headers works the same."""
         self.wire.call(STREAM, b"x")
