@@ -38,18 +38,19 @@ class Alarms:
     def apply(self, request: AlarmRequest) -> list[AlarmMember]:
         """Carry out a replicated alarm request; the alarms that it concerns.
 
-        Activating one that is already raised, or clearing one that is not, answers with nothing
-        new, as etcd does.
+        Activating one that is already raised answers with it; clearing one that is not answers
+        with nothing, as etcd does.
         """
         if request.action == AlarmRequest.GET:
             return self.get(request.alarm)
         identity = (request.memberID, request.alarm)
         member = AlarmMember(memberID=request.memberID, alarm=request.alarm)
         if request.action == AlarmRequest.ACTIVATE:
-            if request.alarm == NONE or identity in self._raised:
+            if request.alarm == NONE:
                 return []
-            self._raised[identity] = member
-            self._backend.put(_BUCKET, member.SerializeToString(), b"")
+            if identity not in self._raised:
+                self._raised[identity] = member
+                self._backend.put(_BUCKET, member.SerializeToString(), b"")
             return [member]
         if request.action == AlarmRequest.DEACTIVATE and identity in self._raised:
             del self._raised[identity]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import InvalidArgument
-from etcdtw.pb.rpc_pb2 import NOSPACE, AlarmRequest, AlarmResponse
+from etcdtw.pb.rpc_pb2 import (
+    CORRUPT,
+    NOSPACE,
+    AlarmRequest,
+    AlarmResponse,
+    StatusRequest,
+    StatusResponse,
+)
 from etcdtw.testing.disk import SimDisk
 from tests.app.simulated_member import Call, SimulatedMember
 
@@ -17,8 +24,12 @@ class AlarmTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.member = SimulatedMember(SimDisk())
 
-    def ask(self, action: AlarmRequest.AlarmAction, alarm: int) -> Call:
-        request = AlarmRequest(action=action, memberID=5, alarm=alarm)  # type: ignore[arg-type]
+    def ask(self, action: AlarmRequest.AlarmAction, alarm: int, member: int = 5) -> Call:
+        request = AlarmRequest(
+            action=action,
+            memberID=member,
+            alarm=alarm,  # type: ignore[arg-type]
+        )
         call = self.member.ask(PATH, request)
         self.member.settle()
         return call
@@ -33,7 +44,26 @@ class AlarmTests(SynchronousTestCase):
         self.assertEqual(self.member.core.replica.applied_index, before)
         self.assertIsNotNone(self.ask(AlarmRequest.GET, UNKNOWN).body)
 
-    def test_known(self) -> None:
-        body = self.ask(AlarmRequest.ACTIVATE, NOSPACE).body
+    def test_answers(self) -> None:
+        """An alarm that is raised is in the answer, also when it was before; one that is cleared
+        only once."""
+        for action, expected in (
+            (AlarmRequest.ACTIVATE, [5]),
+            (AlarmRequest.ACTIVATE, [5]),
+            (AlarmRequest.DEACTIVATE, [5]),
+            (AlarmRequest.DEACTIVATE, []),
+        ):
+            body = self.ask(action, NOSPACE).body
+            assert body is not None
+            found = [each.memberID for each in AlarmResponse.FromString(body).alarms]
+            self.assertEqual(found, expected)
+
+    def test_status(self) -> None:
+        """Status names alarms as etcd's text does, which leaves out what is 0."""
+        self.ask(AlarmRequest.ACTIVATE, NOSPACE)
+        self.ask(AlarmRequest.ACTIVATE, CORRUPT, member=0)
+        body = self.member.ask("/etcdserverpb.Maintenance/Status", StatusRequest()).body
         assert body is not None
-        self.assertEqual([each.memberID for each in AlarmResponse.FromString(body).alarms], [5])
+        self.assertEqual(
+            StatusResponse.FromString(body).errors, ["alarm:CORRUPT ", "memberID:5 alarm:NOSPACE "]
+        )

@@ -100,8 +100,9 @@ class MaintenanceService:
         if not node.lead:
             response.errors.append(str(NoLeader()))
         for each in self._alarms.get():
-            # The text of a Go protobuf message, trailing blank included.
-            response.errors.append(f"memberID:{each.memberID} alarm:{AlarmType.Name(each.alarm)} ")
+            # The text of a Go protobuf message: no field that is 0, a blank behind each.
+            member = f"memberID:{each.memberID} " if each.memberID else ""
+            response.errors.append(f"{member}alarm:{AlarmType.Name(each.alarm)} ")
         call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
 
     def alarm(self, call: UnaryCall, body: bytes) -> None:
