@@ -60,7 +60,7 @@ class AuthStore:
         self._hash_password = hash_password
         self._permissions: dict[str, Permissions] = {}
         self.on_change: list[Callable[[], None]] = []
-        """Called when ``enabled`` may have changed."""
+        """Called when ``enabled`` or ``revision`` may have changed."""
         self.enabled = backend.get(AUTH, _ENABLED) == b"\1"
         self.revision = int.from_bytes(backend.get(AUTH, _REVISION) or b"", "big")
         if self.revision == 0:
@@ -144,8 +144,7 @@ class AuthStore:
     def _switch(self, enabled: bool) -> None:
         self._backend.put(AUTH, _ENABLED, bytes((enabled,)))
         self.enabled = enabled
-        for each in self.on_change:
-            each()
+        self._tell()
 
     # --- users ---------------------------------------------------------------------------------
 
@@ -325,6 +324,11 @@ class AuthStore:
         self.revision += 1
         self._permissions.clear()
         self._backend.put(AUTH, _REVISION, self.revision.to_bytes(8, "big"))
+        self._tell()
+
+    def _tell(self) -> None:
+        for each in self.on_change:
+            each()
 
 
 def _is_root(user: User) -> bool:

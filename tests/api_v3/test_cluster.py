@@ -31,6 +31,7 @@ class UpdateTests(SynchronousTestCase):
         self.assertEqual(self.member.core.members.all(), before)
 
     def test_good_urls(self) -> None:
+        """They stay in the order in which they were given, as etcd keeps them."""
         body = self.update("http://127.0.0.1:2", "http://127.0.0.1:1").body
         assert body is not None
         (shown,) = MemberUpdateResponse.FromString(body).members
