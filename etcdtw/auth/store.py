@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from etcdtw.auth.permissions import Permissions
@@ -26,11 +26,11 @@ from etcdtw.errors import (
     UserNotFound,
 )
 from etcdtw.mvcc.interfaces import IBackend
+from etcdtw.pb import raft_internal_pb2 as log
 from etcdtw.pb import rpc_pb2 as pb
 from etcdtw.pb.auth_pb2 import Permission, Role, User, UserAddOptions
-from etcdtw.pb.raft_internal_pb2 import InternalAuthenticateRequest
 
-ROOT = "root"
+ROOT = b"root"
 """The user, and the role, that may do everything."""
 
 AUTH, USERS, ROLES = b"auth", b"authUsers", b"authRoles"
@@ -42,7 +42,7 @@ class Caller(NamedTuple):
     """Who proposed an entry, and the auth revision at which that was found out; no name and 0 for
     somebody without a token."""
 
-    name: str
+    name: bytes
     revision: int
 
 
@@ -58,7 +58,7 @@ class AuthStore:
     def __init__(self, backend: IBackend, hash_password: Callable[[bytes], bytes]) -> None:
         self._backend = backend
         self._hash_password = hash_password
-        self._permissions: dict[str, Permissions] = {}
+        self._permissions: dict[bytes, Permissions] = {}
         self.on_change: list[Callable[[], None]] = []
         """Called when ``enabled`` or ``revision`` may have changed."""
         self.enabled = backend.get(AUTH, _ENABLED) == b"\1"
@@ -131,7 +131,7 @@ class AuthStore:
     def auth_status(self, request: pb.AuthStatusRequest) -> pb.AuthStatusResponse:
         return pb.AuthStatusResponse(enabled=self.enabled, authRevision=self.revision)
 
-    def authenticate(self, request: InternalAuthenticateRequest) -> pb.AuthenticateResponse:
+    def authenticate(self, request: log.InternalAuthenticateRequest) -> pb.AuthenticateResponse:
         """The password was checked before the entry was proposed. The answer has the part of a
         simple token that the log gives."""
         if not self.enabled:
@@ -148,27 +148,27 @@ class AuthStore:
 
     # --- users ---------------------------------------------------------------------------------
 
-    def auth_user_add(self, request: pb.AuthUserAddRequest) -> pb.AuthUserAddResponse:
+    def auth_user_add(self, request: log.AuthUserAdd) -> pb.AuthUserAddResponse:
         if not request.name:
             raise UserEmpty
         if self._user(request.name) is not None:
             raise UserExists
         options = UserAddOptions(no_password=request.options.no_password)
         password = b"" if options.no_password else self._password(request)
-        self._keep_user(User(name=request.name.encode(), password=password, options=options))
+        self._keep_user(User(name=request.name, password=password, options=options))
         self._changed()
         return pb.AuthUserAddResponse()
 
-    def auth_user_delete(self, request: pb.AuthUserDeleteRequest) -> pb.AuthUserDeleteResponse:
+    def auth_user_delete(self, request: log.AuthUserDelete) -> pb.AuthUserDeleteResponse:
         if self.enabled and request.name == ROOT:
             raise InvalidAuthManagement
         self._require_user(request.name)
-        self._backend.delete(USERS, request.name.encode())
+        self._backend.delete(USERS, request.name)
         self._changed()
         return pb.AuthUserDeleteResponse()
 
     def auth_user_change_password(
-        self, request: pb.AuthUserChangePasswordRequest
+        self, request: log.AuthUserChangePassword
     ) -> pb.AuthUserChangePasswordResponse:
         user = self._require_user(request.name)
         user.password = b"" if user.options.no_password else self._password(request)
@@ -176,15 +176,13 @@ class AuthStore:
         self._changed()
         return pb.AuthUserChangePasswordResponse()
 
-    def auth_user_get(self, request: pb.AuthUserGetRequest) -> pb.AuthUserGetResponse:
-        return pb.AuthUserGetResponse(roles=self._require_user(request.name).roles)
+    def auth_user_get(self, request: log.AuthUserGet) -> pb.AuthUserGetResponse:
+        return pb.AuthUserGetResponse(roles=_texts(self._require_user(request.name).roles))
 
     def auth_user_list(self, request: pb.AuthUserListRequest) -> pb.AuthUserListResponse:
-        return pb.AuthUserListResponse(users=self._names(USERS))
+        return pb.AuthUserListResponse(users=_texts(self._names(USERS)))
 
-    def auth_user_grant_role(
-        self, request: pb.AuthUserGrantRoleRequest
-    ) -> pb.AuthUserGrantRoleResponse:
+    def auth_user_grant_role(self, request: log.AuthUserGrantRole) -> pb.AuthUserGrantRoleResponse:
         user = self._require_user(request.user)
         if request.role != ROOT:
             self._require_role(request.role)
@@ -197,7 +195,7 @@ class AuthStore:
         return pb.AuthUserGrantRoleResponse()
 
     def auth_user_revoke_role(
-        self, request: pb.AuthUserRevokeRoleRequest
+        self, request: log.AuthUserRevokeRole
     ) -> pb.AuthUserRevokeRoleResponse:
         if self.enabled and request.name == ROOT and request.role == ROOT:
             raise InvalidAuthManagement
@@ -211,20 +209,20 @@ class AuthStore:
 
     # --- roles ---------------------------------------------------------------------------------
 
-    def auth_role_add(self, request: pb.AuthRoleAddRequest) -> pb.AuthRoleAddResponse:
+    def auth_role_add(self, request: log.AuthRoleAdd) -> pb.AuthRoleAddResponse:
         if not request.name:
             raise RoleEmpty
         if self._role(request.name) is not None:
             raise RoleExists
-        self._keep_role(Role(name=request.name.encode()))
+        self._keep_role(Role(name=request.name))
         self._changed()
         return pb.AuthRoleAddResponse()
 
-    def auth_role_delete(self, request: pb.AuthRoleDeleteRequest) -> pb.AuthRoleDeleteResponse:
+    def auth_role_delete(self, request: log.AuthRoleDelete) -> pb.AuthRoleDeleteResponse:
         if self.enabled and request.role == ROOT:
             raise InvalidAuthManagement
         self._require_role(request.role)
-        self._backend.delete(ROLES, request.role.encode())
+        self._backend.delete(ROLES, request.role)
         for name in self._names(USERS):
             user = self._require_user(name)
             if request.role in user.roles:
@@ -233,16 +231,16 @@ class AuthStore:
         self._changed()
         return pb.AuthRoleDeleteResponse()
 
-    def auth_role_get(self, request: pb.AuthRoleGetRequest) -> pb.AuthRoleGetResponse:
+    def auth_role_get(self, request: log.AuthRoleGet) -> pb.AuthRoleGetResponse:
         role = self._require_role(request.role)
         permissions = [_EVERYTHING] if request.role == ROOT else role.keyPermission
         return pb.AuthRoleGetResponse(perm=permissions)
 
     def auth_role_list(self, request: pb.AuthRoleListRequest) -> pb.AuthRoleListResponse:
-        return pb.AuthRoleListResponse(roles=self._names(ROLES))
+        return pb.AuthRoleListResponse(roles=_texts(self._names(ROLES)))
 
     def auth_role_grant_permission(
-        self, request: pb.AuthRoleGrantPermissionRequest
+        self, request: log.AuthRoleGrantPermission
     ) -> pb.AuthRoleGrantPermissionResponse:
         if not request.HasField("perm"):
             raise PermissionNotGiven
@@ -263,7 +261,7 @@ class AuthStore:
         return pb.AuthRoleGrantPermissionResponse()
 
     def auth_role_revoke_permission(
-        self, request: pb.AuthRoleRevokePermissionRequest
+        self, request: log.AuthRoleRevokePermission
     ) -> pb.AuthRoleRevokePermissionResponse:
         role = self._require_role(request.role)
         revoked = (request.key, request.range_end)
@@ -274,39 +272,39 @@ class AuthStore:
         self._changed()
         return pb.AuthRoleRevokePermissionResponse()
 
-    def may_see_user(self, caller: Caller, name: str) -> bool:
+    def may_see_user(self, caller: Caller, name: bytes) -> bool:
         """Whether the caller may ask for a user without being an administrator: for itself."""
         return caller.name == name
 
-    def may_see_role(self, caller: Caller, name: str) -> bool:
+    def may_see_role(self, caller: Caller, name: bytes) -> bool:
         """Whether the caller may ask for a role without being an administrator: for its own."""
         user = self._user(caller.name)
         return user is not None and name in user.roles
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _user(self, name: str) -> User | None:
-        found = self._backend.get(USERS, name.encode())
+    def _user(self, name: bytes) -> User | None:
+        found = self._backend.get(USERS, name)
         return None if found is None else User.FromString(found)
 
-    def _role(self, name: str) -> Role | None:
-        found = self._backend.get(ROLES, name.encode())
+    def _role(self, name: bytes) -> Role | None:
+        found = self._backend.get(ROLES, name)
         return None if found is None else Role.FromString(found)
 
-    def _require_user(self, name: str) -> User:
+    def _require_user(self, name: bytes) -> User:
         user = self._user(name)
         if user is None:
             raise UserNotFound
         return user
 
-    def _require_role(self, name: str) -> Role:
+    def _require_role(self, name: bytes) -> Role:
         role = self._role(name)
         if role is None:
             raise RoleNotFound
         return role
 
-    def _names(self, bucket: bytes) -> list[str]:
-        return [key.decode() for key, _ in self._backend.scan(bucket, b"", None)]
+    def _names(self, bucket: bytes) -> list[bytes]:
+        return [key for key, _ in self._backend.scan(bucket, b"", None)]
 
     def _keep_user(self, user: User) -> None:
         user.options.SetInParent()  # etcd writes the options of every user
@@ -315,9 +313,9 @@ class AuthStore:
     def _keep_role(self, role: Role) -> None:
         self._backend.put(ROLES, role.name, role.SerializeToString())
 
-    def _password(self, request: pb.AuthUserAddRequest | pb.AuthUserChangePasswordRequest) -> bytes:
+    def _password(self, request: log.AuthUserAdd | log.AuthUserChangePassword) -> bytes:
         if request.password and not request.hashedPassword:
-            return self._hash_password(request.password.encode())
+            return self._hash_password(request.password)
         return b64decode(request.hashedPassword)
 
     def _changed(self) -> None:
@@ -333,3 +331,7 @@ class AuthStore:
 
 def _is_root(user: User) -> bool:
     return ROOT in user.roles
+
+
+def _texts(names: Iterable[bytes]) -> list[str]:
+    return [name.decode("utf-8", "replace") for name in names]

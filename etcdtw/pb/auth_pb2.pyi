@@ -21,9 +21,9 @@ class User(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     name: bytes
     password: bytes
-    roles: _containers.RepeatedScalarFieldContainer[str]
+    roles: _containers.RepeatedScalarFieldContainer[bytes]
     options: UserAddOptions
-    def __init__(self, name: _Optional[bytes] = ..., password: _Optional[bytes] = ..., roles: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[UserAddOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[bytes] = ..., password: _Optional[bytes] = ..., roles: _Optional[_Iterable[bytes]] = ..., options: _Optional[_Union[UserAddOptions, _Mapping]] = ...) -> None: ...
 
 class Permission(_message.Message):
     __slots__ = ("permType", "key", "range_end")

@@ -15,9 +15,9 @@ class RequestHeader(_message.Message):
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     AUTH_REVISION_FIELD_NUMBER: _ClassVar[int]
     ID: int
-    username: str
+    username: bytes
     auth_revision: int
-    def __init__(self, ID: _Optional[int] = ..., username: _Optional[str] = ..., auth_revision: _Optional[int] = ...) -> None: ...
+    def __init__(self, ID: _Optional[int] = ..., username: _Optional[bytes] = ..., auth_revision: _Optional[int] = ...) -> None: ...
 
 class InternalRaftRequest(_message.Message):
     __slots__ = ("header", "ID", "v2", "range", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke", "alarm", "lease_checkpoint", "auth_enable", "auth_disable", "auth_status", "authenticate", "auth_user_add", "auth_user_delete", "auth_user_get", "auth_user_change_password", "auth_user_grant_role", "auth_user_revoke_role", "auth_user_list", "auth_role_list", "auth_role_add", "auth_role_delete", "auth_role_get", "auth_role_grant_permission", "auth_role_revoke_permission", "cluster_version_set", "cluster_member_attr_set", "downgrade_info_set")
@@ -69,23 +69,23 @@ class InternalRaftRequest(_message.Message):
     auth_disable: _rpc_pb2.AuthDisableRequest
     auth_status: _rpc_pb2.AuthStatusRequest
     authenticate: InternalAuthenticateRequest
-    auth_user_add: _rpc_pb2.AuthUserAddRequest
-    auth_user_delete: _rpc_pb2.AuthUserDeleteRequest
-    auth_user_get: _rpc_pb2.AuthUserGetRequest
-    auth_user_change_password: _rpc_pb2.AuthUserChangePasswordRequest
-    auth_user_grant_role: _rpc_pb2.AuthUserGrantRoleRequest
-    auth_user_revoke_role: _rpc_pb2.AuthUserRevokeRoleRequest
+    auth_user_add: AuthUserAdd
+    auth_user_delete: AuthUserDelete
+    auth_user_get: AuthUserGet
+    auth_user_change_password: AuthUserChangePassword
+    auth_user_grant_role: AuthUserGrantRole
+    auth_user_revoke_role: AuthUserRevokeRole
     auth_user_list: _rpc_pb2.AuthUserListRequest
     auth_role_list: _rpc_pb2.AuthRoleListRequest
-    auth_role_add: _rpc_pb2.AuthRoleAddRequest
-    auth_role_delete: _rpc_pb2.AuthRoleDeleteRequest
-    auth_role_get: _rpc_pb2.AuthRoleGetRequest
-    auth_role_grant_permission: _rpc_pb2.AuthRoleGrantPermissionRequest
-    auth_role_revoke_permission: _rpc_pb2.AuthRoleRevokePermissionRequest
+    auth_role_add: AuthRoleAdd
+    auth_role_delete: AuthRoleDelete
+    auth_role_get: AuthRoleGet
+    auth_role_grant_permission: AuthRoleGrantPermission
+    auth_role_revoke_permission: AuthRoleRevokePermission
     cluster_version_set: _membership_pb2.ClusterVersionSetRequest
     cluster_member_attr_set: _membership_pb2.ClusterMemberAttrSetRequest
     downgrade_info_set: _membership_pb2.DowngradeInfoSetRequest
-    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., ID: _Optional[int] = ..., v2: _Optional[_Union[_etcdserver_pb2.Request, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[_rpc_pb2.LeaseCheckpointRequest, _Mapping]] = ..., auth_enable: _Optional[_Union[_rpc_pb2.AuthEnableRequest, _Mapping]] = ..., auth_disable: _Optional[_Union[_rpc_pb2.AuthDisableRequest, _Mapping]] = ..., auth_status: _Optional[_Union[_rpc_pb2.AuthStatusRequest, _Mapping]] = ..., authenticate: _Optional[_Union[InternalAuthenticateRequest, _Mapping]] = ..., auth_user_add: _Optional[_Union[_rpc_pb2.AuthUserAddRequest, _Mapping]] = ..., auth_user_delete: _Optional[_Union[_rpc_pb2.AuthUserDeleteRequest, _Mapping]] = ..., auth_user_get: _Optional[_Union[_rpc_pb2.AuthUserGetRequest, _Mapping]] = ..., auth_user_change_password: _Optional[_Union[_rpc_pb2.AuthUserChangePasswordRequest, _Mapping]] = ..., auth_user_grant_role: _Optional[_Union[_rpc_pb2.AuthUserGrantRoleRequest, _Mapping]] = ..., auth_user_revoke_role: _Optional[_Union[_rpc_pb2.AuthUserRevokeRoleRequest, _Mapping]] = ..., auth_user_list: _Optional[_Union[_rpc_pb2.AuthUserListRequest, _Mapping]] = ..., auth_role_list: _Optional[_Union[_rpc_pb2.AuthRoleListRequest, _Mapping]] = ..., auth_role_add: _Optional[_Union[_rpc_pb2.AuthRoleAddRequest, _Mapping]] = ..., auth_role_delete: _Optional[_Union[_rpc_pb2.AuthRoleDeleteRequest, _Mapping]] = ..., auth_role_get: _Optional[_Union[_rpc_pb2.AuthRoleGetRequest, _Mapping]] = ..., auth_role_grant_permission: _Optional[_Union[_rpc_pb2.AuthRoleGrantPermissionRequest, _Mapping]] = ..., auth_role_revoke_permission: _Optional[_Union[_rpc_pb2.AuthRoleRevokePermissionRequest, _Mapping]] = ..., cluster_version_set: _Optional[_Union[_membership_pb2.ClusterVersionSetRequest, _Mapping]] = ..., cluster_member_attr_set: _Optional[_Union[_membership_pb2.ClusterMemberAttrSetRequest, _Mapping]] = ..., downgrade_info_set: _Optional[_Union[_membership_pb2.DowngradeInfoSetRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., ID: _Optional[int] = ..., v2: _Optional[_Union[_etcdserver_pb2.Request, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[_rpc_pb2.LeaseCheckpointRequest, _Mapping]] = ..., auth_enable: _Optional[_Union[_rpc_pb2.AuthEnableRequest, _Mapping]] = ..., auth_disable: _Optional[_Union[_rpc_pb2.AuthDisableRequest, _Mapping]] = ..., auth_status: _Optional[_Union[_rpc_pb2.AuthStatusRequest, _Mapping]] = ..., authenticate: _Optional[_Union[InternalAuthenticateRequest, _Mapping]] = ..., auth_user_add: _Optional[_Union[AuthUserAdd, _Mapping]] = ..., auth_user_delete: _Optional[_Union[AuthUserDelete, _Mapping]] = ..., auth_user_get: _Optional[_Union[AuthUserGet, _Mapping]] = ..., auth_user_change_password: _Optional[_Union[AuthUserChangePassword, _Mapping]] = ..., auth_user_grant_role: _Optional[_Union[AuthUserGrantRole, _Mapping]] = ..., auth_user_revoke_role: _Optional[_Union[AuthUserRevokeRole, _Mapping]] = ..., auth_user_list: _Optional[_Union[_rpc_pb2.AuthUserListRequest, _Mapping]] = ..., auth_role_list: _Optional[_Union[_rpc_pb2.AuthRoleListRequest, _Mapping]] = ..., auth_role_add: _Optional[_Union[AuthRoleAdd, _Mapping]] = ..., auth_role_delete: _Optional[_Union[AuthRoleDelete, _Mapping]] = ..., auth_role_get: _Optional[_Union[AuthRoleGet, _Mapping]] = ..., auth_role_grant_permission: _Optional[_Union[AuthRoleGrantPermission, _Mapping]] = ..., auth_role_revoke_permission: _Optional[_Union[AuthRoleRevokePermission, _Mapping]] = ..., cluster_version_set: _Optional[_Union[_membership_pb2.ClusterVersionSetRequest, _Mapping]] = ..., cluster_member_attr_set: _Optional[_Union[_membership_pb2.ClusterMemberAttrSetRequest, _Mapping]] = ..., downgrade_info_set: _Optional[_Union[_membership_pb2.DowngradeInfoSetRequest, _Mapping]] = ...) -> None: ...
 
 class EmptyResponse(_message.Message):
     __slots__ = ()
@@ -96,7 +96,93 @@ class InternalAuthenticateRequest(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_FIELD_NUMBER: _ClassVar[int]
     SIMPLE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    password: str
+    name: bytes
+    password: bytes
     simple_token: str
-    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ..., simple_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[bytes] = ..., password: _Optional[bytes] = ..., simple_token: _Optional[str] = ...) -> None: ...
+
+class AuthUserAdd(_message.Message):
+    __slots__ = ("name", "password", "options", "hashedPassword")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    HASHEDPASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    password: bytes
+    options: _auth_pb2.UserAddOptions
+    hashedPassword: bytes
+    def __init__(self, name: _Optional[bytes] = ..., password: _Optional[bytes] = ..., options: _Optional[_Union[_auth_pb2.UserAddOptions, _Mapping]] = ..., hashedPassword: _Optional[bytes] = ...) -> None: ...
+
+class AuthUserGet(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+
+class AuthUserDelete(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+
+class AuthUserChangePassword(_message.Message):
+    __slots__ = ("name", "password", "hashedPassword")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    HASHEDPASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    password: bytes
+    hashedPassword: bytes
+    def __init__(self, name: _Optional[bytes] = ..., password: _Optional[bytes] = ..., hashedPassword: _Optional[bytes] = ...) -> None: ...
+
+class AuthUserGrantRole(_message.Message):
+    __slots__ = ("user", "role")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    user: bytes
+    role: bytes
+    def __init__(self, user: _Optional[bytes] = ..., role: _Optional[bytes] = ...) -> None: ...
+
+class AuthUserRevokeRole(_message.Message):
+    __slots__ = ("name", "role")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    role: bytes
+    def __init__(self, name: _Optional[bytes] = ..., role: _Optional[bytes] = ...) -> None: ...
+
+class AuthRoleAdd(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+
+class AuthRoleGet(_message.Message):
+    __slots__ = ("role",)
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    role: bytes
+    def __init__(self, role: _Optional[bytes] = ...) -> None: ...
+
+class AuthRoleDelete(_message.Message):
+    __slots__ = ("role",)
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    role: bytes
+    def __init__(self, role: _Optional[bytes] = ...) -> None: ...
+
+class AuthRoleGrantPermission(_message.Message):
+    __slots__ = ("name", "perm")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PERM_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    perm: _auth_pb2.Permission
+    def __init__(self, name: _Optional[bytes] = ..., perm: _Optional[_Union[_auth_pb2.Permission, _Mapping]] = ...) -> None: ...
+
+class AuthRoleRevokePermission(_message.Message):
+    __slots__ = ("role", "key", "range_end")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RANGE_END_FIELD_NUMBER: _ClassVar[int]
+    role: bytes
+    key: bytes
+    range_end: bytes
+    def __init__(self, role: _Optional[bytes] = ..., key: _Optional[bytes] = ..., range_end: _Optional[bytes] = ...) -> None: ...

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.v3.submit import entry_data_for
 from etcdtw.auth import ROOT, Caller
+from etcdtw.pb import raft_internal_pb2 as log
 from etcdtw.pb import rpc_pb2 as pb
 from etcdtw.replica.proposal import Proposal
 from etcdtw.testing.disk import SimDisk
@@ -33,13 +34,13 @@ class AuthTests(SynchronousTestCase):
         self.member.ask("/etcdserverpb.Lease/LeaseGrant", grant)
         self.member.ask("/etcdserverpb.KV/Put", pb.PutRequest(key=b"k", lease=7))
         self.member.settle()
-        self.apply("auth_user_add", pb.AuthUserAddRequest(name="root", password="p"))
-        self.apply("auth_role_add", pb.AuthRoleAddRequest(name="root"))
-        self.apply("auth_user_grant_role", pb.AuthUserGrantRoleRequest(user="root", role="root"))
+        self.apply("auth_user_add", log.AuthUserAdd(name=b"root", password=b"p"))
+        self.apply("auth_role_add", log.AuthRoleAdd(name=b"root"))
+        self.apply("auth_user_grant_role", log.AuthUserGrantRole(user=b"root", role=b"root"))
         self.apply("auth_enable", pb.AuthEnableRequest())
         store = self.member.core.store
         self.assertEqual(store.range(b"k").count, 1)
-        self.apply("auth_user_add", pb.AuthUserAddRequest(name="u", password="p"))
+        self.apply("auth_user_add", log.AuthUserAdd(name=b"u", password=b"p"))
         for _ in range(10 * TTL_SECONDS):
             self.member.clock.advance(0.5)
             self.member.settle()

@@ -177,7 +177,7 @@ class PlainPutOfEntryTests(SynchronousTestCase):
         @given(
             st.builds(PutRequest, key=st.sampled_from((b"", b"k", b"k" * 128)), value=value),
             st.integers(128, (1 << 64) - 1),
-            st.sampled_from((Caller("", 0), Caller("root", 3))),
+            st.sampled_from((Caller(b"", 0), Caller(b"root", 3))),
             st.lists(
                 st.tuples(
                     st.integers(-20, 20), st.integers(0, 2), st.binary(min_size=0, max_size=3)
@@ -205,7 +205,7 @@ class PlainPutOfEntryTests(SynchronousTestCase):
             kind, decoded = decode_request(data, 1)
             self.assertEqual((kind, decoded), ("put", PutRequest(key=put[0], value=put[1])))
             header = InternalRaftRequest.FromString(data).header
-            self.assertEqual((header.username, header.auth_revision), ("", 0))
+            self.assertEqual((header.username, header.auth_revision), (b"", 0))
 
         check()
 
