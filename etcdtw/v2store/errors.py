@@ -97,7 +97,8 @@ class V2Error(Exception):
 
     def json(self) -> str:
         """The body of the answer, without a newline."""
+        cause = f'"cause":{quote(self.cause)},' if self.cause else ""
         return (
             f'{{"errorCode":{self.code.value},"message":{quote(self.message)},'
-            f'"cause":{quote(self.cause)},"index":{self.index}}}'
+            f'{cause}"index":{self.index}}}'
         )

@@ -217,6 +217,17 @@ class TextTests(SynchronousTestCase):
         """Every time comes back from its text."""
         self.assertEqual(parse_time(format_time(nanoseconds)), nanoseconds)
 
+    def test_error_json(self) -> None:
+        """A cause that says nothing is left out."""
+        self.assertEqual(
+            V2Error(V2Code.NOT_FILE, "/a", 3).json(),
+            '{"errorCode":102,"message":"Not a file","cause":"/a","index":3}',
+        )
+        self.assertEqual(
+            V2Error(V2Code.NOT_FILE, "", 3).json(),
+            '{"errorCode":102,"message":"Not a file","index":3}',
+        )
+
     def test_unknown_method(self) -> None:
         """A method that no release knows is refused, with etcd's words."""
         error = self.assertRaises(UnknownMethod, apply_request, new_store(), Request(Method="MOVE"))

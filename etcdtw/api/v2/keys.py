@@ -140,7 +140,7 @@ class Keys:
         expiration = 0
         if asked.ttl_seconds is not None:
             # Of any size, as the log has it: etcd's int64 wraps around.
-            nanoseconds = int((self._wall_seconds() + asked.ttl_seconds) * 1e9)
+            nanoseconds = int(self._wall_seconds() * 1e9) + asked.ttl_seconds * 1_000_000_000
             expiration = (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
         entry = Request(
             ID=self._replica.ids.next(),
