@@ -247,10 +247,31 @@ class HttpTests(PagesTestCase):
             ("/tree/../version", "/version"),
             ("//version", "/version"),
             ("/tree/./b/", "/tree/b/"),
+            ("/tree//a+b&c=$,;:@%20%C3%A9?", "/tree/a+b&c=$,;:@%20%c3%a9"),
         ):
             answer = self.get(target)
             self.assertEqual(answer.status, "HTTP/1.1 301 Moved Permanently", target)
             self.assertEqual(answer.headers["location"], location)
+
+    def test_moved_body(self) -> None:
+        """Who asks for a page is shown a link to the clean path, as by Go's server."""
+        answer = self.get("/tree//a&'?x=1&y=%22")
+        self.assertEqual(
+            answer.body, b'<a href="/tree/a&amp;%27?x=1&amp;y=%22">Moved Permanently</a>.\n\n'
+        )
+        self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
+        self.send("DELETE /tree//a HTTP/1.1")
+        answer = self.said()
+        self.assertEqual((answer.headers["content-length"], answer.body), ("0", b""))
+
+    def test_no_escape(self) -> None:
+        """A percent sign that begins no byte."""
+        for target in ("/tree/%", "/tree/a%2", "/tree/%zz", "/%?x=1"):
+            answer = self.get(target)
+            self.assertEqual(
+                (answer.status, answer.body), ("HTTP/1.1 400 Bad Request", b"400 Bad Request")
+            )
+        self.assertEqual(self.get("/tree/a?%zz").status, "HTTP/1.1 200 OK")
 
     def test_absolute_form(self) -> None:
         """The form for proxies means the same."""

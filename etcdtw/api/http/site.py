@@ -5,12 +5,18 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from html import escape
 from urllib.parse import quote, unquote_to_bytes
 
 from twisted.web.http import datetimeToString
 
 from etcdtw.api.http.access import Access
-from etcdtw.api.http.requests import HttpRequest, Resource, plain_error
+from etcdtw.api.http.requests import HttpRequest, Resource, answer, plain_error
+
+_PLAIN = "/$&+,:;=@"
+"""What Go leaves as it is in a path, besides letters, digits and ``-_.~``."""
+
+_NO_PATH = re.compile(rb"%(?![0-9a-fA-F]{2})|[\x00-\x20\x7f]")
 
 _OLD_PREFIXES = re.compile(rb"/v3(?:beta|alpha)/")
 """Of the JSON gateway: etcd 3.3 began with them, and clients of that time still ask for them."""
@@ -51,17 +57,19 @@ class Site:
                 return refusal
         found = self._found.get(request.path)
         if found is None:
-            answer = self._find(request)
-            if isinstance(answer, bytes):
-                return answer
+            found_now = self._find(request)
+            if isinstance(found_now, bytes):
+                return found_now
             if len(self._found) >= PATHS_MAX:
                 self._found.clear()
-            found = self._found[request.path] = answer
+            found = self._found[request.path] = found_now
         resource, path = found
         return resource.render(request, path)
 
     def _find(self, request: HttpRequest) -> tuple[Resource, bytes] | bytes:
         """The resource with the path that it gets, or the body of a refusal."""
+        if _NO_PATH.search(request.path):
+            return answer(request, 400, b"400 Bad Request", b"text/plain; charset=utf-8")
         path = unquote_to_bytes(request.path)
         old = _OLD_PREFIXES.match(path)
         if old is not None:
@@ -90,7 +98,12 @@ class Site:
 
 def _moved(request: HttpRequest, path: bytes) -> bytes:
     _, mark, query = request.uri.partition(b"?")
-    request.setResponseCode(301)
-    request.setHeader(b"location", quote(path).encode() + mark + query)
-    request.setHeader(b"content-length", b"0")
-    return b""
+    location = quote(path, safe=_PLAIN).encode() + (mark + query if query else b"")
+    request.setHeader(b"location", location)
+    if request.method not in (b"GET", b"HEAD"):
+        request.setResponseCode(301)
+        request.setHeader(b"content-length", b"0")
+        return b""
+    shown = escape(location.decode("latin-1")).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    text = f'<a href="{shown}">Moved Permanently</a>.\n\n'
+    return answer(request, 301, text.encode("latin-1"), b"text/html; charset=utf-8")
