@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -83,6 +83,8 @@ class Director:
 
     def _not_found(self, failure: Failure) -> None:
         self._looking = None
+        if failure.check(CancelledError):
+            return
         log.warn("the cluster does not answer: {error}", error=failure.getErrorMessage())
         self._later()
 

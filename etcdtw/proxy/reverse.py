@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import IO, Any, Protocol
@@ -24,6 +25,11 @@ HOP_BY_HOP = frozenset(
     }
 )  # fmt: skip
 """Of one connection; Twisted sets its own where they are needed."""
+
+_NOT_PASSED_BACK = HOP_BY_HOP | {b"date"}
+
+_NO_URI = re.compile(rb"[^\x21-\x7e]")
+"""Clients send it nevertheless, and Twisted's agent does not."""
 
 Send = Callable[[bytes, bytes, list[tuple[bytes, bytes]], Any], Deferred[Any]]
 """Method, URL, headers and body producer to a response, as Twisted's agent has them."""
@@ -57,6 +63,8 @@ class Request(Protocol):
 
     def finish(self) -> None: ...
 
+    def cut(self) -> None: ...
+
     def notifyFinish(self) -> Deferred[None]: ...
 
     def registerProducer(self, producer: Any, streaming: bool) -> None: ...
@@ -84,11 +92,14 @@ class ReverseProxy:
         self._readonly = readonly
 
     def render(self, request: Request, path: bytes) -> bytes | None:
-        if path == CONFIG_PATH:
-            urls = json.dumps({"endpoints": self._director.endpoints()}, separators=(",", ":"))
-            return _answer(request, 200, urls.encode() + b"\n")
         if self._readonly and request.method != b"GET":
             return _answer(request, 501, b"", b"")
+        if path == CONFIG_PATH:
+            if request.method != b"GET":
+                request.setHeader(b"allow", b"GET")
+                return _answer(request, 405, b"Method Not Allowed\n", b"text/plain; charset=utf-8")
+            urls = json.dumps({"endpoints": self._director.endpoints()}, separators=(",", ":"))
+            return _answer(request, 200, urls.encode() + b"\n")
         if self._via in (request.getHeader(b"via") or b""):
             return _refuse(request, 508, "httpproxy: this request has been here before")
         endpoints = self._director.endpoints()
@@ -114,7 +125,8 @@ class ReverseProxy:
     def ask(self, request: Request, endpoint: str, body: bytes) -> Deferred[Any]:
         """The answer of one endpoint, its body still to come."""
         producer = self._make_body(BytesIO(body)) if body else None
-        url = endpoint.encode() + request.uri
+        uri = _NO_URI.sub(lambda found: b"%%%02X" % ord(found[0]), request.uri)
+        url = endpoint.encode() + uri
         return self._send(request.method, url, self.headers(request), producer)
 
     def failed(self, endpoint: str, reason: str) -> None:
@@ -159,11 +171,14 @@ class _Passing:
             return
         request.setResponseCode(response.code, response.phrase)
         for name, values in response.headers.getAllRawHeaders():
-            if name.lower() not in HOP_BY_HOP:
+            if name.lower() not in _NOT_PASSED_BACK:
                 request.setHeader(name.lower(), values[0])
-        if isinstance(response.length, int):
-            request.setHeader(b"content-length", b"%d" % response.length)
-        self._answer = _Answer(request)
+        length: int | None = None
+        # Of an answer to HEAD Twisted does not tell it.
+        if isinstance(response.length, int) and request.method != b"HEAD":
+            length = response.length
+            request.setHeader(b"content-length", b"%d" % length)
+        self._answer = _Answer(request, length)
         response.deliverBody(self._answer)
 
     def _failed(self, failure: Failure, endpoint: str) -> None:
@@ -183,8 +198,9 @@ class _Passing:
 class _Answer(TwistedProtocol):
     """Passes a body on as it comes; nobody reads faster than the client."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, length: int | None) -> None:
         self._request: Request | None = request
+        self._left = length
 
     def connectionMade(self) -> None:
         assert self._request is not None, "it has just begun"
@@ -193,13 +209,18 @@ class _Answer(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._request is not None:
+            if self._left is not None:
+                self._left -= len(data)
             self._request.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         request, self._request = self._request, None
         if request is not None:
             request.unregisterProducer()
-            request.finish()
+            if self._left:
+                request.cut()
+            else:
+                request.finish()
 
     def give_up(self) -> None:
         """The client is gone."""

@@ -62,6 +62,9 @@ class RoutedRequest(Request):
         write = DirectWriter(transport).write
         return lambda data: write(b"%x\r\n%b\r\n" % (len(data), data))
 
+    def cut(self) -> None:
+        self.channel.loseConnection()
+
     @property
     def is_gone(self) -> bool:
         return self._disconnected

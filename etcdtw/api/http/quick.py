@@ -143,6 +143,9 @@ class QuickRequest:
         tell_finished(self._waiting, None)
         self._connection.finished()
 
+    def cut(self) -> None:
+        self._connection.lose()
+
     def lost(self, reason: Failure) -> None:
         """For the connection: it is gone."""
         self.is_gone = True
@@ -237,7 +240,7 @@ class QuickChannel(Protocol):
         """Close once what is being answered is answered."""
         self._closing = True
         if self._request is None and not self.channel.requests:
-            self._lose()
+            self.lose()
         else:
             # The channel closes behind the answer that is under way.
             self.channel.persistent = False
@@ -279,11 +282,15 @@ class QuickChannel(Protocol):
     def write(self, data: bytes) -> None:
         self._writer.write(data)
 
+    def lose(self) -> None:
+        """Close behind what was written."""
+        self.channel.loseConnection()
+
     def finished(self) -> None:
         """For the request: it is answered."""
         self._request = None
         if self._closing:
-            self._lose()
+            self.lose()
             return
         self._idle_since = self._clock.seconds()
         if self._pending:
@@ -318,6 +325,3 @@ class QuickChannel(Protocol):
         if self._idle_check is not None:
             self._idle_check.cancel()
             self._idle_check = None
-
-    def _lose(self) -> None:
-        self.channel.loseConnection()

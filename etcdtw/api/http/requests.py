@@ -48,6 +48,10 @@ class HttpRequest(Protocol):
 
     def finish(self) -> None: ...
 
+    def cut(self) -> None:
+        """Instead of ``finish``, where less came than the answer's length promised: whoever reads
+        it must not take the next answer for its rest."""
+
     def notifyFinish(self) -> Deferred[None]: ...
 
     def stream_writer(self) -> Callable[[bytes], None]:

@@ -134,6 +134,9 @@ class Http2Request:
             self._stream.send_data(b"", end=True)
         tell_finished(self._waiting, None)
 
+    def cut(self) -> None:
+        self._stream.refuse()
+
     def _begin(self, end: bool) -> None:
         self._begun = True
         fields = [(":status", str(self._status))]
