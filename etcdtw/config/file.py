@@ -6,8 +6,8 @@ those of etcd's YAML to JSON to structure decoding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import cast
 
 import yaml
 
@@ -18,7 +18,16 @@ from etcdtw.config.problems import ConfigProblems, Notice, Stage
 from etcdtw.config.values import Value, Values
 from etcdtw.errors import ConfigError
 
-_loader = cast(type[yaml.SafeLoader], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+_TAG = "tag:yaml.org,2002:"
+_KEPT_TAGS = (_TAG + "merge", _TAG + "null")
+_BOOLS = ("y", "n", "yes", "no", "true", "false", "on", "off")
+_FLOAT = r"(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?|\.inf|\.nan"
+# What plain words may be, with the characters that they begin with.
+_PLAIN_WORDS = (
+    ("bool", "|".join(f"{each}|{each.title()}|{each.upper()}" for each in _BOOLS), "yYnNtTfFoO"),
+    ("int", r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", rf"[-+]?(?:{_FLOAT})", "-+.0123456789"),
+)
 _DECODING = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
 # Where etcd's message calls the key something else.
 _SHOWN_NAMES = {
@@ -37,6 +46,25 @@ _GROUP_TYPES = {
 }
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Sees in plain words what etcd's YAML sees: other numbers than YAML 1.1 has, no dates, and
+    the shortest yes and no as well."""
+
+    yaml_implicit_resolvers = {
+        first: [each for each in rules if each[0] in _KEPT_TAGS]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _switch(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    return str(node.value).lower() in ("y", "yes", "true", "on")
+
+
+for _name, _rule, _firsts in _PLAIN_WORDS:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_rule})\Z"), list(_firsts))
+_Loader.add_constructor(_TAG + "bool", _switch)
+
+
 def read_file(path: str, read: Callable[[str], str]) -> tuple[Values, list[Notice]]:
     """Values that the file sets, and notices about keys that mean nothing.
 
@@ -53,7 +81,10 @@ def read_file(path: str, read: Callable[[str], str]) -> tuple[Values, list[Notic
             source, "error converting YAML to JSON: yaml: invalid UTF-8 in the file"
         ) from None
     try:
-        content = yaml.load(text, Loader=_loader)
+        # What follows a first document is nothing to etcd either.
+        content = next(yaml.load_all(text, Loader=_Loader), None)
+    except ValueError as problem:
+        raise _refusal(source, f"error converting YAML to JSON: yaml: {problem}") from None
     except yaml.YAMLError as problem:
         raise _refusal(
             source, f"error converting YAML to JSON: yaml: {_yaml_text(problem)}"
@@ -84,7 +115,7 @@ def _take_keys(content: dict[object, object], source: str) -> tuple[Values, list
         except ValueError as problem:
             problems.append(ConfigError(name, source, _value_text(flag, given, problem)))
         else:
-            if value != ():  # an empty list of URLs leaves the default
+            if value != ():  # no URL, or no word, leaves the default
                 values[name] = Value(value, source)
     if problems:
         raise ConfigProblems(Stage.VERIFY, problems)

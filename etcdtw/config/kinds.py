@@ -34,10 +34,8 @@ def file_type(value: object) -> str:
     """What Go's JSON decoder calls this value when it does not fit."""
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return "number"
-    if isinstance(value, float):
-        return f"number {value}"
     if isinstance(value, dict):
         return "object"
     if isinstance(value, list):
@@ -67,10 +65,20 @@ def _text_in_file(parse: Callable[[str], FlagValue]) -> Callable[[object], FlagV
     return lambda value: parse(_file_text(value))
 
 
+def _file_number(value: object, go_type: str) -> int:
+    """A whole one, in whatever form: ``8e9`` is as good as its zeros."""
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise FileTypeError(f"number {value} into {{field}} of type {go_type}")
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FileTypeError(f"{file_type(value)} into {{field}} of type {go_type}")
+    return value
+
+
 def _integer(go_type: str, low: int, high: int) -> Kind:
-    def from_file(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise FileTypeError(f"{file_type(value)} into {{field}} of type {go_type}")
+    def from_file(given: object) -> int:
+        value = _file_number(given, go_type)
         if not low <= value <= high:
             raise FileTypeError(f"number {value} into {{field}} of type {go_type}")
         return value
@@ -87,9 +95,7 @@ def _duration(text: str) -> float:
 
 def _file_duration(value: object) -> float:
     """A file holds nanoseconds: etcd decodes a plain Go duration there."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FileTypeError(f"{file_type(value)} into {{field}} of type time.Duration")
-    return value / 1e9
+    return _file_number(value, "time.Duration") / 1e9
 
 
 def _urls(text: str) -> tuple[str, ...]:
@@ -118,7 +124,11 @@ def one_of(*words: str, quotes_value: bool = False) -> Kind:
             )
         return text
 
-    return Kind("|".join(words), parse, _text_in_file(parse))
+    def from_file(value: object) -> FlagValue:
+        text = _file_text(value)
+        return parse(text) if text else ()
+
+    return Kind("|".join(words), parse, from_file)
 
 
 def _ip_port(text: str) -> str:

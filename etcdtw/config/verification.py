@@ -76,6 +76,7 @@ def verify(found: Checked, *, from_file: bool) -> Iterator[ConfigError]:
         not from_file
         and found.is_set("listen-client-urls")
         and not found.is_set("advertise-client-urls")
+        and not _may_be_proxy(found)
     ):
         yield found.problem(
             "advertise-client-urls",
@@ -92,6 +93,12 @@ def verify(found: Checked, *, from_file: bool) -> Iterator[ConfigError]:
     hash_check = "experimental-compact-hash-check-time"
     if found.number(hash_check) <= 0:
         yield found.problem(hash_check, f"--{hash_check} must be >0 (set to 0s)")
+
+
+def _may_be_proxy(found: Checked) -> bool:
+    """A proxy advertises nothing, and discovery may find the cluster full."""
+    falls_back = found.text("discovery-fallback") == "proxy"
+    return found.text("proxy") != "off" or bool(found.text("discovery") and falls_back)
 
 
 def _logging_problems(found: Checked) -> Iterator[ConfigError]:

@@ -15,6 +15,11 @@ DECODING = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal
 REFUSALS = {
     "grpc-keepalive-min-time: 5s": DECODING
     + "string into Go struct field configYAML.grpc-keepalive-min-time of type time.Duration",
+    "name: .5": DECODING + "number into Go struct field configYAML.name of type string",
+    "name: y": DECODING + "bool into Go struct field configYAML.name of type string",
+    "name: !!int x": (
+        "error converting YAML to JSON: yaml: invalid literal for int() with base 10: 'x'"
+    ),
     "name: 5": DECODING + "number into Go struct field configYAML.name of type string",
     "name: [a]": DECODING + "array into Go struct field configYAML.name of type string",
     "heartbeat-interval: abc": DECODING
@@ -102,6 +107,28 @@ class FileTests(SynchronousTestCase):
             nested = [f"{'  ' * depth}{each}:" for depth, each in enumerate(groups)]
             found = read("\n".join([*nested, f"{'  ' * len(groups)}{inner}: {text}"]))
             self.assertEqual(found[name].value, expected, name)
+
+    def test_plain_words(self) -> None:
+        """What looks like a time or a date is text, and numbers have the forms of etcd's YAML."""
+        for text in ("12:30", "2026-11-22", "1:2:3", "=", "0x", "1.2.3"):
+            self.assertEqual(read(f"name: {text}")["name"].value, text)
+        for text, number in (
+            ("8e9", 8_000_000_000), ("8.5E+9", 8_500_000_000), ("5.0", 5), ("0o17", 15),
+            ("017", 15), ("08", 8), ("1_000", 1000), ("0x10", 16), ("+5", 5),
+        ):  # fmt: skip
+            found = read(f"quota-backend-bytes: {text}")["quota-backend-bytes"].value
+            self.assertEqual((type(found), found), (int, number), text)
+        for text, value in (("y", True), ("On", True), ("NO", False), ("n", False)):
+            self.assertEqual(read(f"pre-vote: {text}")["pre-vote"].value, value)
+
+    def test_no_word(self) -> None:
+        """An empty text, as templates leave it, means the default."""
+        for name in ("initial-cluster-state", "discovery-fallback", "proxy", "v2-deprecation"):
+            self.assertEqual(read(f'{name}: ""'), {})
+
+    def test_first_document(self) -> None:
+        """Of several documents the first counts."""
+        self.assertEqual(read("name: a\n---\nname: b")["name"].value, "a")
 
     def test_nanoseconds(self) -> None:
         """A duration is a whole number of nanoseconds."""

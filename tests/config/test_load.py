@@ -60,8 +60,8 @@ class PrecedenceTests(SynchronousTestCase):
     def test_file_by_variable(self) -> None:
         """``ETCD_CONFIG_FILE`` names a file as the flag does."""
         variables = {"ETCD_CONFIG_FILE": "/c.yml"}
-        found = loaded(variables=variables, files={"/c.yml": "name: y\n"})
-        self.assertEqual(found.settings.name, "y")
+        found = loaded(variables=variables, files={"/c.yml": "name: z\n"})
+        self.assertEqual(found.settings.name, "z")
 
 
 class SettingsTests(SynchronousTestCase):
@@ -196,6 +196,22 @@ class RefusalTests(SynchronousTestCase):
             self.reasons(word, "--strict-bind"),
             ["expected IP in URL for binding (http://example.com:1)"],
         )
+
+    def test_advertised(self) -> None:
+        """Who listens somewhere must advertise something, unless he is, or may become, a proxy."""
+        listening = "--listen-client-urls=http://127.0.0.1:1"
+        for words, refused in (
+            ((), True),
+            (("--proxy=on",), False),
+            (("--proxy=readonly",), False),
+            (("--discovery=http://a/b",), False),
+            (("--discovery=http://a/b", "--discovery-fallback=exit"), True),
+        ):
+            if refused:
+                error = self.assertRaises(ConfigProblems, loaded, listening, *words)
+                self.assertIn("--advertise-client-urls is required", str(error))
+            else:
+                self.assertEqual(loaded(listening, *words).start_problems, ())
 
     def test_ways_to_bootstrap(self) -> None:
         """OV2: one way only, in etcd 3.5's words; in 3.6's where its own way is among them."""
