@@ -60,6 +60,17 @@ class Zone:
                     found.append(kind(address, self.ttl_seconds))
         return found
 
+    def has_below(self, name: str) -> bool:
+        """Whether there are names below this one: then it is there itself, if without records,
+        for resolvers believe that nothing is below a name that is not there (RFC 8020)."""
+        name = name.rstrip(".").lower()
+        if name == self.domain:
+            return True
+        if not name.endswith(f".{self.domain}"):
+            return False
+        known = ["_tcp", *(each.name.lower() for each in self.hosts)]
+        return any(f".{each}.{self.domain}".endswith(f".{name}") for each in known)
+
     def addresses_behind(self, records: Sequence[Any]) -> list[tuple[str, Any]]:
         """Names and address records of SRV targets, which go along with an answer."""
         found = []
@@ -82,7 +93,7 @@ def make_authority(zone: Zone) -> Any:
             zone.asked.append(text)
             del zone.asked[:-ASKED_MAX]
             records = zone.records(text)
-            if not records:
+            if not records and not zone.has_below(text):
                 return defer.fail(error.AuthoritativeDomainError(name))
             wanted = [each for each in records if type in (each.TYPE, dns.ALL_RECORDS)]
 

@@ -121,4 +121,8 @@ def _kind(record: Any) -> str:
 
 
 def _text(name: Any) -> str:
-    return str(name).rstrip(ROOT)
+    """Empty for what is no name of a host: Twisted has names only of ASCII."""
+    try:
+        return str(name).rstrip(ROOT)
+    except UnicodeDecodeError:
+        return ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.names import dns
+from twisted.names.error import AuthoritativeDomainError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from etcdtw.dns.resolvers import make_resolver, server_address
-from etcdtw.dns.server import Host, Zone, make_server
+from etcdtw.dns.server import Host, Zone, make_authority, make_server
 from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts, lookup_services, service_name
 
 
@@ -32,6 +35,32 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(server_address("[::1]:5353"), ("::1", 5353))
         for wrong in ("", ":53", "127.0.0.1:x"):
             self.assertRaises(ValueError, server_address, wrong)
+
+
+class ZoneTests(SynchronousTestCase):
+    def test_between(self) -> None:
+        """A name that only has names below it is there; what is beside or above it is not."""
+        authority = make_authority(Zone("example.com", [Host("a.rack1", ("10.0.1.10",))]))
+        for name in (b"example.com", b"_tcp.Example.com", b"rack1.example.com"):
+            self.assertEqual(self.successResultOf(authority.lookupAddress(name))[0], [])
+        for name in (b"com", b"tcp.example.com", b"ack1.example.com", b"b.rack1.example.com"):
+            self.failureResultOf(authority.lookupAddress(name), AuthoritativeDomainError)
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_no_host(self) -> None:
+        """A target that is no name of a host is passed over."""
+
+        class Resolver:
+            def lookupService(self, name: str, timeout: object = None) -> Any:
+                targets = (b"caf\xc3\xa9.example.com", b"infra0.example.com")
+                payloads = [dns.Record_SRV(0, 0, 2380, each) for each in targets]
+                return succeed(([dns.RRHeader(name, dns.SRV, payload=p) for p in payloads], [], []))
+
+        resolver: Any = Resolver()
+        found = Deferred.fromCoroutine(lookup_services(resolver, "x"))
+        self.assertEqual([each.target for each in self.successResultOf(found)],
+                         ["infra0.example.com"])  # fmt: skip
 
 
 class ServerTests(TestCase):
