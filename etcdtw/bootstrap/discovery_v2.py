@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -37,6 +37,7 @@ from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.ids import format_id, member_id
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
 
+OK = 200
 CONNECT_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 WAIT_SECONDS = 3600.0
@@ -196,7 +197,11 @@ class V2Registry:
         query = f"?wait=true&recursive=true&waitIndex={self._index + 1}"
         patience = max(min(seconds, WAIT_SECONDS), ANSWER_SECONDS)
         try:
-            event = _event(await self._call(b"GET", self._url + query, {}, b"", patience))
+            answered = await self._call(b"GET", self._url + query, {}, b"", patience)
+            if answered.status == OK and not answered.body.strip():
+                # So ends a wait at an etcd that stops, or that was sent a snapshot.
+                raise Unreachable(f"{self._url} ended the wait")
+            event = _event(answered)
         except _V2Error as error:
             if error.code == _HISTORY_CLEARED:
                 return None
@@ -270,7 +275,7 @@ class V2Registry:
                 if answered.status >= 500:
                     raise Unreachable(f"{url} answered {answered.status}")
                 return answered
-            url = answered.headers.get(b"location", b"").decode("latin-1")
+            url = urljoin(url, answered.headers.get(b"location", b"").decode("latin-1"))
         raise self.refusals.failed("discovery: bad discovery endpoint", "it redirects without end")
 
 

@@ -207,6 +207,26 @@ class DiscoveryTests(SynchronousTestCase):
         (begun,) = self.begin(service, self.settings())
         self.assertEqual(len(self.successResultOf(begun).members), 2)
 
+    def test_wait_ended(self) -> None:
+        """An etcd that stops ends waits with nothing: it is asked again, a bit later."""
+        service = Service("2")
+        real = service.call
+        waits: list[Deferred[Answered]] = []
+
+        def call(method: bytes, url: str, *rest: Any) -> Deferred[Answered]:
+            if "wait=true" in url and not waits:
+                waits.append(Deferred())
+                return waits[0]
+            return real(method, url, *rest)
+
+        service.call = call  # type: ignore[method-assign]
+        (begun,) = self.begin(service, self.settings())
+        waits[0].callback(Answered(200, {}, b""))
+        service.register("infra1", "http://10.0.1.11:2380")
+        self.assertNoResult(begun)
+        self.clock.advance(2)
+        self.assertEqual(len(self.successResultOf(begun).members), 2)
+
     def unregister(self, service: Service, n: int) -> None:
         identity = format_id(member_id((f"http://10.0.1.1{n}:2380",), URL))
         service.store.delete(f"/1/discovery/token/{identity}")
@@ -261,6 +281,15 @@ class DiscoveryTests(SynchronousTestCase):
         begun.addErrback(lambda failure: None)
         service.redirects = {f"{URL}/_config/size": f"{URL}/_config/size"}
         self.assertIn("redirects without end", self._hint(service))
+
+    def test_redirected_within(self) -> None:
+        """A redirect may leave out the host, as those to a clean path do."""
+        service = Service("1")
+        service.redirects = {f"{URL}/_config/size": "/v2/keys/discovery/token/_config/sized"}
+        service.store.set("/1/discovery/token/_config/sized", "1")
+        (begun,) = self.begin(service, self.settings())
+        self.successResultOf(begun)
+        self.assertIn(f"GET {URL}/_config/sized", service.asked)
 
     def _hint(self, service: Service) -> str:
         (begun,) = self.begin(service, self.settings())
