@@ -62,6 +62,8 @@ def parse_gateway(words: Sequence[str]) -> GatewayOptions | str:
     if log_format not in ("zap", "capnslog"):
         raise invalid(log_format, "log-format", "it is zap or capnslog")
     lenient = values.pop("lenient_endpoints")
+    if not values["endpoints"] and not values["discovery_srv"]:
+        raise CommandError("no endpoints found")
     host, port = listen_address(values.pop("listen_addr"))
     return GatewayOptions(
         listen_host=host,
@@ -86,7 +88,7 @@ def listen_address(text: str) -> tuple[str, int]:
 
 def _endpoint(text: str, lenient: bool) -> Service:
     """``host:port`` or ``host``; a scheme says nothing that the gateway could heed."""
-    scheme, mark, rest = text.partition("://")
+    scheme, mark, rest = text.strip().partition("://")
     if mark and scheme == "https" and not lenient:
         raise CommandError(
             f'error parsing endpoint "{text}": the gateway does not terminate TLS; it passes what '
@@ -95,7 +97,7 @@ def _endpoint(text: str, lenient: bool) -> Service:
         )
     if mark and scheme not in ("http", "https"):
         raise CommandError(f'error parsing endpoint "{text}": {scheme} is no scheme for it', 2)
-    found = (rest if mark else text).rstrip("/")
+    found = (rest if mark else scheme).rstrip("/")
     try:
         host, port = split_host_port(found)
         number = int(port)

@@ -48,7 +48,8 @@ class ProxyService(ABC, Service):
         self._on_ready = on_ready
         self._resolver = make_resolver(reactor, dns_servers)
         self._starting: Deferred[None] | None = None
-        self._looking: IDelayedCall | Deferred[None] | None = None
+        self._looking: Deferred[None] | None = None
+        self._next: IDelayedCall | None = None
 
     @abstractmethod
     async def _begin(self) -> float:
@@ -75,8 +76,10 @@ class ProxyService(ABC, Service):
     def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]
         for each in (self._starting, self._looking):
-            if each is not None and getattr(each, "active", lambda: True)():
+            if each is not None:
                 each.cancel()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
         return self._end()
 
     async def _start(self) -> None:
@@ -86,7 +89,7 @@ class ProxyService(ABC, Service):
 
     def _look_later(self, seconds: float) -> None:
         if seconds and self.running:
-            self._looking = self._reactor.callLater(seconds, self._look)
+            self._next = self._reactor.callLater(seconds, self._look)
 
     def _look(self) -> None:
         self._looking = Deferred.fromCoroutine(self._look_again())
@@ -103,6 +106,7 @@ class ProxyService(ABC, Service):
     def _not_followed(self, failure: Failure) -> None:
         if self.running:
             self.log.failure("following the endpoints failed", failure)
+            self._look_later(self.retry_seconds)
 
 
 def checked_options(

@@ -42,6 +42,14 @@ class OptionTests(SynchronousTestCase):
         plain = self.options("--endpoints=http://10.0.1.10:2379/").endpoints
         self.assertEqual(plain[0].host_port, "10.0.1.10:2379")
 
+    def test_no_endpoints(self) -> None:
+        """A list with nothing in it, as scripts make it of an empty variable; spaces around the
+        rest are none of theirs."""
+        self.assertEqual(str(self.refusal("start", "--endpoints=")), "no endpoints found")
+        self.assertEqual(self.options("--endpoints=", "--discovery-srv=d").endpoints, ())
+        found = self.options("--endpoints=10.0.0.1:1, http://10.0.0.2:2/ , c").endpoints
+        self.assertEqual([each.host_port for each in found], ["10.0.0.1:1", "10.0.0.2:2", "c:2379"])
+
     def test_https(self) -> None:
         """GW20, X9: the gateway does not terminate TLS; etcd's habit is a flag."""
         refused = self.refusal("start", "--endpoints", "https://127.0.0.1:2379")
