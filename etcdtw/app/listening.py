@@ -16,6 +16,7 @@ from etcdtw.config.urls import URL, is_secure, parse_url, split_host_port
 from etcdtw.errors import ConfigError
 
 _BACKLOG = 1024
+PORT_MAX = 65535
 
 
 Secure = Callable[[Any], Any]
@@ -99,6 +100,8 @@ def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
     if url.scheme in ("unix", "unixs"):
         return _listen_unix(reactor, flag, url, factory)
     host, port = split_host_port(url.host)
+    if int(port) > PORT_MAX:
+        raise ConfigError(flag, text, f"listen tcp: address {port}: invalid port")
     try:
         bound: IListeningPort = reactor.listenTCP(
             int(port), factory, backlog=_BACKLOG, interface=address_of(flag, host)
