@@ -7,21 +7,23 @@ from typing import Any
 
 from etcdtw.api.http.requests import HttpRequest, answer, plain_error
 from etcdtw.api.v2.running import JSON, NO_ACCESS, finish, run
-from etcdtw.api.v2.users import AuthError, Role, User, Users, role_from_json, strings
+from etcdtw.api.v2.users import (
+    AuthError,
+    InvalidJson,
+    Refused,
+    Role,
+    User,
+    Users,
+    role_from_json,
+    strings,
+    text_in,
+)
 from etcdtw.ids import format_id
 from etcdtw.v2store import V2Error
 
 AUTH_PREFIX = b"/v2/auth/"
 Answer = tuple[int, object]
 """Status and what to encode; None is an empty body."""
-
-
-class Refused(AuthError):
-    """A refusal in words of its own."""
-
-    def __init__(self, status: int, text: str) -> None:
-        Exception.__init__(self, text)
-        self.status = status
 
 
 class AuthPage:
@@ -35,6 +37,8 @@ class AuthPage:
         pieces = path[len(AUTH_PREFIX) :].decode("utf-8", "replace").strip("/").split("/")
         kind, name = pieces[0], pieces[1] if len(pieces) > 1 else ""
         methods = ("GET", "PUT", "DELETE") if kind == "enable" or name else ("GET",)
+        if kind in ("users", "roles") and len(pieces) > 2:
+            return answer(request, 400, b'{"message":"Invalid path"}', JSON)
         if kind not in ("enable", "users", "roles") or len(pieces) > 2:
             return plain_error(request, 404, "404 page not found")
         if request.method.decode() not in methods:
@@ -100,9 +104,9 @@ class AuthPage:
 
     async def _put_users(self, name: str, request: HttpRequest) -> Answer:
         found = _body(request)
-        if found.get("user", "") != name:
+        if text_in(found, "user") != name:
             raise Refused(400, "User JSON name does not match the name in the URL")
-        password, roles = str(found.get("password", "")), strings(found.get("roles"))
+        password, roles = text_in(found, "password"), strings(found.get("roles"))
         grant, revoke = strings(found.get("grant")) or (), strings(found.get("revoke")) or ()
         if (grant or revoke) and roles:
             raise Refused(400, "User JSON contains both roles and grant/revoke")
@@ -125,7 +129,7 @@ class AuthPage:
 
     async def _put_roles(self, name: str, request: HttpRequest) -> Answer:
         found = _body(request)
-        if found.get("role", "") != name:
+        if text_in(found, "role") != name:
             raise Refused(400, "Role JSON name does not match the name in the URL")
         role = role_from_json(found)
         grant, revoke = (
@@ -157,7 +161,7 @@ def _body(request: HttpRequest) -> dict[str, Any]:
     try:
         found = json.loads(request.content.read())
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Refused(400, "Invalid JSON in request body.")
-    return found
+        raise InvalidJson() from None
+    if found is not None and not isinstance(found, dict):
+        raise InvalidJson()
+    return found or {}

@@ -75,7 +75,7 @@ class MembersPage:
             b"DELETE": self._remove,
         }.get(request.method)
         if handler is None:
-            request.setHeader(b"allow", b"GET,POST,PUT,DELETE")
+            request.setHeader(b"allow", b"GET,POST,DELETE,PUT")
             return plain_error(request, 405, "Method Not Allowed")
         if request.method != b"GET" and self._users.enabled:
             run(request, self._change_if_root(request, rest, handler))
@@ -178,7 +178,8 @@ class MembersPage:
         )
 
     def _urls(self, request: HttpRequest) -> tuple[str, ...] | bytes:
-        kind = (request.getHeader(b"content-type") or b"").decode("latin-1")
+        header = (request.getHeader(b"content-type") or b"").decode("latin-1")
+        kind = header.partition(";")[0]
         if kind != "application/json":
             text = f"Bad Content-Type {kind}, accept application/json"
             return _refuse(request, 415, text)

@@ -38,6 +38,21 @@ class AuthError(Exception):
         self.status = status
 
 
+class Refused(AuthError):
+    """A refusal in words of its own."""
+
+    def __init__(self, status: int, text: str) -> None:
+        Exception.__init__(self, text)
+        self.status = status
+
+
+class InvalidJson(Refused):
+    """A body whose parts are not what they should be."""
+
+    def __init__(self) -> None:
+        super().__init__(400, "Invalid JSON in request body.")
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What may be read and written: keys, or all that begins like a pattern up to its ``*``."""
@@ -168,7 +183,7 @@ class Users:
         return sorted([ROOT_ROLE, *self._names("roles")])
 
     def user(self, name: str) -> User:
-        found = self._read(f"users/{name}", f"User {name} does not exist.")
+        found = self._read("users", name, f"User {name} does not exist.")
         roles = found.get("roles")
         user = User(
             str(found.get("user", name)),
@@ -180,7 +195,7 @@ class Users:
     def role(self, name: str) -> Role:
         if name == ROOT_ROLE:
             return EVERYTHING
-        return role_from_json(self._read(f"roles/{name}", f"Role {name} does not exist."))
+        return role_from_json(self._read("roles", name, f"Role {name} does not exist."))
 
     def _names(self, kind: str) -> list[str]:
         try:
@@ -189,7 +204,11 @@ class Users:
             return []
         return [each.key.rpartition("/")[2] for each in found]
 
-    def _read(self, path: str, absent: str) -> dict[str, Any]:
+    def _read(self, kind: str, name: str, absent: str) -> dict[str, Any]:
+        if "/" in name or name in ("", ".", ".."):
+            # A caller's own words: they must not lead to a key that he may have written himself.
+            raise AuthError(404, absent)
+        path = f"{kind}/{name}"
         try:
             found = json.loads(self._store.get(f"{ROOT}/{path}").node.value or "null")
         except V2Error as error:
@@ -348,8 +367,23 @@ def _with_root_role(user: User) -> User:
 
 def role_from_json(found: dict[str, Any]) -> Role:
     """A role as it is sent and stored. AuthError if it is none."""
-    kv = (found.get("permissions") or {}).get("kv") or {}
-    return Role(str(found.get("role", "")), strings(kv.get("read")), strings(kv.get("write")))
+    kv = _map_in(_map_in(found, "permissions"), "kv")
+    return Role(text_in(found, "role"), strings(kv.get("read")), strings(kv.get("write")))
+
+
+def text_in(found: dict[str, Any], name: str) -> str:
+    """A text, empty where there is none. AuthError."""
+    value = found.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidJson()
+    return value or ""
+
+
+def _map_in(found: dict[str, Any], name: str) -> dict[str, Any]:
+    value = found.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidJson()
+    return value or {}
 
 
 def strings(value: object) -> tuple[str, ...] | None:
@@ -357,5 +391,5 @@ def strings(value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise AuthError(400, "Invalid JSON in request body.")
+        raise InvalidJson()
     return tuple(value)
