@@ -14,6 +14,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 
 from etcdtw.config.urls import URL, is_secure, parse_url, split_host_port
 from etcdtw.errors import ConfigError
+from etcdtw.rpc.alive import detect_vanishing
 
 _BACKLOG = 1024
 PORT_MAX = 65535
@@ -108,6 +109,9 @@ def _listen(reactor: Any, flag: str, text: str, factory: Any) -> IListeningPort:
         )
     except CannotListenError as error:
         raise ConfigError(flag, text, f"listen tcp {url.host}: bind: {_reason(error)}") from error
+    listening = getattr(bound, "socket", None)
+    if listening is not None:
+        detect_vanishing(listening)
     return bound
 
 

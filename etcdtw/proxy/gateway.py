@@ -22,6 +22,7 @@ from zope.interface import implementer
 from etcdtw.dns.srv import Service
 from etcdtw.proxy.splicing import Splicer, make_splicer
 from etcdtw.proxy.targets import Target, Targets
+from etcdtw.rpc.alive import detect_vanishing
 from etcdtw.tls.direct import DirectWriter
 
 CONNECT_SECONDS = 5.0
@@ -57,6 +58,7 @@ class Side(Protocol):
 
     def connectionMade(self) -> None:
         self._transport().setTcpNoDelay(True)
+        detect_vanishing(self._transport().getHandle())
         self._joined.made(self)
 
     def join(self, other: Side, splicer: Splicer | None) -> None:

@@ -152,6 +152,17 @@ class PassingTests(GatewayCase):
         gateway: Gateway = self.listening.factory
         await self.until(lambda: not gateway.joined)
 
+    async def test_vanished(self) -> None:
+        """The system looks whether either side is still there."""
+        self.start(self.listen().getHost().port)
+        await self.call()
+        await self.until(lambda: self.ends)
+        gateway: Gateway = self.listening.factory
+        (joined,) = gateway.joined
+        assert joined._server is not None, "the server has been called"
+        for side in (joined.client, joined._server):
+            self.assertTrue(side._transport().getTcpKeepAlive())
+
     async def test_each_its_own(self) -> None:
         """GW11, GW12: many clients, as many connections; one endpoint after the other."""
         ports = [self.listen().getHost().port for _ in range(3)]

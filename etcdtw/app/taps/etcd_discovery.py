@@ -23,6 +23,7 @@ from etcdtw.client import Client
 from etcdtw.config.load import member_settings
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.config.urls import split_host_port
+from etcdtw.rpc.alive import detect_vanishing
 
 WEEK_SECONDS = 7 * 24 * 3600
 BODY_BYTES_MAX = 1 << 20
@@ -99,6 +100,7 @@ class DiscoveryService(StartingMember):
     def startService(self) -> None:
         host, port = self._address
         self._port = self._reactor.listenTCP(port, self._gate, BACKLOG, host)
+        detect_vanishing(self._port.socket)
         self._gate.hold(self._port)
         super().startService()
 
