@@ -130,8 +130,12 @@ def _check_settings(settings: BootstrapSettings) -> None:
         raise _refusal(
             settings, "discovery URL should not be set when joining existing initial cluster"
         )
-    parts = urlsplit(settings.discovery)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(settings.discovery)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
         raise _refusal(settings, "it is no http or https URL")
 
 
@@ -275,7 +279,12 @@ class V2Registry:
                 if answered.status >= 500:
                     raise Unreachable(f"{url} answered {answered.status}")
                 return answered
-            url = urljoin(url, answered.headers.get(b"location", b"").decode("latin-1"))
+            location = answered.headers.get(b"location", b"").decode("latin-1")
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                text = f"it redirects to {location!r}"
+                raise self.refusals.failed("discovery: bad discovery endpoint", text) from None
         raise self.refusals.failed("discovery: bad discovery endpoint", "it redirects without end")
 
 

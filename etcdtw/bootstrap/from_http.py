@@ -7,7 +7,7 @@ that the variables ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from twisted.internet.defer import CancelledError, TimeoutError
 
@@ -32,8 +32,8 @@ class HttpSource:
         """``calls`` takes the place of real ones."""
         self._reactor = reactor
         self.name = f"{settings.provider}:{settings.provider_argument}"
-        parts = urlsplit(self.name)
-        if not parts.hostname:
+        parts = _parts(self.name)
+        if parts is None or not parts.hostname:
             raise bad_list(f"{self.name} is no URL with a host")
         if parts.username is not None:
             raise bad_list(f"a URL with a user name cannot be called: {self.name}")
@@ -71,7 +71,7 @@ class HttpSource:
 
     def _next(self, url: str, answered: Answered) -> str:
         location = answered.headers.get(b"location", b"").decode("latin-1")
-        target = urljoin(url, location)
+        target = urljoin(url, location) if _parts(location) is not None else ""
         scheme = urlsplit(target).scheme
         if not location or scheme not in ("http", "https"):
             raise bad_list(f"{url} redirects to {location!r}, which is no such URL")
@@ -81,6 +81,15 @@ class HttpSource:
 
     def close(self) -> None:
         self._caller.stop()
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        return None if parts.port == 0 else parts
+    except ValueError:
+        return None
 
 
 def system_tls() -> Any:

@@ -12,6 +12,7 @@ from etcdtw.config.kinds import MESH, FlagValue
 from etcdtw.config.problems import Notice
 from etcdtw.config.urls import host_of, is_ip_address, is_loopback, is_secure, parse_url
 from etcdtw.config.values import Values
+from etcdtw.dns.resolvers import server_address
 from etcdtw.errors import ConfigError
 from etcdtw.observe.levels import parse_package_levels
 from etcdtw.observe.lines import FORMS
@@ -222,6 +223,11 @@ def start_problems(found: Checked) -> Iterator[ConfigError]:
             "a proxy is no member: it finds the cluster by --discovery, --discovery-srv or "
             "--initial-cluster",
         )
+    for each in found.texts("dns-server"):
+        try:
+            server_address(each)
+        except ValueError as problem:
+            yield found.problem("dns-server", str(problem))
     try:
         compaction_retention(
             found.text("auto-compaction-mode"), found.text("auto-compaction-retention")

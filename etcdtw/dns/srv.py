@@ -105,6 +105,9 @@ async def _ask(lookup: Any, name: str) -> Sequence[Any]:
         final = isinstance(error, DNSNameError | AuthoritativeDomainError)
         reason = "no such host" if final else f"server misbehaving ({type(error).__name__})"
         raise LookupFailed.of(name, reason, final) from None
+    except UnicodeError:
+        # An empty part, or one of more than 63 characters: no name server has such a name.
+        raise LookupFailed.of(name, "no such host", True) from None
     except (TimeoutError, OSError) as error:
         reason = "i/o timeout" if isinstance(error, TimeoutError) else str(error)
         raise LookupFailed.of(name, reason, False) from None

@@ -281,6 +281,8 @@ class DiscoveryTests(SynchronousTestCase):
         begun.addErrback(lambda failure: None)
         service.redirects = {f"{URL}/_config/size": f"{URL}/_config/size"}
         self.assertIn("redirects without end", self._hint(service))
+        service.redirects = {f"{URL}/_config/size": "http://[::1"}
+        self.assertIn("redirects to 'http://[::1'", self._hint(service))
 
     def test_redirected_within(self) -> None:
         """A redirect may leave out the host, as those to a clean path do."""
@@ -310,6 +312,8 @@ class DiscoveryTests(SynchronousTestCase):
         for settings, words in (
             (self.settings(discovery="ftp://a/b"), "it is no http or https URL"),
             (self.settings(discovery="token"), "it is no http or https URL"),
+            (self.settings(discovery="http://[::1/b"), "it is no http or https URL"),
+            (self.settings(discovery="http://a:b/c"), "it is no http or https URL"),
             (self.settings(initial_cluster_state="existing"), "should not be set when joining"),
         ):
             begun = DiscoveryProvider(self.reactor).plan(settings)

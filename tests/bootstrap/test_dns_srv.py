@@ -223,6 +223,21 @@ class RefusedTests(SrvCase):
         refused = self.failureResultOf(begun, BootstrapError).value
         self.assertIn("not a name server at all", str(refused))
 
+    def test_no_name(self) -> None:
+        """What no name can be is not asked for again."""
+
+        class Encoding:
+            def lookupService(self, name: str, timeout: object = None) -> Deferred[Any]:
+                name.encode("idna")
+                raise AssertionError(f"{name} can be encoded")
+
+            lookupAddress = lookupIPV6Address = lookupService
+
+        self.resolver = Encoding()
+        for domain in ("a..b", f"{'a' * 64}.com"):
+            refused = self.refusal(self.settings(0, "http://10.0.1.10:2380", discovery_srv=domain))
+            self.assertIn("no such host", str(refused))
+
 
 class LateTests(SrvCase):
     """Name servers that do not answer yet."""

@@ -122,7 +122,7 @@ class HttpTests(SynchronousTestCase):
         self.assertEqual(error.reason, f"{URL} redirects more than {REDIRECTS_MAX} times")
         error = self.refusal({there: [page(status=301, location=URL)]}, there)
         self.assertIn("which is not safe", error.reason)
-        for location in ("", "file:///etc/passwd"):
+        for location in ("", "file:///etc/passwd", "http://[::1/list", "http://a:b/"):
             error = self.refusal({URL: [page(status=301, location=location)]})
             self.assertIn("which is no such URL", error.reason)
 
@@ -139,6 +139,8 @@ class HttpTests(SynchronousTestCase):
         """What is no URL, and one with a user, are refused at once."""
         for url, text in (
             ("http:members", "is no URL with a host"),
+            ("http://[::1/members", "is no URL with a host"),
+            ("http://a:b/members", "is no URL with a host"),
             ("http://me:secret@h/x", "a URL with a user name cannot be called"),
         ):
             error = self.failureResultOf(self.begin({}, url), BootstrapError).value

@@ -252,6 +252,13 @@ class RefusalTests(SynchronousTestCase):
             ['multi logoutput for "default" is not supported yet'],
         )
 
+    def test_name_servers(self) -> None:
+        """Name servers are addresses."""
+        problems = loaded("--dns-server=10.0.0.1,x:y").start_problems
+        self.assertEqual(
+            [each.reason for each in problems], ["'x:y' is not the address of a name server"]
+        )
+
     def test_missing_features(self) -> None:
         """What would be dangerous to ignore is refused by name; defaults are fine."""
         for name, flag in FLAGS.items():
