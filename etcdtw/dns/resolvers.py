@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IResolver
 
 RESOLV_CONF = "/etc/resolv.conf"
-DNS_PORT = 53
+DNS_PORT, PORT_MAX = 53, 65535
 
 
 def make_resolver(reactor: Any, servers: Sequence[str] = ()) -> IResolver:
@@ -34,6 +34,7 @@ def server_address(text: str) -> tuple[str, int]:
         port = port.removeprefix(":")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    if not host or (port and not (port.isascii() and port.isdecimal())):
+    is_port = port.isascii() and port.isdecimal() and int(port) <= PORT_MAX
+    if not host or (port and not is_port):
         raise ValueError(f"{text!r} is not the address of a name server")
     return host, int(port or DNS_PORT)

@@ -33,7 +33,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(server_address("127.0.0.1:5353"), ("127.0.0.1", 5353))
         self.assertEqual(server_address("::1"), ("::1", 53))
         self.assertEqual(server_address("[::1]:5353"), ("::1", 5353))
-        for wrong in ("", ":53", "127.0.0.1:x"):
+        for wrong in ("", ":53", "127.0.0.1:x", "127.0.0.1:65536"):
             self.assertRaises(ValueError, server_address, wrong)
 
 

@@ -14,7 +14,7 @@ from etcdtw.api.discovery.service import DiscoveryPages
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.fatal import Fatal
-from etcdtw.app.listening import Gate
+from etcdtw.app.listening import PORT_MAX, Gate
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
 from etcdtw.bootstrap.factories import bootstrap_factories
@@ -50,6 +50,8 @@ class Options(usage.Options):
                 raise ValueError("the service's member speaks no TLS: --client-url must be http")
             host, port = split_host_port(self["listen"])
             self.address = host.strip("[]"), int(port)
+            if not 0 <= int(port) <= PORT_MAX:
+                raise ValueError(f"listen tcp: address {port}: invalid port")
             self.settings = member_settings(
                 os.getcwd(),
                 name="discovery",
