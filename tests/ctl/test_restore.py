@@ -108,6 +108,23 @@ class RestoreTests(SynchronousTestCase):
         ):
             check_digest(str(self.snapshot))
 
+    def test_advertised(self) -> None:
+        """The list must have the member's URLs, or others of the same addresses; nothing is made
+        otherwise."""
+        words = ["snapshot", "restore", str(self.snapshot), f"--data-dir={self.base / 'r1'}"]
+        listed = "--initial-cluster=default=http://127.0.0.1:1"
+        for wrong, said in (
+            ([listed], "--initial-cluster has default=http://127.0.0.1:1 but missing from "
+             "--initial-advertise-peer-urls=http://localhost:2380"),
+            ([listed, "--initial-advertise-peer-urls=http://127.0.0.1:1,http://127.0.0.1:2"],
+             "--initial-advertise-peer-urls has http://127.0.0.1:2 but missing from "),
+        ):  # fmt: skip
+            with redirect_stderr(StringIO()) as stderr:
+                self.assertEqual(run([*words, *wrong]), 1)
+            self.assertIn(said, stderr.getvalue())
+            self.assertFalse((self.base / "r1").exists())
+        self.restore(listed, "--initial-advertise-peer-urls=http://127.0.0.1:1")
+
     def test_name_that_is_not_listed(self) -> None:
         """A member that is not in the cluster's list is refused."""
         with redirect_stderr(StringIO()) as said:

@@ -15,7 +15,7 @@ from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.member import add_commands as add_member
 from etcdtw.app.ctl.pki import add_commands as add_pki
-from etcdtw.app.ctl.restore import check_digest, restore
+from etcdtw.app.ctl.restore import check_advertised, check_digest, restore
 from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
@@ -175,6 +175,7 @@ def _restore(found: argparse.Namespace) -> None:
     )
     check_listed(settings)
     check_unique(settings)
+    check_advertised(settings)
     check_digest(found.file, found.skip_hash_check)
     directory = os.path.abspath(found.data_dir or f"{found.name}.etcd")
     restore(found.file, static_plan(settings), directory, _absolute(found.wal_dir))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import DNSLookupError
+
 from etcdtw.app.ctl.making import new_data_dir
-from etcdtw.bootstrap.interfaces import ClusterPlan
+from etcdtw.bootstrap.addresses import Addresses, compare_by_address
+from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan
+from etcdtw.bootstrap.static import differing_urls, listed_urls
 from etcdtw.errors import StorageError
 from etcdtw.membership import Members, add_change, bootstrap_entries, founding_member
 from etcdtw.raft.messages import ConfState, HardState, Snapshot
@@ -47,6 +53,32 @@ def check_digest(path: str, skip: bool = False) -> None:
         expected = file.read(DIGEST_BYTES)
     if digest.digest() != expected:
         raise StorageError(f"expected sha256 {expected.hex()}, got {digest.hexdigest()}")
+
+
+class _SystemAddresses(Addresses):
+    """Those that the system knows: there is no reactor here, and nobody who would wait."""
+
+    def __init__(self) -> None:
+        """Nothing is kept."""
+
+    async def _resolve(self, host: str) -> str:
+        try:
+            return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+        except OSError as error:
+            raise DNSLookupError(f"lookup {host}: {error.strerror}") from None
+
+
+def check_advertised(settings: BootstrapSettings) -> None:
+    """The member's URLs must be those that the list has for it: with others nobody would find it.
+    BootstrapError."""
+    listed = listed_urls(settings)
+    if sorted(settings.peer_urls) == sorted(listed):
+        return
+    comparing = compare_by_address(_SystemAddresses(), settings.peer_urls, listed)
+    difference: list[str] = []
+    Deferred.fromCoroutine(comparing).addCallback(difference.append)
+    if difference[0]:
+        raise differing_urls(settings, difference[0])
 
 
 def restore(snapshot: str, plan: ClusterPlan, directory: str, wal_dir: str | None = None) -> None:
