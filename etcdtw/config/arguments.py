@@ -96,7 +96,9 @@ def _store(found: Arguments, flag: Flag, name: str, text: str) -> None:
     if new is not None:
         found.notices.append(Notice(f'flag "-{name}" is deprecated, use "-{new}"'))
     if flag.kind is URLS and not text:
-        return  # etcd keeps the default then
+        # etcd keeps what there was, and counts the flag as given.
+        found.values.setdefault(flag.name, Value(flag.kind.parse(flag.default), COMMAND_LINE))
+        return
     found.values[flag.name] = Value(value, COMMAND_LINE)
 
 

@@ -61,8 +61,15 @@ class FormTests(SynchronousTestCase):
         )
 
     def test_empty_url_list(self) -> None:
-        """An empty list of URLs leaves the default in place."""
-        self.assertNotIn("listen-peer-urls", parse_arguments(["--listen-peer-urls="]).values)
+        """An empty list of URLs leaves the default, or what was given before, in place, and counts
+        as given."""
+        name, url = "listen-peer-urls", "http://10.0.0.1:1"
+        for words, urls in (
+            ([f"--{name}="], ("http://localhost:2380",)),
+            ([f"--{name}={url}", f"--{name}="], (url,)),
+        ):
+            found = parse_arguments(words).values[name]
+            self.assertEqual((found.value, found.is_set), (urls, True))
 
     def test_help(self) -> None:
         """``-h`` and ``--help`` end the reading."""
