@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger
@@ -44,5 +46,5 @@ class FollowTests(SynchronousTestCase):
         reactor.advance(5.0)
         self.assertEqual(service.looks, 2)
         service.stopService()
-        callers = [getattr(each.func, "__self__", None) for each in reactor.getDelayedCalls()]
-        self.assertNotIn(service, callers)
+        calls: Any = reactor.getDelayedCalls()
+        self.assertNotIn(service, [getattr(each.func, "__self__", None) for each in calls])

@@ -219,7 +219,7 @@ class DiscoveryTests(SynchronousTestCase):
                 return waits[0]
             return real(method, url, *rest)
 
-        service.call = call  # type: ignore[method-assign]
+        self.patch(service, "call", call)
         (begun,) = self.begin(service, self.settings())
         waits[0].callback(Answered(200, {}, b""))
         service.register("infra1", "http://10.0.1.11:2380")

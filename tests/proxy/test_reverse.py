@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -47,7 +46,7 @@ class ReverseTests(SynchronousTestCase):
         self.answers: list[Deferred[Any]] = []
         director = Director(Clock(), Deferred, 5.0, 30.0)
         director.urls = [MEMBER]
-        proxy = ReverseProxy(director, self.send, BytesIO, "p", readonly)
+        proxy = ReverseProxy(director, self.send, lambda file: file, "p", readonly)
         factory = HttpFactory(Site({}, {b"/": cast(Any, proxy)}), Clock())
         self.channel = factory.buildProtocol(None)
         self.transport = StringTransport()
