@@ -5,7 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from html import escape
+from time import time
 from urllib.parse import quote, unquote_to_bytes
 
 from twisted.web.http import datetimeToString
@@ -26,6 +28,12 @@ PATHS_MAX = 1000
 """Paths as they were asked for, remembered with what they lead to."""
 
 
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    found: bytes = datetimeToString(second)
+    return found
+
+
 class Site:
     """``pages`` answer exactly their paths (``/health/`` is not ``/health``), ``trees`` all that
     begins with theirs (which end in a slash). Without ``access`` there are no rules for browsers.
@@ -44,7 +52,7 @@ class Site:
 
     def serve(self, request: HttpRequest) -> None:
         """Answer, now or when the resource is ready to."""
-        request.setHeader(b"date", datetimeToString())
+        request.setHeader(b"date", _date(int(time())))
         body = self._answer(request)
         if body is not None:
             request.write(body)
