@@ -45,7 +45,7 @@ class ReceivingTests(SynchronousTestCase):
             self.worker,
             lambda: self.lives.append("another"),
         )
-        self.patch(exchange, "convert", self.convert)
+        self.patch(exchange, "convert_apart", self.convert)
         self.error: StorageError | None = None
 
     def convert(self, database: str, keyspace: str) -> None:
