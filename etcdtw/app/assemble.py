@@ -227,6 +227,7 @@ def assemble_core(
         worker,
         background,
         catch_up_entries=settings.experimental_snapshot_catchup_entries,
+        clock_seconds=clock.seconds,
     )
     durable.disk_is_busy = lambda: exports.disk_is_busy
     replica_settings = ReplicaSettings(

@@ -43,9 +43,10 @@ class DurableLog:
         background: IWorker,
         inline_seconds: float = 0.001,
         catch_up_entries: int = CATCH_UP_ENTRIES,
+        clock_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """``worker`` syncs; ``background`` prepares segments, which takes longer than a sync may
-        wait for."""
+        wait for. What a sync takes is real time; ``clock_seconds`` is that of the member."""
         self.wal = wal
         self.tail = tail
         self._worker = worker
@@ -55,6 +56,7 @@ class DurableLog:
         self._average_seconds = 0.0
         self._saved_state, _ = tail.initial_state()
         self._preparing = False
+        self._clock_seconds = clock_seconds
         self._prepare_after = 0.0
         self.sync_seconds = Histogram(doubling(0.001, 14))
         self.last_sync_seconds = 0.0
@@ -123,7 +125,7 @@ class DurableLog:
         self.wal.close()
 
     def _prepare(self) -> None:
-        if time.monotonic() >= self._prepare_after:
+        if self._clock_seconds() >= self._prepare_after:
             self._preparing = True
             self._background.run(self.wal.prepare_next_segment, self._prepared, self._not_prepared)
 
@@ -133,4 +135,4 @@ class DurableLog:
     def _not_prepared(self, error: BaseException) -> None:
         """The next cut makes its own segment and meets the same error where it can be told."""
         self._preparing = False
-        self._prepare_after = time.monotonic() + PREPARE_AGAIN_SECONDS
+        self._prepare_after = self._clock_seconds() + PREPARE_AGAIN_SECONDS

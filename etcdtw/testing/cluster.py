@@ -178,7 +178,7 @@ class SimMember:
         # where the speed of the disk decides.
         inline_seconds = dice.choice((_INLINE, _ON_WORKER, _ON_WORKER))
         durable = cluster.parts.durable(
-            wal, tail, syncs, background, inline_seconds, CATCH_UP_ENTRIES
+            wal, tail, syncs, background, inline_seconds, CATCH_UP_ENTRIES, clock.seconds
         )
         transport = cluster.network.transport(self.id, clock)
         for peer in cluster.ids:

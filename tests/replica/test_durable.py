@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from random import Random
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.raft import MemoryLog
@@ -28,6 +28,7 @@ class DurableLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.disk = SimDisk()
         self.worker, self.background = HeldWorker(), HeldWorker()
+        self.clock = Clock()
         self.tail = MemoryLog(HardState())
         self.log = self.durable()
         self.events: list[str] = []
@@ -35,7 +36,14 @@ class DurableLogTests(SynchronousTestCase):
     def durable(self, inline_seconds: float = 1000.0) -> DurableLog:
         self.directory = f"/wal{self.disk.operations}"
         wal = Wal.create(self.disk, self.directory, b"meta", SMALL_SEGMENT)
-        return DurableLog(wal, self.tail, self.worker, self.background, inline_seconds)
+        return DurableLog(
+            wal,
+            self.tail,
+            self.worker,
+            self.background,
+            inline_seconds,
+            clock_seconds=self.clock.seconds,
+        )
 
     def append(self, state: HardState | None, *indices: int, size: int = 1) -> bool:
         return self.log.append(state, [Entry(1, index, data=b"d" * size) for index in indices])
@@ -134,8 +142,6 @@ class DurableLogTests(SynchronousTestCase):
     def test_next_segment(self) -> None:
         """The next segment is prepared in the background, once, when half of one is full; the
         log goes on when that fails, and does not try again at once: the disk may be full."""
-        now = 100.0
-        self.patch(time, "monotonic", lambda: now)
         self.append(None, 1, size=SMALL_SEGMENT // 4)
         self.assertEqual(self.background.waiting, [])
         self.append(None, 2, size=SMALL_SEGMENT // 2)
@@ -146,7 +152,7 @@ class DurableLogTests(SynchronousTestCase):
         self.disk.heal()
         self.append(None, 4, size=10)
         self.assertEqual(self.background.waiting, [])
-        now += PREPARE_AGAIN_SECONDS
+        self.clock.advance(PREPARE_AGAIN_SECONDS)
         self.append(None, 5, size=10)
         self.assertEqual(len(self.background.waiting), 1)
         self.background.release()

@@ -74,8 +74,12 @@ class WorldTests(SynchronousTestCase):
         self.assertGreater(report.messages["cut"] + report.messages["dropped"], 0)
 
     def test_same_in_two_processes(self) -> None:
-        """A seed gives the same events in processes that hash differently."""
+        """A seed gives the same events in processes that hash differently and whose real clocks
+        do not agree about how long anything took."""
         code = (
+            "import sys, time\n"
+            "real, pace = time.monotonic, float(sys.argv[1])\n"
+            "time.monotonic = time.time = lambda: pace * real()\n"
             "from etcdtw.testing.world import WorldSettings, run_world\n"
             "from etcdtw.testing.world_kinds import KINDS\n"
             "for parts in KINDS.values():\n"
@@ -83,9 +87,10 @@ class WorldTests(SynchronousTestCase):
             "    print(report.trace_digest, sorted(report.messages.items()))"
         )
         told = set()
-        for hash_seed in ("1", "2"):
+        for hash_seed, pace in (("1", "0.001"), ("2", "1000")):
             environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-            told.add(subprocess.check_output([sys.executable, "-c", code], env=environment))
+            command = [sys.executable, "-c", code, pace]
+            told.add(subprocess.check_output(command, env=environment))
         self.assertEqual(len(told), 1, told)
 
 
