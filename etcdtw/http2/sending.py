@@ -273,13 +273,12 @@ class SendingHalf:
         """Send what waits as far as the windows allow, one frame per stream in turn."""
         sendable = self._sendable
         while sendable:
-            stream_id = next(iter(sendable))
-            stream = sendable.pop(stream_id)
+            stream_id, stream = next(iter(sendable.items()))
             room = min(self._send_window, stream.send_window, self._peer_frame_bytes)
+            if stream.queue and room <= 0 < stream.send_window:
+                return  # the connection's window is shut: it is this stream's turn next time
+            del sendable[stream_id]
             if stream.queue and room <= 0:
-                if stream.send_window > 0:  # the connection's window is shut: keep the turn
-                    sendable[stream_id] = stream
-                    return
                 continue  # comes back with the stream's own window
             self._send_queued(stream_id, stream, room)
 

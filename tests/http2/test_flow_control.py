@@ -72,6 +72,21 @@ class SendingTests(SynchronousTestCase):
         events = peer.feed(window_update_frame(0, 1 << 20))
         self.assertEqual({event[0] for event in events}, {"drained"})
 
+    def test_turns_outlast_a_shut_window(self) -> None:
+        """A connection window that always opens by one frame serves all streams alike."""
+        peer = self._peer(1 << 20)
+        peer.feed(peer.request(3))
+        for stream_id in (1, 3):
+            peer.server.send_headers(stream_id, OK_HEADERS)
+            peer.server.send_data(stream_id, (bytes(300_000),), 300_000)
+        peer.server.take()
+        frames = []
+        for _ in range(10):
+            peer.feed(window_update_frame(0, 16_384))
+            frames += peer.taken()
+        self.assertEqual(_data_bytes(frames, 1), 5 * 16_384)
+        self.assertEqual(_data_bytes(frames, 3), 5 * 16_384)
+
     def test_short_answers_keep_to_the_connection_window(self) -> None:
         """Once the connection's window is used up, even small answers wait."""
         peer = self._peer(1 << 20)
