@@ -13,6 +13,7 @@ _CONNECTION_SPECIFIC = frozenset(
 )
 _NAME_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _VALUE_FORBIDDEN = frozenset("\0\r\n")
+_LENGTH_DIGITS_MAX = 19  # as many as 2^63 has; Python refuses to read some thousands of them
 
 
 class Headers:
@@ -81,8 +82,10 @@ def _split(fields: Sequence[Field], pseudo_names: frozenset[str]) -> Headers:
         if name == "te" and value != "trailers":
             raise _fault("field 'te' may only say 'trailers'")
         if name == "content-length":
-            if not (value.isascii() and value.isdecimal()) or length not in (-1, int(value)):
-                raise _fault(f"content-length {value!r} is not one length")
+            if not (value.isascii() and value.isdecimal() and len(value) <= _LENGTH_DIGITS_MAX):
+                raise _fault(f"content-length {value[:80]!r} is no length")
+            if length not in (-1, int(value)):
+                raise _fault(f"content-length {value!r} is a second length")
             length = int(value)
         regular.append((name, value))
     return Headers(pseudo, tuple(regular), length)

@@ -211,6 +211,12 @@ class StreamFaultTests(SynchronousTestCase):
         nothing = peer.headers(1, fields=fields, end=True)
         self._resets(peer, nothing, ErrorCode.PROTOCOL_ERROR)
         peer = Peer()
+        endless = (*REQUEST, ("content-length", "1" * 5000))
+        self._resets(peer, peer.headers(1, fields=endless), ErrorCode.PROTOCOL_ERROR)
+        twice = (*fields, ("content-length", "7"))
+        peer = Peer()
+        self._resets(peer, peer.headers(1, fields=twice), ErrorCode.PROTOCOL_ERROR)
+        peer = Peer()
         right = peer.headers(1, fields=fields) + frame(DATA, END_STREAM, 1, b"\0\0\0\0\1x")
         self.assertEqual(peer.feed(right)[0][0], "request")
 
