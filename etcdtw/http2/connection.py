@@ -177,10 +177,10 @@ class Connection(SendingHalf):
     def _begin_second(self) -> None:
         """A new second of counting begins."""
 
-    def _count_idle(self) -> None:
-        """One more frame that carries nothing."""
+    def _count_idle(self, weight: int = 1) -> None:
+        """One more frame that carries nothing, or one that costs as much as several."""
         self._new_second()
-        self._idle_frames += 1
+        self._idle_frames += weight
         if self._idle_frames > limits.IDLE_FRAMES_PER_SECOND_MAX:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content")
 
@@ -328,7 +328,8 @@ class Connection(SendingHalf):
             if not self.settings_received:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
             return
-        self._count_idle()
+        # A new window size is looked up in every stream.
+        self._count_idle(1 + len(self._streams) // limits.SETTINGS_STREAMS)
         self._apply_peer_settings(read_settings(payload))
         self.settings_received = True
         self._out.append(frame(SETTINGS, ACK, 0))

@@ -241,9 +241,14 @@ class SendingHalf:
     def _apply_peer_settings(self, values: list[tuple[int, int]]) -> None:
         """Take the peer's settings over. Data that they set free is not sent yet: the peer counts
         by its new settings from our acknowledgement on."""
+        window = self._peer_window
         for name, value in values:
             if name == Setting.INITIAL_WINDOW_SIZE:
-                self._set_peer_window(value)
+                if value > WINDOW_MAX:
+                    raise ProtocolError(
+                        ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE {value}"
+                    )
+                window = value
             elif name == Setting.MAX_FRAME_SIZE:
                 if not FRAME_BYTES <= value < 1 << 24:
                     raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"MAX_FRAME_SIZE {value}")
@@ -253,11 +258,12 @@ class SendingHalf:
                 self._encoder.set_peer_table(value)
             elif name == Setting.ENABLE_PUSH and value > 1:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH {value}")
+        if window != self._peer_window:
+            # Once, for it takes a look at every stream: one frame may say it 2730 times.
+            self._set_peer_window(window)
         self._peer_limits_changed()
 
     def _set_peer_window(self, value: int) -> None:
-        if value > WINDOW_MAX:
-            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE {value}")
         change = value - self._peer_window
         self._peer_window = value
         for stream_id, stream in self._streams.items():

@@ -352,7 +352,7 @@ class ServerConnection(Connection):
 
     def _ended_streams(self) -> int:
         """How many streams ended by an answer so far."""
-        return self._opened - len(self._streams) - self._reset_total
+        return self._opened - len(self._streams) - len(self._pending) - self._reset_total
 
     def _count_reset(self) -> None:
         self._reset_total += 1

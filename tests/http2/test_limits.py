@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.http2 import limits
@@ -14,13 +16,27 @@ from etcdtw.http2.frames import (
     PING,
     PRIORITY,
     RST_STREAM,
+    SETTINGS,
     ErrorCode,
+    Setting,
     frame,
     settings_frame,
     window_update_frame,
 )
+from etcdtw.http2.sending import Stream
 
 from .recorder import OK_HEADERS, REQUEST, Peer
+
+
+class _Counted(dict[int, Stream | None]):
+    """Streams that know how often somebody has looked at all of them."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
 
 RESET = (8).to_bytes(4, "big")
 CALM = ErrorCode.ENHANCE_YOUR_CALM
@@ -120,6 +136,36 @@ class LimitTests(SynchronousTestCase):
         for number in range(101):
             peer.feed(peer.headers(1 + 2 * number, fields=REQUEST[1:]))
         self.assertEqual(peer.goaway_code(), CALM)
+
+    def test_requests_of_one_read_excuse_nothing(self) -> None:
+        """Streams whose bodies have not come yet are not answered ones."""
+        peer = Peer(streams_max=1000)
+        peer.feed(settings_frame({}))  # the second of counting begins
+        stream_ids = range(1, 601, 2)
+        begun = b"".join(peer.headers(each) for each in stream_ids)
+        resets = [frame(RST_STREAM, 0, each, RESET) for each in stream_ids]
+        peer.feed(begun + b"".join(resets[:101]))
+        self.assertEqual(peer.goaway_code(), CALM)
+
+    def test_settings_with_many_streams(self) -> None:
+        """A new window size is looked up in every stream: once for a frame, and few times a second
+        where there are many."""
+        peer = Peer(streams_max=limits.OPEN_STREAMS_MAX)
+        count = 100 * limits.SETTINGS_STREAMS
+        for number in range(count):
+            peer.feed(peer.headers(1 + 2 * number))
+        streams = _Counted(peer.server._streams)
+        peer.server._streams = streams
+        for size in (60_000, 50_000):
+            many = settings_frame({Setting.INITIAL_WINDOW_SIZE: 70_000})[9:] * 1000
+            last = settings_frame({Setting.INITIAL_WINDOW_SIZE: size})[9:]
+            peer.feed(frame(SETTINGS, 0, 0, many + last))
+            self.assertEqual({each.send_window for each in streams.values() if each}, {size})
+        self.assertEqual(streams.looks, 2)
+        for size in range(20):
+            peer.feed(settings_frame({Setting.INITIAL_WINDOW_SIZE: size}))
+        self.assertEqual(peer.goaway_code(), CALM)
+        self.assertLess(streams.looks, 10)
 
     def test_unread_acknowledgements(self) -> None:
         """Answers to PING and SETTINGS do not pile up without bound."""
