@@ -292,11 +292,14 @@ class OutgoingConnection(Protocol):
         try:
             for message in call.reader.feed(data):
                 call.message(message)
+                if stream_id not in self._calls:
+                    return  # given up on account of this message
         except StatusError as error:
             self._reset(call)
             call.ended(error)
             return
-        if ended and self._calls.pop(stream_id, None) is not None:
+        if ended:
+            self._end(stream_id)
             call.ended(StatusError(Code.INTERNAL, "the stream ended without a status"))
 
     def trailers_received(self, stream_id: int, fields: tuple[Field, ...]) -> None:
