@@ -36,6 +36,7 @@ from .transport import Transport
 
 UNSENT_BYTES_MAX = 256 * 1024  # streams should wait once a turn has produced more than this
 HELD_REQUESTS_MAX = 10_000  # while the client does not take its answers
+HELD_REQUEST_BYTES_MAX = 16 * 1024 * 1024  # of their messages
 DEADLINE_SWEEP_SECONDS = 0.1
 DRAIN_NOTICE_SECONDS = 1.0
 CLOSE_SECONDS = 5.0  # for the last bytes to leave, then the connection is cut
@@ -83,7 +84,8 @@ class RpcConnection:
         )
         self._strikes = PingStrikes(settings.keepalive_min_time)
         self._output = Output(transport, settings.queued_answer_bytes, self._look_after)
-        self._held_requests: deque[tuple[int, Callable[[], None]]] = deque()
+        self._held_requests: deque[tuple[int, int, Callable[[], None]]] = deque()
+        self._held_request_bytes = 0
         self._stalled: dict[StreamCall | PageStream, None] = {}
         # Too much waits for the client: new requests wait as well.
         self._holding = False
@@ -136,8 +138,9 @@ class RpcConnection:
         if self._lost:
             return
         data = self.http2.take()
+        # What windows hold back is not among the data, and not unsent: others need not wait for it.
+        self.unsent_bytes = 0
         if data:
-            self.unsent_bytes = 0
             self._output.write(data)
         if self._attention or self.http2.blocked_bytes > self._answer_bytes_max:
             self._look_after()
@@ -355,7 +358,10 @@ class RpcConnection:
 
     def _hold(self, stream_id: int, target: Target, deadline: float | None, message: bytes) -> None:
         """Keep a request until the client has taken more of its answers."""
-        if len(self._held_requests) >= HELD_REQUESTS_MAX:
+        size = len(message)
+        if len(self._held_requests) >= HELD_REQUESTS_MAX or (
+            self._held_requests and self._held_request_bytes + size > HELD_REQUEST_BYTES_MAX
+        ):
             self.http2.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         self._holding = self._attention = True
@@ -363,12 +369,14 @@ class RpcConnection:
         def start() -> None:
             self._start_unary(stream_id, target, deadline, message)
 
-        self._held_requests.append((stream_id, start))
+        self._held_requests.append((stream_id, size, start))
+        self._held_request_bytes += size
 
     def _run_held_requests(self) -> None:
         self._holding = False
         while self._held_requests and not self._is_overfull():
-            stream_id, start = self._held_requests.popleft()
+            stream_id, size, start = self._held_requests.popleft()
+            self._held_request_bytes -= size
             if self.http2.is_open(stream_id):
                 start()
         self._attention = True

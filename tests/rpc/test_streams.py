@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import EmptyKey, Stopped
 from etcdtw.http2.frames import DATA, END_STREAM, RST_STREAM, frame, window_update_frame
 from etcdtw.pb import health_pb2
+from etcdtw.rpc import connection
 from etcdtw.rpc.call import StreamCall, UnaryCall
 from etcdtw.rpc.health import Health
 from etcdtw.rpc.router import Router
@@ -166,6 +167,19 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(call.writable)
         self.assertEqual(len(self.wire.answer(stream_id).messages), 20)
 
+    def test_another_ones_window(self) -> None:
+        """What one stream's window holds back, however much, lets the others go on."""
+        self.wire = Wire(self.router, window=0)
+        self.wire.begin(STREAM)
+        other = self.wire.begin(STREAM)
+        self.wire.send(window_update_frame(other, 1 << 20))
+        for call in self.calls:
+            call.send_headers()
+        self.wire.clock.advance(0)
+        self.calls[0].send(bytes(300_000))
+        self.wire.clock.advance(0)
+        self.assertTrue(self.calls[1].writable)
+
     def test_full_transport(self) -> None:
         """A client that does not read makes streams unwritable until the transport drains."""
         stream_id = self.wire.begin(STREAM)
@@ -249,6 +263,24 @@ class OverfullTests(SynchronousTestCase):
             wire.clock.advance(0)
         self.assertEqual(self.served, 8)
         self.assertTrue(all(wire.answer(stream_id).ended for stream_id in ids))
+
+    def test_waiting_requests_are_few_bytes(self) -> None:
+        """Large requests do not wait by the thousand: those beyond the bound may be tried again."""
+        self.patch(connection, "HELD_REQUEST_BYTES_MAX", 50_000)
+        wire = Wire(self.router, self.settings, window=0)
+        for _ in range(4):
+            wire.call(BIG)
+        ids = [wire.call(BIG, bytes(16_000)) for _ in range(5)]
+        resets = [wire.answer(stream_id).reset for stream_id in ids]
+        self.assertEqual(resets, [None, None, None, 7, 7])
+        for stream_id in range(1, 9, 2):
+            wire.send(window_update_frame(stream_id, 100_000))
+        wire.clock.advance(0)
+        wire.clock.advance(0)
+        self.assertEqual(self.served, 7)
+        ids = [wire.call(BIG, bytes(16_000)) for _ in range(5)]
+        resets = [wire.answer(stream_id).reset for stream_id in ids]
+        self.assertEqual(resets.count(None), 4)
 
     def test_waiting_request_may_be_reset(self) -> None:
         """A request that is given up while it waits is never served."""
