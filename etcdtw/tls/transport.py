@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -42,6 +43,8 @@ HELD_BYTES = 1 << 16
 RECORD_BYTES = 1 << 14
 OUTPUT_BYTES = 1 << 18
 """Taken from OpenSSL at once."""
+
+log = Logger(namespace="etcdtw.tls")
 
 
 class TlsProtocol(TLSMemoryBIOProtocol):
@@ -77,7 +80,12 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         data, self._held = self._held, b""
         self._socket.resumeProducing()
         if self.connected and not self._lostTLSConnection and not self._aborted:
-            self._receive(data)
+            try:
+                self._receive(data)
+            except Exception:
+                # What the reactor does where it has brought the data itself.
+                log.failure("a connection is cut for what it received")
+                self.abortConnection()  # type: ignore[no-untyped-call]
 
     def _receive(self, data: bytes) -> None:
         ended = self._records.count(data)

@@ -44,14 +44,19 @@ class HandshakeTurns:
 
     def _do(self, step: Callable[[], None]) -> None:
         begin = self._meter()
-        step()
-        self._spent += self._meter() - begin
+        try:
+            step()
+        finally:
+            self._spent += self._meter() - begin
 
     def _later(self) -> None:
         self._clock.callLater(BURST_SECONDS, self._work)
 
     def _work(self) -> None:
-        while self._waiting and self._may_run():
-            self._do(self._waiting.popleft())
-        if self._waiting:
-            self._later()
+        try:
+            while self._waiting and self._may_run():
+                self._do(self._waiting.popleft())
+        finally:
+            # Also behind a step that failed: those who wait are not to blame.
+            if self._waiting:
+                self._later()

@@ -433,6 +433,19 @@ class TurnsTests(PkiCase):
         self.waiting[0]()
         self.assertEqual(transport.producerState, "producing")
 
+    def test_failure(self) -> None:
+        """An error about what a caller sent in its turn ends his connection, and is logged."""
+        met = meet(self.serving(), self.calling())
+        self.waiting.pop(0)()
+        met.pump.flush()
+        while len(self.waiting) > 1:
+            self.waiting.pop(0)()
+        self.patch(Echo, "dataReceived", lambda *_: 1 // 0)
+        self.waiting.pop(0)()
+        met.pump.flush()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertIsNotNone(met.caller.lost)
+
     def say(self, met: Meeting, words: bytes) -> None:
         assert met.caller.transport is not None, "the caller is connected"
         met.caller.transport.write(words)

@@ -45,6 +45,24 @@ class TurnsTests(SynchronousTestCase):
         self.assertLess(worked / (self.clock.seconds() - begin), SHARE * 1.1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_failing_step(self) -> None:
+        """A step that fails, also while others wait, is the only one to suffer."""
+
+        def fail() -> None:
+            raise RuntimeError("as asked for")
+
+        with self.assertRaises(RuntimeError):
+            self.turns.run(fail)
+        self.turns.run(self.step(0, 3 * BURST_SECONDS))
+        self.turns.run(fail)
+        self.turns.run(self.step(1, 0))
+        with self.assertRaises(RuntimeError):
+            self.clock.pump([BURST_SECONDS] * 3)
+        self.clock.pump([BURST_SECONDS] * 3)
+        self.assertEqual(self.done, [0, 1])
+        self.turns.run(self.step(2, 0))
+        self.assertEqual(self.done, [0, 1, 2])
+
     def test_stolen_time(self) -> None:
         """Steps that take long only because the processor was elsewhere make nobody wait."""
         for number in range(10):
