@@ -155,9 +155,8 @@ class FileContexts:
         context = self._context(pair)
         self.counts.expires = pair.chain[0].not_valid_after_utc.timestamp()
         if settings.asks_for_certificates:
-            self._trust(context)
-            if settings.trusted_ca_file:
-                context.load_client_ca(settings.trusted_ca_file.encode())
+            for each in self._trust(context):
+                context.add_client_ca(each)
             # Who comes back with a ticket would not be looked at again.
             context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
             context.set_options(SSL.OP_NO_TICKET)
@@ -196,17 +195,21 @@ class FileContexts:
             _use(context, pair)
         return context
 
-    def _trust(self, context: SSL.Context) -> None:
+    def _trust(self, context: SSL.Context) -> list[crypto.X509]:
+        """The authorities that are trusted from now on, none if they are the system's."""
         path = self._settings.trusted_ca_file
         if not path and not self._held:
             context.set_default_verify_paths()
-            return
+            return []
         store = context.get_cert_store()
         assert store is not None, "a context has a store"
-        for each in self._held.authorities if self._held else load_certificates(path):
-            store.add_cert(crypto.X509.from_cryptography(each))
+        found = self._held.authorities if self._held else load_certificates(path)
+        authorities = [crypto.X509.from_cryptography(each) for each in found]
+        for each in authorities:
+            store.add_cert(each)
         # Go trusts what is in the file, whether it signed itself or not.
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        return authorities
 
     def _checked_against(self) -> str:
         if self._held:

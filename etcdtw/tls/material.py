@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -53,9 +54,13 @@ def load_pair(cert_file: str, key_file: str) -> Pair:
             f"{key_file}: tls: failed to parse private key: it is protected by a passphrase, and "
             "nobody is there to enter it; keys must be unencrypted"
         ) from None
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise BadMaterial(f"{key_file}: tls: failed to parse private key: {error}") from None
-    if _public_bytes(key.public_key()) != _public_bytes(chain[0].public_key()):
+    try:
+        public_key = chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadMaterial(f"{cert_file}: tls: failed to parse public key: {error}") from None
+    if _public_bytes(key.public_key()) != _public_bytes(public_key):
         raise BadMaterial(
             f"tls: private key does not match public key: {key_file} is not the key of {cert_file}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ from etcdtw.errors import ConfigError
 from etcdtw.tls.interfaces import ITLSContextFactory, ITLSProvider
 from etcdtw.tls.providers import FILES, choose_provider
 from tests.tls.case import PkiCase
-from tests.tls.meeting import contexts
+from tests.tls.meeting import contexts, meet
+
+P_384 = bytes.fromhex("06052b81040022")
+"""The curve of the pairs, as DER names it (RFC 5480 2.1.1.1)."""
+
+
+def _on_unknown_curve(pem: str) -> str:
+    """A key or a certificate, with another number for its curve."""
+    begin, *lines, end = pem.splitlines()
+    der = b64decode("".join(lines))
+    assert P_384 in der, "pairs are on another curve now"
+    der = der.replace(P_384, P_384[:-1] + b"\x7f")
+    return "\n".join((begin, b64encode(der).decode(), end, ""))
 
 
 class SettingsTests(PkiCase):
@@ -80,6 +93,33 @@ class SettingsTests(PkiCase):
             reason = self.refusal(**{**pair, field: garbage}).reason
             self.assertIn(words, reason)
             self.assertIn(garbage, reason)
+
+    def test_unknown_curve(self) -> None:
+        """Keys that nobody here can use are refused, and not used when they come later."""
+        pair = self.pair()
+        serving = contexts(**pair)
+        for field, words in (
+            ("key_file", "failed to parse private key"),
+            ("cert_file", "failed to parse public key"),
+        ):
+            path = pair[field]
+            good = Path(path).read_text()
+            Path(path).write_text(_on_unknown_curve(good))
+            reason = self.refusal(**pair).reason
+            self.assertIn(words, reason)
+            self.assertIn(path, reason)
+            self.assertEqual(meet(serving, self.calling()).heard, b"hello")
+            Path(path).write_text(good)
+        self.assertEqual(serving.counts.failed_loads, 2)
+
+    def test_indented_authorities(self) -> None:
+        """An authority's file is read once, and by one reader: one may take what another does
+        not."""
+        path = self.pki.path("indented.crt")
+        lines = Path(self.pki.path("ca.crt")).read_text().splitlines()
+        Path(path).write_text("".join(f"  {line}\n" for line in lines))
+        serving = contexts(trusted_ca_file=path, client_cert_auth=True, **self.pair())
+        self.assertEqual(meet(serving, self.calling()).heard, b"hello")
 
     def test_provider(self) -> None:
         """Providers go by their names; an unknown one is refused with those there are."""
