@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Protocol
 
 from twisted.logger import ILogObserver
@@ -53,6 +54,9 @@ def open_output(target: str, rotation: Rotation | None = None) -> LineStream:
     """
     standard = sys.__stdout__ if target == "stdout" else sys.__stderr__
     if target in STANDARD and standard is not None:
+        if isinstance(standard, TextIOWrapper):
+            # JSON is UTF-8 whatever the locale says, and what is no text must not cost a line.
+            standard.reconfigure(encoding="utf-8", errors="backslashreplace")
         return standard
     if target in STANDARD:
         target = os.devnull

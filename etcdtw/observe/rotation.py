@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from threading import Thread
 from typing import Any
@@ -61,6 +62,8 @@ class RotatingFile:
 
     def write(self, text: str) -> None:
         size = len(text.encode("utf-8", "replace"))
+        if self._file.closed:  # it could not be opened when it was to begin anew
+            self._open()
         if self._size and self._size + size > self._bytes_max:
             self.rotate()
         self._file.write(text)
@@ -78,7 +81,12 @@ class RotatingFile:
         now = time.time()
         while os.path.exists(aside := self._aside(now)):
             now += 0.001
-        os.rename(self._path, aside)
+        try:
+            os.rename(self._path, aside)
+        except OSError:
+            # Somebody else has put it aside, or nobody can: then it grows on, rather than end.
+            self._open()
+            return
         self._open()
         if self._rotation.compress:
             Thread(target=self._compress, args=(aside,), daemon=True).start()
@@ -87,9 +95,16 @@ class RotatingFile:
 
     def _compress(self, path: str) -> None:
         """On a thread: it takes seconds, nearly all of them in zlib."""
-        with open(path, "rb") as plain, gzip.open(path + ".gz", "wb") as packed:
-            shutil.copyfileobj(plain, packed)
-        os.remove(path)
+        packed_path = path + ".gz"
+        try:
+            with open(path, "rb") as plain, gzip.open(packed_path, "wb") as packed:
+                shutil.copyfileobj(plain, packed)
+        except OSError:
+            # Without space for both, the one that is whole stays.
+            with suppress(OSError):
+                os.remove(packed_path)
+        else:
+            os.remove(path)
         self._remove_old()
 
     def _open(self) -> None:
@@ -113,7 +128,9 @@ class RotatingFile:
         if self._rotation.maxage:
             oldest = time.time() - self._rotation.maxage * _DAY_SECONDS
             for each in aside:
-                if os.path.getmtime(os.path.join(directory, each)) < oldest:
-                    doomed.append(each)
+                with suppress(OSError):  # somebody else tidies up as well
+                    if os.path.getmtime(os.path.join(directory, each)) < oldest:
+                        doomed.append(each)
         for each in set(doomed):
-            os.remove(os.path.join(directory, each))
+            with suppress(OSError):
+                os.remove(os.path.join(directory, each))

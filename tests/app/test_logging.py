@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import shutil
+import sys
 import time
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +130,16 @@ class OutputTests(SynchronousTestCase):
         """A file that cannot be opened is the system's error."""
         self.assertRaises(OSError, open_output, "/nonexistent/log")
 
+    def test_locale(self) -> None:
+        """Lines are JSON in UTF-8 whatever the terminal is set to, and whatever is in them."""
+        for name in ("stdout", "stderr"):
+            octets = BytesIO()
+            self.patch(sys, f"__{name}__", TextIOWrapper(octets, encoding="latin-1"))
+            (observer,) = log_observers([name], Verbosity("info"))
+            Logger("etcdtw", observer=observer).info("é€{name}", name="\udcff")
+            self.assertEqual(json.loads(octets.getvalue())["name"], "\udcff")
+            self.assertIn("é€".encode(), octets.getvalue())
+
 
 class ClassicTests(SynchronousTestCase):
     def test_line(self) -> None:
@@ -235,6 +249,34 @@ class RotationTests(SynchronousTestCase):
             time.sleep(0.01)
         with gzip.open(os.path.join(self.directory, packed[0])) as unpacked:
             self.assertEqual(unpacked.read(), b"x\n")
+
+    def test_put_aside_by_somebody_else(self) -> None:
+        """Without the file, or its directory, the log goes on as soon as it can."""
+        file = self.file()
+        os.remove(self.path)
+        file.rotate()
+        file.write("a\n")
+        self.assertEqual(Path(self.path).read_text(), "a\n")
+        os.rename(self.directory, self.directory + ".away")
+        self.assertRaises(OSError, file.rotate)
+        self.assertRaises(OSError, file.write, "b\n")
+        os.rename(self.directory + ".away", self.directory)
+        file.write("c\n")
+        self.assertEqual(Path(self.path).read_text(), "a\nc\n")
+
+    def test_no_space_to_compress(self) -> None:
+        """What could not be compressed stays as it was."""
+        file = self.file()
+        file.write("a\n")
+        file.rotate()
+        (aside,) = (each for each in os.listdir(self.directory) if "T" in each)
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        self.patch(shutil, "copyfileobj", fail)
+        file._compress(os.path.join(self.directory, aside))
+        self.assertEqual(sorted(os.listdir(self.directory)), [aside, "etcd.log"])
 
     def test_goes_on(self) -> None:
         """A restart goes on with the file there is."""
