@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.http.debug import debug_pages
+from etcdtw.api.http.debug import PROFILE_SECONDS, debug_pages
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.log_level import LogLevelPage
 from etcdtw.api.http.requests import Resource
@@ -82,6 +82,12 @@ class DebugTests(SynchronousTestCase):
         stack, _, count = body.splitlines()[0].rpartition(" ")
         self.assertIn("test_profile", stack)
         self.assertGreater(int(count), 1)
+
+    def test_strange_time(self) -> None:
+        """What is no number of seconds is the usual number."""
+        self.ask("/debug/pprof/profile?seconds=%B2")
+        self.clock.advance(PROFILE_SECONDS)
+        self.assertEqual(Answer(self.transport.value()).status, "HTTP/1.1 200 OK")
 
     def test_not_wanted(self) -> None:
         """Without the flag there are no profiles."""

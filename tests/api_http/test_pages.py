@@ -292,6 +292,12 @@ class HttpTests(PagesTestCase):
         self.assertEqual(self.said().status, "HTTP/1.1 413 Request Entity Too Large")
         self.assertTrue(self.transport.disconnecting)
 
+    def test_endless_length(self) -> None:
+        """A length that no number holds is a bad request."""
+        self.send("POST /tree/ HTTP/1.1", f"content-length: {'9' * 5000}")
+        self.assertEqual(self.transport.value(), b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.assertTrue(self.transport.disconnecting)
+
     def test_form_body(self) -> None:
         """A body is a body, also if its type says that it is a form."""
         self.send(

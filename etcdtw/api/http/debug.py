@@ -94,7 +94,7 @@ class Profile(Page):
         self._clock = clock
 
     def show(self, request: HttpRequest) -> bytes | None:
-        text = request.args.get(b"seconds", [b""])[0].decode("latin-1")
+        text = request.args.get(b"seconds", [b""])[0]
         seconds = min(float(text) if text.isdigit() else PROFILE_SECONDS, PROFILE_SECONDS_MAX)
         sampler = Sampler(threading.get_ident())
         gone: list[object] = []

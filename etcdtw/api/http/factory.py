@@ -94,6 +94,16 @@ class RoutedRequest(Request):
         factory.site.serve(self)
 
 
+class _Channel(HTTPChannel):
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+        except ValueError:
+            # A length of thousands of digits: Python reads none of these.
+            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+            return False
+
+
 class HttpFactory(ServerFactory[Any]):
     """Serves a site.
 
@@ -114,7 +124,7 @@ class HttpFactory(ServerFactory[Any]):
         """Paths whose bodies are of any size, with what takes them: something like a file."""
 
     def buildProtocol(self, addr: object) -> QuickChannel:
-        channel: Any = HTTPChannel()
+        channel: Any = _Channel()  # type: ignore[no-untyped-call]
         channel.factory = self
         channel.requestFactory = RoutedRequest
         channel.callLater = self._clock.callLater
