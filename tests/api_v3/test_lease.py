@@ -185,7 +185,8 @@ class KeepAliveTests(SynchronousTestCase):
 
     def test_queue_is_bounded(self) -> None:
         """A stream that sends much more than the leader answers is ended; a long queue that is
-        answered at once does no harm."""
+        answered does no harm."""
+        self.patch(module, "KEEPALIVES_WAITING_MAX", 1000)
         leader = Elsewhere()
         member = Member(elsewhere=leader)
         stream = member.keep_alive_stream()
@@ -193,10 +194,36 @@ class KeepAliveTests(SynchronousTestCase):
         self.assertFalse(stream.ended)
         member.lessor.promote(0, 0)
         leader.asked[0][1](9)
+        member.clock.pump([0] * 4)
         self.assertEqual(len(stream.sent), module.KEEPALIVES_WAITING_MAX + 1)
         member.lessor.demote()
         keep_alive(stream, *range(1, module.KEEPALIVES_WAITING_MAX + 3))
         self.assertIsInstance(stream.error, TooManyRequests)
+
+    def test_turns(self) -> None:
+        """Others get their turn in a burst of keepalives, all of which are answered."""
+        member = led()
+        stream = member.keep_alive_stream()
+        count = 2 * module.KEEPALIVES_PER_TURN + 1
+        keep_alive(stream, *range(count))
+        self.assertEqual(len(stream.sent), module.KEEPALIVES_PER_TURN)
+        assert stream.on_half_close is not None
+        stream.on_half_close()
+        member.clock.pump([0] * 2)
+        self.assertEqual([lease_id for lease_id, _ in ttls(stream)], list(range(count)))
+        self.assertTrue(stream.ended)
+        self.assertEqual(member.clock.getDelayedCalls(), [])
+
+    def test_answers_not_taken(self) -> None:
+        """A client that does not take its answers gets no more of them until it does."""
+        member = led()
+        stream = member.keep_alive_stream()
+        stream.room = 2
+        keep_alive(stream, 1, 2, 3, 4)
+        member.clock.pump([0] * 2)
+        self.assertEqual(len(stream.sent), 2)
+        stream.drain()
+        self.assertEqual([lease_id for lease_id, _ in ttls(stream)], [1, 2, 3, 4])
 
     def test_checkpointed(self) -> None:
         """Renewing a checkpointed lease replicates the renewal first."""

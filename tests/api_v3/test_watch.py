@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.api.v3 import watch as module
 from etcdtw.api.v3.watch import DUPLICATE_ID, EMPTY_RANGE, WatchSettings
 from etcdtw.errors import Code, NoLeader, PermissionDenied
 from etcdtw.pb.rpc_pb2 import (
@@ -293,6 +294,25 @@ class BackPressureTests(SynchronousTestCase):
         self.assertEqual(len(rest), 1)
         self.assertEqual(first + revisions(rest), list(range(2, 202)))
         self.assertEqual(member.hub.slow_watchers, 0)
+
+    def test_answers_not_taken(self) -> None:
+        """Requests of a client that does not take the answers wait, until it does or there are too
+        many."""
+        self.patch(module, "BACKLOG_MAX", 1000)
+        member = Member()
+        stream = member.watch_stream()
+        stream.room = 0
+        for _ in range(1000):
+            ask_progress(stream)
+            member.clock.advance(0)
+        self.assertLess(len(stream.sent), 500)
+        stream.drain()
+        member.clock.pump([0] * 4)
+        self.assertEqual(len(stream.sent), 1000)
+        stream.room = 0
+        for _ in range(1500):
+            ask_progress(stream)
+        self.assertEqual(str(stream.error), "etcdserver: too many requests")
 
     def test_blocked_by_bytes(self) -> None:
         """A few large events are enough to make the watches of a blocked stream wait."""

@@ -39,8 +39,10 @@ from etcdtw.rpc import Router, StreamCall, UnaryCall
 # timeout of 5 s and two elections).
 LEADER_WAIT_SECONDS = 7.0
 LEADER_POLL_SECONDS = 0.05
-# Keepalives of one stream that wait behind one that is on its way to the leader.
-KEEPALIVES_WAITING_MAX = 1000
+# Keepalives of one stream that wait: behind one that is on its way to the leader, for others to get
+# their turn, or for the client to take the answers that there are.
+KEEPALIVES_WAITING_MAX = 100_000
+KEEPALIVES_PER_TURN = 300
 EXPIRY_ROUND_SECONDS = 0.5
 UNFINISHED_ROUND_SECONDS = 0.02
 EXPIRED_PER_ROUND_MAX = 500
@@ -174,6 +176,10 @@ class LeaseService:
             keys=self._lessor.keys(lease_id) if keys else None,
         )
 
+    def later(self, action: Callable[[], None]) -> IDelayedCall:
+        """Do this when others have had their turn."""
+        return self._clock.callLater(0, action)
+
     def keep_alive(self, call: StreamCall) -> None:
         KeepAliveStream(self, call)
 
@@ -240,7 +246,10 @@ class KeepAliveStream:
         self._running = False
         self._no_more = False
         self._ended = False
+        self._handled = 0  # in this turn
+        self._next_turn: IDelayedCall | None = None
         call.on_message = self._message
+        call.on_writable = self._run
         call.on_half_close = self._half_close
         call.on_cancel = self._cancelled
 
@@ -265,6 +274,9 @@ class KeepAliveStream:
     def _cancelled(self) -> None:
         self._ended = True
         self._waiting.clear()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
 
     def _end(self, error: EtcdError | None) -> None:
         self._cancelled()
@@ -275,12 +287,25 @@ class KeepAliveStream:
         if self._running:
             return
         self._running = True
-        while self._waiting and self._current is None:
+        while (
+            self._waiting
+            and self._current is None
+            and self._handled < KEEPALIVES_PER_TURN
+            and self._call.writable
+        ):
+            if self._next_turn is None:
+                self._next_turn = self._service.later(self._go_on)
+            self._handled += 1
             self._current = self._waiting.popleft()
             self._service.renew(self._current, self._renewed)
         self._running = False
-        if self._no_more and self._current is None and not self._ended:
+        if self._no_more and self._current is None and not self._waiting and not self._ended:
             self._end(None)
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._handled = 0
+        self._run()
 
     def _renewed(self, result: int | EtcdError) -> None:
         lease_id, self._current = self._current, None

@@ -163,6 +163,7 @@ class WatchStream:
         self._next_id = 0
         self._blocked_responses = 0
         self._blocked_bytes = 0
+        self._blocked_requests = 0
         self._notifying: IDelayedCall | None = None
         self._handled = 0  # requests in this turn
         self._backlog: list[bytes] = []
@@ -195,10 +196,11 @@ class WatchStream:
     # --- requests -----------------------------------------------------------------------------
 
     def _message(self, body: bytes) -> None:
-        """Many requests may come in one read; others get their turn in between."""
+        """Many requests may come in one read; others get their turn in between. Who does not take
+        his answers gets no more of them."""
         if self._released:
             return
-        if self._handled >= REQUESTS_PER_TURN:
+        if max(self._handled, self._blocked_requests) >= REQUESTS_PER_TURN or self._backlog:
             self._backlog.append(body)
             if len(self._backlog) > BACKLOG_MAX:
                 self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
@@ -206,6 +208,7 @@ class WatchStream:
         if self._handled == 0:
             self._next_turn = self.service.clock.callLater(0, self._go_on)
         self._handled += 1
+        self._blocked_requests += not self.ready
         self._handle(body)
 
     def _go_on(self) -> None:
@@ -344,10 +347,12 @@ class WatchStream:
         self.look(len(head) + len(body))
 
     def _writable(self) -> None:
-        self._blocked_responses = self._blocked_bytes = 0
+        self._blocked_responses = self._blocked_bytes = self._blocked_requests = 0
         if not self.ready:
             self.ready = True
             self.service.hub.resume(self)
+        if self._backlog and self._next_turn is None:
+            self._go_on()
 
 
 class StreamWatcher(Watcher):
