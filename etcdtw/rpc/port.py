@@ -7,9 +7,18 @@ from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, INegotiated, IProtocol, IReactorTime
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    INegotiated,
+    IProtocol,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from etcdtw.errors import EtcdError
 from etcdtw.http2.frames import PREFACE
@@ -20,6 +29,8 @@ from .flusher import Flusher
 from .pages import PageReceiver, PageStream
 from .router import Router
 from .settings import ServerSettings
+
+LAST_ANSWER_SECONDS = 60.0  # for one to leave, when the client has said that it sends no more
 
 
 class ISiteFactory(TypingProtocol):
@@ -132,6 +143,7 @@ class ClientPortFactory(Factory):
         return stopped
 
 
+@implementer(IHalfCloseableProtocol)
 class ClientPortProtocol(Protocol):
     """One connection: waits for the first bytes, then hands everything to who speaks that."""
 
@@ -162,6 +174,21 @@ class ClientPortProtocol(Protocol):
             self._grpc.connectionLost(reason)
         elif self._web is not None:
             self._web.connectionLost(reason)
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more, and most likely is gone. Who has an answer on its way may
+        wait for it: some say at once that they have only one request."""
+        transport: Any = self.transport
+        web: Any = self._web
+        if getattr(web, "is_idle", False):
+            web.drain()
+            self._stop_timeout()
+            self._timeout = self._port.clock.callLater(LAST_ANSWER_SECONDS, self._too_late)
+        else:
+            transport.connectionLost(Failure(ConnectionDone()))
+
+    def writeConnectionLost(self) -> None:
+        """Only sides that half close their own connections hear of this."""
 
     def drain(self) -> None:
         """Let it end soon."""

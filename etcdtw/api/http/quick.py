@@ -236,10 +236,15 @@ class QuickChannel(Protocol):
         if request is not None:
             request.lost(reason)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether every request is answered, though the answer may still be on its way out."""
+        return self._request is None and not self.channel.requests
+
     def drain(self) -> None:
         """Close once what is being answered is answered."""
         self._closing = True
-        if self._request is None and not self.channel.requests:
+        if self.is_idle:
             self.lose()
         else:
             # The channel closes behind the answer that is under way.
