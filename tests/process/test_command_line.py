@@ -244,6 +244,26 @@ class TwistdTests(ProcessTestCase):
                 self.assertIn(
                     f"listen tcp 127.0.0.1:{port}: bind: address already in use", ended.stderr
                 )
+                self.assertFalse(Path(self.directory, "twistd.pid").exists())
+
+    def test_port_of_others_in_use(self) -> None:
+        """The discovery service and the name server say so too, without a traceback."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            reason = f"listen tcp {address}: bind: address already in use"
+            dns = ("etcd-dns", "--domain=example.com", "--member=a=10.0.1.10")
+            for words in (("etcd-discovery",), dns):
+                ended = self.run_it(TWISTD, "-n", *words, f"--listen={address}")
+                self.assertEqual(
+                    (ended.returncode, ended.stderr.splitlines()[-1]), (1, reason), ended.stderr
+                )
+                self.assertNotIn("Traceback", ended.stdout + ended.stderr)
+                self.assertFalse(Path(self.directory, "twistd.pid").exists())
+                ended = self.run_it(TWISTD, *words, f"--listen={address}")
+                self.assertEqual(ended.returncode, 1)
+                self.assertIn(reason, ended.stderr)
 
     def test_foreground(self) -> None:
         """With ``-n`` the member serves, logs where it is told, and dies with code 1."""

@@ -22,8 +22,9 @@ from etcdtw.app.main import (
     text_of,
 )
 from etcdtw.app.preflight import preflight
-from etcdtw.app.refusals import START_ERRORS, problems_of, sentence
+from etcdtw.app.refusals import START_ERRORS, problems_of
 from etcdtw.app.starting import StartingMember, find_assemble
+from etcdtw.app.taps.refusing import is_daemon, refuse_member
 from etcdtw.app.taps.words import Words
 from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.config.load import Loaded, Wanted, load
@@ -49,7 +50,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     twistd = getattr(options, "parent", None) or {}
-    daemon = not twistd.get("nodaemon", True)
+    daemon = is_daemon(options)
     if daemon and "default" in loaded.settings.log_outputs and not twistd.get("syslog"):
         # twistd has chosen the file already, from the directory of the start.
         log_file = twistd.get("logfile") or "twistd.log"
@@ -77,12 +78,7 @@ class DaemonMember(StartingMember):
             say_notices(self._loaded)
             super().startService()
         except START_ERRORS as error:
-            problems = problems_of(error)
-            code = refuse(problems)
-            if self._daemon:
-                # The first 100 bytes reach the terminal; the parent then exits with 1.
-                raise RuntimeError(sentence(problems)) from None
-            raise SystemExit(code) from None
+            refuse_member(error, self._reactor, self._daemon)
 
 
 def stop_once_running(reactor: Any) -> None:

@@ -15,8 +15,10 @@ from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.listening import PORT_MAX, Gate
+from etcdtw.app.refusals import START_ERRORS
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
+from etcdtw.app.taps.refusing import is_daemon, refuse_member
 from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.client import Client
@@ -86,6 +88,7 @@ class DiscoveryService(StartingMember):
             (self._open,),
         )
         self._address = options.address
+        self._daemon = is_daemon(options)
         self._gate = Gate()
         self._port: Any = None
         self._found: Any = None
@@ -101,10 +104,13 @@ class DiscoveryService(StartingMember):
 
     def startService(self) -> None:
         host, port = self._address
-        self._port = self._reactor.listenTCP(port, self._gate, BACKLOG, host)
-        detect_vanishing(self._port.socket)
-        self._gate.hold(self._port)
-        super().startService()
+        try:
+            self._port = self._reactor.listenTCP(port, self._gate, BACKLOG, host)
+            detect_vanishing(self._port.socket)
+            self._gate.hold(self._port)
+            super().startService()
+        except START_ERRORS as error:
+            refuse_member(error, self._reactor, self._daemon)
 
     def stopService(self) -> Any:
         if self._port is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application import internet
 from twisted.application.service import IService, MultiService
 from twisted.python import usage
 
+from etcdtw.app.refusals import START_ERRORS, start_error_text
+from etcdtw.app.taps.refusing import end_start, is_daemon
 from etcdtw.dns.resolvers import server_address
 from etcdtw.dns.server import CLIENT_PORT, PEER_PORT, TTL_SECONDS, Host, Zone, make_server
 
@@ -61,10 +65,41 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """The server on UDP and TCP."""
-    host, port = options.address
-    factory, datagrams = make_server(options.zone)
-    both: Any = MultiService()
-    internet.UDPServer(port, datagrams, interface=host).setServiceParent(both)
-    internet.TCPServer(port, factory, interface=host).setServiceParent(both)
-    service: IService = both
-    return service
+    from twisted.internet import reactor
+
+    return NameServer(options, reactor)
+
+
+class NameServer(MultiService):
+    """Binds before twistd gives up root's rights: port 53 may need them."""
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._daemon = is_daemon(options)
+        self._is_refused = False
+        host, port = options.address
+        factory, datagrams = make_server(options.zone)
+        both: tuple[Any, Any] = (
+            internet.TCPServer(port, factory, interface=host),
+            internet.UDPServer(port, datagrams, interface=host),
+        )
+        for each in both:
+            each.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        self._unless_refused(super().privilegedStartService)
+
+    def startService(self) -> None:
+        self._unless_refused(super().startService)
+
+    def _unless_refused(self, start: Callable[[], object]) -> None:
+        if self._is_refused:
+            return
+        try:
+            start()
+        except START_ERRORS as error:
+            self._is_refused = True
+            reason = start_error_text(error)
+            print(reason, file=sys.__stderr__ or sys.stderr, flush=True)  # the latter is the log's
+            end_start(reason, self._reactor, self._daemon)
