@@ -11,7 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO
+
+from etcdtw.app.refusals import start_error_text
 
 CLIENT_PORT, PEER_PORT, PORT_STEP = 2379, 2380, 10000
 READY_SECONDS = 60.0
@@ -74,11 +77,17 @@ class Playground:
         ]
 
     def run(self) -> int:
-        os.makedirs(self.directory, exist_ok=True)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-        for place in range(len(self._ports)):
-            with open(self._log(place), "ab") as log:
+        with ExitStack() as logs:
+            try:
+                os.makedirs(self.directory, exist_ok=True)
+                places = range(len(self._ports))
+                opened = [logs.enter_context(open(self._log(place), "ab")) for place in places]
+            except OSError as error:
+                print(f"Error: {start_error_text(error)}", file=sys.stderr)
+                return 1
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._stop)
+            for place, log in enumerate(opened):
                 self._members.append(self._start(self.command(place), log))
         if self._wait_ready():
             print(self._greeting(), flush=True)

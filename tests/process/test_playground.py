@@ -82,6 +82,12 @@ class PlaygroundTests(SynchronousTestCase):
         self.assertIn("infra0 has ended: exit code", self.said())
         self.assertIn("no-such-flag", self.said())
 
+    def test_no_directory(self) -> None:
+        """A directory that cannot be made is told of in a sentence."""
+        process = self.start("--dir", str(self.out))
+        self.assertEqual(process.wait(60), 1)
+        self.assertEqual(self.said(), f"Error: open {self.out}: file exists\n")
+
     def test_too_many(self) -> None:
         """More members than there are ports are refused at once."""
         process = self.start("--size", "9")
