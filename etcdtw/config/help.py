@@ -29,6 +29,18 @@ Usage:
   etcdtw --check [flags]
     Show what a start would do, without doing it; with --check=flags, what etcd would be told.
 
+  etcdtw gateway
+    Pass TCP connections on to the members of a cluster.
+
+  etcdtw grpc-proxy
+    Share watches, lease renewals and cached reads among gRPC clients.
+
+  etcdtw playground
+    Run a cluster on this machine, to try things out.
+
+  etcdtw ctl
+    Make certificates, backups and discovery tokens, restore snapshots, replace members.
+
   etcdtw -h | --help
     Show all flags.
 

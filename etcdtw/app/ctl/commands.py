@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="etcdtw ctl", description=__doc__)
+    parser = argparse.ArgumentParser(prog="etcdtw ctl", description=__doc__.replace("``", ""))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     saving = commands.add_parser(
