@@ -109,9 +109,9 @@ class CommandTests(SynchronousTestCase):
         path.write_text("another's")
         code, said = self.run_words("new", "--owner-file", str(path))
         self.assertEqual((code, path.read_text()), (1, "another's"))
-        self.assertIn("File exists", said)
+        self.assertIn("file exists", said)
         code, said = self.run_words("reset", URL, "--owner-file", str(path) + ".none")
-        self.assertEqual((code, "No such file" in said), (1, True))
+        self.assertEqual((code, "no such file" in said), (1, True))
 
     def test_words(self) -> None:
         """A reset needs a secret, in one way."""

@@ -16,6 +16,7 @@ from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.member import add_commands as add_member
 from etcdtw.app.ctl.pki import add_commands as add_pki
 from etcdtw.app.ctl.restore import check_advertised, check_digest, restore
+from etcdtw.app.refusals import start_error_text
 from etcdtw.bootstrap.interfaces import BootstrapSettings
 from etcdtw.bootstrap.static import check_listed, check_unique, static_plan
 from etcdtw.config.urls import parse_initial_cluster, parse_url_list
@@ -37,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     try:
         found.do(found)
     except (ConfigError, EtcdError, StorageError, OSError, ValueError) as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {start_error_text(error)}\n")
         return 1
     return 0
 
