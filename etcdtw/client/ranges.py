@@ -7,6 +7,7 @@ Key = bytes | str
 
 
 def to_bytes(key: Key) -> bytes:
+    """A key or value as etcd has it: text is UTF-8."""
     return key.encode() if isinstance(key, str) else key
 
 

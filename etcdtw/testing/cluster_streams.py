@@ -28,6 +28,7 @@ CLUSTER_ID = 0xCDF818194E3A8C32
 
 
 def peer_url(member_id: int) -> str:
+    """The address of a member on the simulated network."""
     return f"http://m{member_id}:{PEER_PORT}"
 
 
