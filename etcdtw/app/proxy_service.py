@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from etcdtw.app.command_flags import CommandError
 from etcdtw.app.fatal import Fatal
+from etcdtw.app.refusals import start_error_text
 from etcdtw.dns.resolvers import make_resolver
 from etcdtw.dns.srv import LookupFailed
 from etcdtw.errors import EtcdError
@@ -69,9 +70,7 @@ class ProxyService(ABC, Service):
         if self._dns_servers:
             self._reactor.installResolver(self._resolver)
         self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(
-            lambda failure: self._fatal(failure.getErrorMessage()) if self.running else None
-        )
+        self._starting.addErrback(self._not_started)
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -86,6 +85,10 @@ class ProxyService(ABC, Service):
         seconds = await self._begin()
         self._on_ready()
         self._look_later(seconds)
+
+    def _not_started(self, failure: Failure) -> None:
+        if self.running:
+            self._fatal(start_error_text(failure.value))
 
     def _look_later(self, seconds: float) -> None:
         if seconds and self.running:
