@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -81,6 +82,20 @@ class ExportTests(KeyspaceCase):
         self.assertEqual(exported.digest, b"")
         self.assertEqual(os.fstat(exported.fd).st_size, exported.size)
         exported.close()
+
+    def test_many_connections(self) -> None:
+        """However many connections a member has, it can be asked for a snapshot."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+        try:
+            self.start(self.exports())
+        finally:
+            for fd in opened:
+                os.close(fd)
+        self.assertEqual(self.failed, [])
+        self.done.pop().close()
 
     def test_freed_in_pieces(self) -> None:
         """Who has a file closes it, and its space is freed a little at a time; until then the disk

@@ -138,10 +138,12 @@ class Exports:
     def _wait(self, child: subprocess.Popen[bytes]) -> tuple[int, bytes]:
         assert child.stdout is not None, "the child was given a pipe"
         fd = child.stdout.fileno()
+        # Not ``select``, which takes no descriptor beyond 1023: a member has one per connection.
+        pipe = select.poll()
+        pipe.register(fd, select.POLLIN)
         said = b""
         while True:
-            readable, _, _ = select.select([fd], [], [], self._stall_seconds)
-            if not readable:
+            if not pipe.poll(1000 * self._stall_seconds):
                 raise StorageError(f"the export made no progress for {self._stall_seconds:g} s")
             piece = os.read(fd, 1 << 16)
             if not piece:
