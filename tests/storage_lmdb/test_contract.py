@@ -16,7 +16,8 @@ from etcdtw.bootstrap.static import static_plan
 from etcdtw.errors import StorageError
 from etcdtw.pb.rpc_pb2 import HashRequest, HashResponse, SnapshotRequest
 from etcdtw.raft.messages import Snapshot
-from etcdtw.storage.backend.lmdb_backend import open_backend
+from etcdtw.replica.slices import Slices
+from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.backend.lmdb_environment import create, open_environment
 from etcdtw.testing.disk import SimDisk
 from tests.api_v3.fakes import FakeStream, FakeUnary
@@ -44,23 +45,27 @@ class _Header:
         return b""
 
 
+def _maintenance(backend: LmdbBackend, slices: object, exports: _Exports) -> MaintenanceService:
+    return MaintenanceService(
+        None,  # type: ignore[arg-type]
+        type("Revision", (), {"revision": 1}),  # type: ignore[arg-type]
+        backend,
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        slices,  # type: ignore[arg-type]
+        exports,
+        _Header(),  # type: ignore[arg-type]
+        Clock(),
+    )
+
+
 class ContractTests(KeyspaceCase):
     def test_what_is_sent_is_not_behind(self) -> None:
         """Point 3: a hash and a snapshot of all buckets wait until what was applied when they were
         asked for is on disk."""
         worker, exports = HeldWorker(), _Exports()
         backend = self.open(worker=worker)
-        service = MaintenanceService(
-            None,  # type: ignore[arg-type]
-            type("Revision", (), {"revision": 1}),  # type: ignore[arg-type]
-            backend,
-            None,  # type: ignore[arg-type]
-            None,  # type: ignore[arg-type]
-            _Slices(),  # type: ignore[arg-type]
-            exports,
-            _Header(),  # type: ignore[arg-type]
-            Clock(),
-        )
+        service = _maintenance(backend, _Slices(), exports)
         hashes = []
         for number in (1, 2):
             backend.put(b"key", b"%d" % number, b"v")
@@ -76,6 +81,24 @@ class ContractTests(KeyspaceCase):
             hashes.append(HashResponse.FromString(call.answer).hash)
             self.assertEqual(exports.started, number)
         self.assertNotEqual(hashes[0], hashes[1])
+
+    def test_many_hashes(self) -> None:
+        """However many ask for a hash, readers are left for the backend itself, and each gets the
+        one of when his turn came."""
+        backend = self.open()
+        slices = Slices(self.clock)
+        service = _maintenance(backend, slices, _Exports())
+        calls = [FakeUnary() for _ in range(200)]
+        for call in calls:
+            service.hash(call, HashRequest().SerializeToString())
+        backend.put(b"key", b"1", b"v")
+        backend.end_entry(1, 1)
+        backend.wait_durable(1, lambda: None)
+        self.assertEqual(backend.durable_index(), 1)
+        self.clock.pump([1.0] * 10)
+        self.assertEqual(len({call.answer for call in calls}), 1)
+        self.assertIsNotNone(calls[0].answer)
+        self.assertEqual(backend.open_views, 0)
 
     def test_syncs_are_on(self) -> None:
         """Point 4: data and meta pages are synced, but for ``--unsafe-no-fsync``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 
 from etcdtw.api.v3.canonical import canonical
@@ -21,7 +23,7 @@ from etcdtw.errors import (
     StatusError,
 )
 from etcdtw.mvcc.hash import HashAll
-from etcdtw.mvcc.interfaces import IDurableBackend
+from etcdtw.mvcc.interfaces import IBackendView, IDurableBackend
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.rpc_pb2 import (
     AlarmRequest,
@@ -45,6 +47,26 @@ from etcdtw.version import ETCD_VERSION
 HASH_BOUNDS = doubling(0.01, 15)
 
 _PREFIX = "/etcdserverpb.Maintenance/"
+
+
+class _LateHash:
+    """A hash of all buckets as they are when its turn has come: a backend has room for a hundred
+    views or so, and any number may wait here."""
+
+    def __init__(self, open_view: Callable[[], IBackendView]) -> None:
+        self._open_view = open_view
+        self._view: IBackendView | None = None
+        self.hash = 0
+
+    def step(self) -> bool:
+        if self._view is None:
+            self._view = self._open_view()
+            self._job = HashAll(self._view)
+        if not self._job.step():
+            return False
+        self._view.close()
+        self.hash = self._job.hash
+        return True
 
 
 class MaintenanceService:
@@ -130,20 +152,16 @@ class MaintenanceService:
         canonical(HashRequest, body)
         backend = self._backend
 
-        def begin() -> None:
-            view = backend.view("hash")
-            begun = self._seconds()
-            job = HashAll(view)
+        job = _LateHash(lambda: backend.view("hash"))
+        begun = self._seconds()
 
-            def done() -> None:
-                view.close()
-                self.hash_seconds.observe(self._seconds() - begun)
-                response = HashResponse(hash=job.hash)
-                call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+        def done() -> None:
+            self.hash_seconds.observe(self._seconds() - begun)
+            response = HashResponse(hash=job.hash)
+            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
 
-            self._slices.run(job.step, done)
-
-        backend.wait_durable(backend.consistent_index()[0], begin)
+        index, _ = backend.consistent_index()
+        backend.wait_durable(index, lambda: self._slices.run(job.step, done))
 
     def defragment(self, call: UnaryCall, body: bytes) -> None:
         canonical(DefragmentRequest, body)
