@@ -30,6 +30,7 @@ from etcdtw.app.listening import Gate, listen_all
 from etcdtw.app.pages import client_sites, peer_site
 from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
+from etcdtw.app.purging import Purging
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.takeover import check_without_database, take_over
@@ -54,7 +55,6 @@ from etcdtw.storage.received import install
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
-PURGE_SECONDS = 30.0
 BACKGROUND, COMMITS = 1, 2
 """The places of two workers among the others: for what may take longer, and the keyspace's."""
 HTTP_MARGIN_BYTES = 1 << 20
@@ -102,7 +102,7 @@ class Member(Service):
             lambda: ThreadWorker(reactor, "export"),
         )
         self._announcement: Announcement | None = None
-        self._purging: Any = None
+        self._purging: Purging | None = None
         self._versions: VersionMonitor | None = None
         self._checks: list[LeaderCheck] = []
         self._transport: PeerTransport | None = None
@@ -217,7 +217,14 @@ class Member(Service):
             replica.on_leading.append(check.lead)
             replica.on_following.append(check.follow)
         self._transport = transport
-        self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
+        self._purging = Purging(
+            self._data_dir,
+            self.settings.max_wals,
+            self.settings.max_snapshots,
+            workers[BACKGROUND],
+            self._reactor,
+        )
+        self._purging.start()
         if self.settings.experimental_initial_corrupt_check:
             checked = Deferred.fromCoroutine(check_before_serving(core, transport.caller))
             checked.addCallbacks(lambda _: self._go(core, transport), self._not_consistent)
@@ -396,12 +403,6 @@ class Member(Service):
 
     # --- running -------------------------------------------------------------------------------
 
-    def _purge(self) -> None:
-        """Old segments and snapshots go; what is still needed is locked and stays."""
-        self._purging = self._reactor.callLater(PURGE_SECONDS, self._purge)
-        for path in self._data_dir.purge(self.settings.max_wals, self.settings.max_snapshots):
-            log.info("purged file", path=path)
-
     def _ended(self, error: BaseException) -> None:
         log.critical("member failed: {error}", error=str(error))
         if self._client_factory is not None:
@@ -451,8 +452,8 @@ class Member(Service):
             self._versions.follow()
         for check in self._checks:
             check.follow()
-        if self._purging is not None and self._purging.active():
-            self._purging.cancel()
+        if self._purging is not None:
+            self._purging.stop()
         if self._head_start is not None:
             self._head_start.stop()
         if self._exchange is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -191,19 +192,17 @@ class DataDir:
             if name.startswith(("db.tmp.", "tmp"))
         ]
 
-    def purge(self, max_wals: int, max_snapshots: int) -> list[str]:
+    def purge(self, max_wals: int, max_snapshots: int) -> Iterator[str]:
         """Remove the oldest segments, snapshots and received backends beyond these numbers
-        (0: keep all), stopping at the first that somebody holds; the removed paths."""
-        return [
-            *self._purge(self.wal_dir, ".wal", max_wals),
-            *self._purge(self.snap_dir, ".snap", max_snapshots),
-            *self._purge(self.snap_dir, ".snap.db", max_snapshots),
-        ]
+        (0: keep all), stopping at the first that somebody holds: one with each path that is taken
+        from this. Blocks, for tens of milliseconds per segment."""
+        yield from self._purge(self.wal_dir, ".wal", max_wals)
+        yield from self._purge(self.snap_dir, ".snap", max_snapshots)
+        yield from self._purge(self.snap_dir, ".snap.db", max_snapshots)
 
-    def _purge(self, directory: str, suffix: str, keep: int) -> list[str]:
-        removed: list[str] = []
+    def _purge(self, directory: str, suffix: str, keep: int) -> Iterator[str]:
         if keep <= 0:
-            return removed
+            return
         names = [
             name
             for name in self._fs.listdir(directory)
@@ -213,12 +212,13 @@ class DataDir:
             file = self._fs.open(posixpath.join(directory, name))
             try:
                 file.lock()
-                removed.append(self._remove(directory, name))
+                path = self._remove(directory, name)
+                file.give_back()
             except BlockingIOError:
                 break
             finally:
                 file.close()
-        return removed
+            yield path
 
     def _remove(self, directory: str, name: str) -> str:
         path = posixpath.join(directory, name)

@@ -37,6 +37,10 @@ class IFile(Interface):
     def truncate(length: int) -> None:
         """Cut or extend (with zeros) to ``length``."""
 
+    def give_back() -> None:
+        """Free the space of a file that has no name any more, so slowly that whoever writes to the
+        same disk hardly waits; nothing where another name is left. Blocks."""
+
     def preallocate(length: int) -> None:
         """Reserve ``length`` bytes of zeros, extending the file, as fallocate does."""
 

@@ -96,6 +96,9 @@ class SimFile:
         self._changing("truncate", str(length)).resize(length)
         self._disk.record("truncate", self.path, str(length))
 
+    def give_back(self) -> None:
+        self._live()  # its room was there for others as soon as it had no name
+
     def preallocate(self, length: int) -> None:
         node = self._changing("preallocate", str(length))
         room = self._disk.room()

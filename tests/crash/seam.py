@@ -87,7 +87,17 @@ class DyingFilesystem:
 
 
 _CHANGES = frozenset(
-    {"sync_data", "truncate", "preallocate", "makedirs", "rename", "remove", "rmdir", "sync_dir"}
+    {
+        "sync_data",
+        "truncate",
+        "give_back",
+        "preallocate",
+        "makedirs",
+        "rename",
+        "remove",
+        "rmdir",
+        "sync_dir",
+    }
 )
 
 

@@ -9,6 +9,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.storage import filesystem
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.interfaces import IFilesystem
 from etcdtw.testing.disk import SimDisk
@@ -61,6 +62,21 @@ class OsFilesystemTests(FilesystemConformance, SynchronousTestCase):
         self.assertEqual(error.errno, errno.ENOSPC)
         self.assertIn("321 bytes", str(error))
         self.assertIn("/dev/full", str(error))
+
+    def test_given_back(self) -> None:
+        """A file without a name is freed piece by piece, down to less than one; where it has
+        another name, as in a backup of links, it stays what it is."""
+        self.patch(filesystem, "SHRINK_BYTES", 1 << 10)
+        self.patch(filesystem, "SHRINK_PAUSE_SECONDS", 0.0)
+        file = self._create("a", b"x" * 10_000)
+        file.give_back()
+        os.link(self._path("a"), self._path("b"))
+        self.fs.remove(self._path("a"))
+        file.give_back()
+        self.assertEqual(file.size(), 10_000)
+        self.fs.remove(self._path("b"))
+        file.give_back()
+        self.assertEqual(file.size(), 10_000 % 1024)
 
     def test_another_process_sees_the_lock(self) -> None:
         """The lock on a segment is an open-file-description lock: a process that asks with flock

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from etcdtw.errors import StorageError
+from etcdtw.storage import filesystem
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt import exporting as exporting_module
 from etcdtw.storage.bolt.export import export_keyspace
@@ -100,8 +101,8 @@ class ExportTests(KeyspaceCase):
     def test_freed_in_pieces(self) -> None:
         """Who has a file closes it, and its space is freed a little at a time; until then the disk
         counts as busy, as it does while the child is at work."""
-        self.patch(exporting_module, "SHRINK_BYTES", 1 << 16)
-        self.patch(exporting_module, "SHRINK_PAUSE_SECONDS", 0.0)
+        self.patch(filesystem, "SHRINK_BYTES", 1 << 16)
+        self.patch(filesystem, "SHRINK_PAUSE_SECONDS", 0.0)
         sizes: list[int] = []
         truncate = os.ftruncate
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import StorageError
 from etcdtw.storage.bolt.export import DIGEST
+from etcdtw.storage.filesystem import free_in_pieces
 from etcdtw.storage.interfaces import IWorker
 
 STALL_SECONDS = 60.0
@@ -20,10 +21,6 @@ STALL_SECONDS = 60.0
 SCRATCH_SUFFIX = ".tmp.snapshot"
 """Behind ``db``: a file of that name is removed at the member's start."""
 
-SHRINK_BYTES = 8 << 20
-SHRINK_PAUSE_SECONDS = 0.005
-"""A file is freed in pieces, since other writers wait for each: freeing 1.6 GB at once stopped them
-for 0.2 s, and appends to the log for 80 ms at a time after that."""
 WRITE_BACK_SECONDS = 30.0
 """After so long what the export has written is on the disk (Linux's default)."""
 
@@ -96,9 +93,7 @@ class Exports:
     def _free(self, fd: int, size: int) -> None:
         self._disk_is_busy_until = time.monotonic() + WRITE_BACK_SECONDS
         try:
-            for left in range(size - SHRINK_BYTES, 0, -SHRINK_BYTES):
-                os.ftruncate(fd, left)
-                time.sleep(SHRINK_PAUSE_SECONDS)
+            free_in_pieces(fd, size)
         finally:
             os.close(fd)
             self._disk_is_busy_until = 0.0
