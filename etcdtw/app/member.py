@@ -46,6 +46,7 @@ from etcdtw.peer.outgoing import Timeouts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH, SnapshotBody
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory, Flusher, ServerSettings
+from etcdtw.storage.adopt import use_received
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
 from etcdtw.storage.datadir import DataDir
@@ -151,7 +152,9 @@ class Member(Service):
             check_without_database(self._fs, self._data_dir, forced)
         opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
-        if install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
+        if self._data_dir.has_database():
+            use_received(self._fs, self._data_dir, opened.snapshot.index)
+        elif install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
             log.info("the keyspace is now that of the received snapshot")
             opened = replace(opened, received_index=snap_files.received_index())
         take_over(

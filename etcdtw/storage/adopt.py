@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 
@@ -19,6 +20,7 @@ from etcdtw.storage.backend.lmdb_environment import (
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.received import database_name
 
 _STORAGE_VERSION = b"storageVersion"
 _META_PAGES = 2
@@ -52,7 +54,7 @@ def adopt(
                 f"{data_dir.db_path}: the database was written by etcd {version}, which this build "
                 "does not read; etcdctl downgrade brings it to 3.5"
             )
-        index = int.from_bytes(meta.get(CONSISTENT_INDEX, b""), "big")
+        index = _index(meta)
         source = _fingerprint(database)
         if fs.exists(settings.path):
             ours, origin = _position_and_source(settings)
@@ -82,6 +84,23 @@ def adopt(
             sync=settings.sync,
         )
     return data_dir.set_database_aside()
+
+
+def use_received(fs: IFilesystem, data_dir: DataDir, index: int) -> None:
+    """Let the database that came with the snapshot at ``index`` take the place of an older ``db``,
+    as etcd does at its next start when it died before it could. StorageError, OSError."""
+    received = posixpath.join(data_dir.snap_dir, database_name(index))
+    if index and fs.exists(received):
+        with BoltFile.open(data_dir.db_path) as database:
+            is_older = _index(dict(database.scan(META))) < index
+        if is_older:
+            data_dir.replace_database(received)
+        else:
+            fs.remove(received)
+
+
+def _index(meta: dict[bytes, bytes]) -> int:
+    return int.from_bytes(meta.get(CONSISTENT_INDEX, b""), "big")
 
 
 def _at(records: Iterable[tuple[bytes, bytes]], position: bytes) -> Iterator[tuple[bytes, bytes]]:

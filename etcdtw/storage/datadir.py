@@ -160,6 +160,13 @@ class DataDir:
         self.lock()
         return aside
 
+    def replace_database(self, path: str) -> None:
+        """Let a whole and durable file take the place of ``db``, and lock that."""
+        self._fs.rename(path, self.db_path)
+        self._fs.sync_dir(self.snap_dir)
+        self.unlock()
+        self.lock()
+
     def put_database(self, path: str) -> None:
         """Let a whole and durable file take the place of ``db``, and set the own keyspace aside.
         The lock ends: the directory is another program's then."""

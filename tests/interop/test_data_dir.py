@@ -246,6 +246,38 @@ class DataDirTests(SynchronousTestCase):
         self.assert_same(ours, expected)
         self.assertTrue((ours.data_dir / "member/snap/db.adopted").exists())
 
+    def test_killed_while_installing(self) -> None:
+        """An etcd that died when it had recorded a snapshot from its leader, and not yet put the
+        database that came with it in the place of its own, would have done so at its next start;
+        ours starts with the one that came as well."""
+        real = self.member(real_etcd(), "--snapshot-count=20")
+        ours = self.member(server_under_test())
+        snap = real.data_dir / "member/snap"
+        self.write(real, b"before", 1)
+        older = (snap / "db").read_bytes()
+        expected = self.write(real, b"after", 50)
+        index = max(snap.glob("*.snap")).stem.partition("-")[2]
+        (snap / "db").rename(snap / f"{index}.snap.db")
+        (snap / "db").write_bytes(older)
+        self.copied(real, ours)
+        ours.start()
+        self.assert_same(ours, expected)
+        ours.stop()
+        names = {each.name for each in (ours.data_dir / "member/snap").glob("*db*")}
+        self.assertEqual(names, {"db", "db.adopted", "kv.lmdb", "kv.lmdb-lock"})
+        ours.start()
+        self.assert_same(ours, expected)
+
+    def write(self, member: Member, key: bytes, count: int) -> Look:
+        """Have a member run for so many writes; what it has then."""
+        member.start()
+        with closing(ForeignClient(member.endpoint)) as client:
+            for number in range(count):
+                client.call("KV.Put", key=key, value=b"%d" % number)
+        found = look(member, [2])
+        member.stop()
+        return found
+
     def test_unexported(self) -> None:
         """Real etcd and etcdctl refuse what is ours before they change anything."""
         ours, real = self.member(server_under_test()), self.member(real_etcd())
