@@ -16,9 +16,11 @@ from etcdtw.storage.backend.lmdb_backend import (
     OVERLAY_BYTES_MAX,
     RETRY_SECONDS,
     LmdbBackend,
+    open_backend,
 )
 from etcdtw.storage.backend.lmdb_environment import create, open_environment
 from etcdtw.storage.backend.lmdb_writer import PROBE_SUFFIX, BatchWriter
+from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.worker import InlineWorker
 from etcdtw.testing.backend_conformance import contents
 from tests.storage_lmdb.keyspaces import FS, KeyspaceCase
@@ -63,6 +65,26 @@ backend.close()
 backend = open_backend(OsFilesystem(), settings, clock, InlineWorker())
 print("records", len(list(backend.scan(b"key", b"", None))), backend.consistent_index()[0])
 """
+
+
+class _FailingFilesystem(OsFilesystem):
+    """One renaming, or sync of a directory, fails."""
+
+    def __init__(self) -> None:
+        super().__init__(sync=False)
+        self.failing = 0
+
+    def _try(self, path: str) -> None:
+        self.failing -= 1
+        if self.failing == 0:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    def rename(self, old: str, new: str) -> None:
+        self._try(old)
+        super().rename(old, new)
+
+    def sync_dir(self, path: str) -> None:
+        self._try(path)
 
 
 class _FailingWriter(BatchWriter):
@@ -138,6 +160,34 @@ class FailingCommitTests(KeyspaceCase):
         backend.end_entry(20, 1)
         self.clock.advance(10)
         self.assertEqual(told, [])
+
+    def test_renaming_fails(self) -> None:
+        """A defragmentation that failed before anything was renamed changes nothing; one that
+        failed after that ends the backend: what it has open nobody may find again."""
+        for failing, ends in enumerate((False, True, True), 1):
+            fs = _FailingFilesystem()
+            settings = self.new_settings()
+            backend = open_backend(fs, settings, self.clock, InlineWorker())
+            self.addCleanup(backend.close)
+            backend.put(b"key", b"a", b"1")
+            backend.end_entry(1, 1)
+            backend.commit()
+            fatal: list[StorageError] = []
+            backend.on_fatal.append(fatal.append)
+            refused: list[Exception] = []
+            fs.failing = failing
+            backend.defragment(lambda: self.fail("it was renamed"), refused.append)
+            self.assertLessEqual(fs.failing, 0)
+            self.assertEqual((len(refused), len(fatal)), (1, int(ends)))
+            backend.put(b"key", b"b", b"2")
+            backend.end_entry(2, 1)
+            backend.commit()
+            durable = backend.durable_index()
+            self.assertEqual(durable, 1 if ends else 2)
+            backend.close()
+            again = self.open(settings)
+            self.assertEqual(again.consistent_index()[0], durable)
+            again.close()
 
     def test_an_ambiguous_error_is_looked_into(self) -> None:
         """EIO on a disk that has space is a broken disk, which is fatal."""

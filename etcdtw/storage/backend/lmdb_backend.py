@@ -20,7 +20,7 @@ from zope.interface import implementer
 from etcdtw.counting import COMMIT_BOUNDS, DEFRAGMENT_BOUNDS, Histogram
 from etcdtw.errors import StorageError
 from etcdtw.mvcc.interfaces import IDurableBackend
-from etcdtw.storage.backend.lmdb_defragment import Defragmented, defragmented
+from etcdtw.storage.backend.lmdb_defragment import Defragmented, NameLost, defragmented
 from etcdtw.storage.backend.lmdb_environment import (
     META,
     POSITION_KEYS,
@@ -461,6 +461,8 @@ class LmdbBackend:
         if not isinstance(error, StorageError | OSError):
             raise error
         _, failed = self._end_defragmentation()
+        if isinstance(error, NameLost):
+            self._fail(str(error))
         self._go_on()
         failed(error)
 

@@ -27,6 +27,11 @@ class Defragmented(NamedTuple):
     sizes: Sizes
 
 
+class NameLost(StorageError):
+    """Renaming failed half-way: what is open may be what no start would find, or readers in other
+    processes would not be seen. Nothing may be written to it."""
+
+
 def defragmented(
     fs: IFilesystem, env: lmdb.Environment, path: str, map_size: int, sync: bool
 ) -> Defragmented:
@@ -35,7 +40,7 @@ def defragmented(
     For a worker's thread: the copying is one call into LMDB, which lets other threads run. Nothing
     may be committed meanwhile. ``env`` stays open on the old file, which has no name any more.
     Killed at any moment, ``path`` is one of the two, and both hold the same. OSError or
-    StorageError; the old file is in its place then.
+    StorageError; the old file is in its place then, unless it is NameLost.
     """
     temporary = path + TEMPORARY_SUFFIX
     remove_leftovers(fs, path)
@@ -53,12 +58,21 @@ def defragmented(
         sizes = measure(opened.env, opened.databases)
         # The lock file belongs to the open environment: whoever reads the file must find it.
         fs.rename(temporary + LOCK_SUFFIX, path + LOCK_SUFFIX)
-        put_in_place(fs, temporary, path)
+        _put_in_place(fs, temporary, path)
     except BaseException as error:
         if opened is not None:
             opened.env.close()
+        if isinstance(error, NameLost):
+            raise  # what is left goes at the next start
         remove_leftovers(fs, path)
         if isinstance(error, lmdb.Error):
             raise StorageError(f"{path}: defragmentation: {error}") from error
         raise
     return Defragmented(opened, sizes)
+
+
+def _put_in_place(fs: IFilesystem, temporary: str, path: str) -> None:
+    try:
+        put_in_place(fs, temporary, path)
+    except OSError as error:
+        raise NameLost(f"defragmentation: {error}") from error
