@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import StorageError
 from etcdtw.raft.messages import HardState
 from etcdtw.storage.wal import Wal, WalContents, WalSnapshot, valid_snapshots
+from etcdtw.storage.wal.reader import SECTOR_BYTES
 from etcdtw.testing.disk import SimDisk
 from tests.storage.wals import SMALL, entries, new_wal, reopen
 
@@ -237,6 +238,19 @@ class FailureTests(SynchronousTestCase):
         self.assertGreater(len(disks), 5)
         for disk in disks:
             self.assertEqual(reopen(disk)[1].entries, entries(1, 30))
+
+    def test_repair_on_a_full_disk(self) -> None:
+        """A segment that was prepared and not used gives its room to what a repair needs."""
+        disk = SimDisk()
+        wal = self.filled(disk)
+        wal.prepare_next_segment()
+        file = disk.open(f"/wal/{wal.segment_names[0]}")
+        file.pwrite(bytes(SECTOR_BYTES), wal._offset // SECTOR_BYTES * SECTOR_BYTES)
+        disk.kill()
+        disk.capacity = 2 * SMALL
+        found = reopen(disk)[1].entries
+        self.assertEqual(found, entries(1, len(found)))
+        self.assertEqual([name[-7:] for name in disk.listdir("/wal")], ["000.wal", ".broken"])
 
     def test_failed_opening_releases_its_locks(self) -> None:
         """After a failure while opening, nothing stays locked."""

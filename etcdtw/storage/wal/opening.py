@@ -109,6 +109,8 @@ def open_locked(
             file = fs.open(segment_path(directory, name))
             lock_segment(file)
             segments.append(Segment(name, file))
+        # First of all, since on a full disk what follows may need their space.
+        remove_temporary_files(fs, directory)
         files = [segment.file for segment in segments]
         try:
             reader, contents = _read(files, snapshot)
@@ -121,7 +123,6 @@ def open_locked(
         _clear_tail(files[-1], reader.offset, segment_bytes)
         # What a killed process left in the page cache was read as if it were durable: make it so.
         files[-1].sync_data()
-        remove_temporary_files(fs, directory)
         fs.sync_dir(directory)
     except (OSError, StorageError):
         close_all([segment.file for segment in segments])
