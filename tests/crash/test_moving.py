@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import OfflineHash, offline_hash
+from etcdtw.errors import StorageError
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend import lmdb_environment
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
@@ -102,6 +103,19 @@ class MovingTests(SynchronousTestCase):
             self.assertTrue((snap / "kv.lmdb.exported").exists())
 
         self.kill_at_every_step(ours, lambda fs, path: export_data_dir(fs, path), check)
+
+    def test_hash_without_the_log(self) -> None:
+        """A hash needs no log, which may lie elsewhere, but a keyspace; where none is nothing is
+        left behind."""
+        shutil.rmtree(self.source / "member/wal")
+        self.assertEqual(self.hash_of(self.source), self.expected)
+        take_over(OsFilesystem(sync=False), str(self.source))
+        self.assertEqual(self.hash_of(self.source), self.expected)
+        empty = self.base / "empty"
+        (empty / "member/snap").mkdir(parents=True)
+        with self.assertRaisesRegex(StorageError, "is not the data directory of a member"):
+            self.hash_of(empty)
+        self.assertEqual(list((empty / "member/snap").iterdir()), [])
 
     def hash_of(self, directory: Path) -> OfflineHash:
         return offline_hash(str(directory))

@@ -61,7 +61,8 @@ def _opened(path: str) -> Iterator[Buckets]:
             yield [(name, file.scan(name)) for name in _needed(file.buckets())]
         return
     data_dir = DataDir(OsFilesystem(), path)
-    if not data_dir.has_wal():
+    # The log may lie elsewhere (--wal-dir), and is not needed.
+    if not os.path.exists(data_dir.db_path):
         raise StorageError(f"{path} is not the data directory of a member")
     data_dir.lock()
     try:
