@@ -132,7 +132,7 @@ class BackupTests(SynchronousTestCase):
         for make, words, more in (
             (lambda: None, "it has no log", ()),
             (lambda: self.made(9), "does not belong to its log, from 0 to 4", ("--with-v3",)),
-            (lambda: self.target.mkdir(), 'target" exists', ()),
+            (lambda: (self.target / "file").mkdir(parents=True), 'target" not empty', ()),
         ):
             make()
             said = StringIO()

@@ -74,23 +74,56 @@ class RestoreTests(SynchronousTestCase):
             sorted(each.name for each in self.base.iterdir()), ["elsewhere", "r1", "snapshot.db"]
         )
 
+    def test_other_disks(self) -> None:
+        """Data and log may each be on a disk of their own: nothing is moved from one to another,
+        and a directory that is there and empty is kept, as by etcdutl."""
+        directory = self.base / "r1"
+        directory.mkdir()
+        inode = directory.stat().st_ino
+        moved = []
+        rename = os.rename
+
+        def noting(old: str, new: str) -> None:
+            moved.append((Path(old), Path(new)))
+            rename(old, new)
+
+        self.patch(os, "rename", noting)
+        self.restore(*FLAGS, f"--wal-dir={self.base}/elsewhere/wal")
+        self.assertEqual(directory.stat().st_ino, inode)
+        self.assertEqual([each.name for each in directory.iterdir()], ["member"])
+        for old, new in moved:
+            disks = {(self.base / "elsewhere") in (each, *each.parents) for each in (old, new)}
+            self.assertEqual(len(disks), 1, f"{old} is moved to {new}")
+            disks = {directory in each.parents for each in (old, new)}
+            self.assertEqual(len(disks), 1, f"{old} is moved to {new}")
+
     def test_existing_directory(self) -> None:
-        """A directory that exists is left alone."""
+        """A directory with something in it is left alone, and so is one for the log."""
         (self.base / "r1").mkdir()
-        with redirect_stderr(StringIO()) as said:
-            self.assertEqual(
-                run(
-                    [
-                        "snapshot",
-                        "restore",
-                        str(self.snapshot),
-                        f"--data-dir={self.base}/r1",
-                        *FLAGS,
-                    ]
-                ),
-                1,
-            )
-        self.assertIn("exists", said.getvalue())
+        (self.base / "r1/file").touch()
+        (self.base / "wal").mkdir()
+        words = ["snapshot", "restore", str(self.snapshot), *FLAGS]
+        for more, said in (
+            ([f"--data-dir={self.base}/r1"], f'data-dir "{self.base}/r1" not empty or could not'),
+            ([f"--data-dir={self.base}/r2", f"--wal-dir={self.base}/wal"], '/wal" exists'),
+        ):
+            with redirect_stderr(StringIO()) as stderr:
+                self.assertEqual(run([*words, *more]), 1)
+            self.assertIn(said, stderr.getvalue())
+        self.assertEqual([each.name for each in (self.base / "r1").iterdir()], ["file"])
+
+    def test_no_snapshot(self) -> None:
+        """A file that is missing, or is no database, leaves nothing behind."""
+        self.snapshot.write_bytes(b"x" * 5000)
+        for name, said in (
+            ("missing", f"Error: open {self.base}/missing: no such file or directory\n"),
+            ("snapshot.db", "not a whole bbolt file"),
+        ):
+            words = ["snapshot", "restore", f"{self.base}/{name}", f"--data-dir={self.base}/r1"]
+            with redirect_stderr(StringIO()) as stderr:
+                self.assertEqual(run([*words, *FLAGS, "--skip-hash-check"]), 1)
+            self.assertIn(said, stderr.getvalue())
+            self.assertEqual([each.name for each in self.base.iterdir()], ["snapshot.db"])
 
     def test_digest(self) -> None:
         """A wrong or missing digest is refused in etcd's words, unless it is not to be checked."""

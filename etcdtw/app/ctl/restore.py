@@ -88,8 +88,8 @@ def restore(snapshot: str, plan: ClusterPlan, directory: str, wal_dir: str | Non
     StorageError when it exists already, OSError, CorruptError for a damaged snapshot.
     """
     with (
-        new_data_dir(OsFilesystem(), directory, wal_dir) as data_dir,
         BoltFile.open(snapshot) as source,
+        new_data_dir(OsFilesystem(), directory, wal_dir) as data_dir,
     ):
         _build(OsFilesystem(), data_dir, source, plan)
 
