@@ -21,8 +21,8 @@ from etcdtw.storage.bolt.exporting import Exported, Exports
 from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.received import (
     CONVERTED_SUFFIX,
+    Conversion,
     Upload,
-    convert_apart,
     database_name,
     withdraw,
 )
@@ -57,12 +57,15 @@ class SnapshotExchange:
         self._begin_again = begin_again
         self._sender = SnapshotSender(transport.identity, transport.caller)
         self._catching_up = CatchingUp(core.replica.durable, transport.caller.reactor)
+        self._conversion = Conversion()
         self._installing = False
         self._stopped = False
         transport.on_snapshot = self.send
 
     def stop(self) -> None:
         self._stopped = True
+        # Whoever stops the worker waits for what it does.
+        self._conversion.stop()
         self._catching_up.stop()
 
     def make_upload(self) -> Upload:
@@ -148,7 +151,7 @@ class SnapshotExchange:
         def prepare() -> None:
             try:
                 store.keep_as(database)
-                convert_apart(database, converted)
+                self._conversion.run(database, converted)
             except BaseException:
                 # On a full disk this is what it is full of.
                 store.discard()

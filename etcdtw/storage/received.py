@@ -14,6 +14,7 @@ import os
 import posixpath
 import subprocess
 import sys
+import threading
 
 from etcdtw.errors import StorageError
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
@@ -74,21 +75,46 @@ class Upload:
         _sync_directory(posixpath.dirname(path))
 
 
-def convert_apart(database: str, keyspace: str) -> None:
-    """Make a keyspace file of a database, in a process of its own. Blocks. StorageError."""
-    command = [sys.executable, "-m", "etcdtw.storage.convert", database, keyspace]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=CONVERT_SECONDS,
-    )
-    if done.returncode:
-        raise StorageError(f"{database} cannot be taken over: {done.stderr.strip()[-500:]}")
+class Conversion:
+    """Makes a keyspace file of a database, in a process of its own; one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self, database: str, keyspace: str) -> None:
+        """Blocks. StorageError."""
+        command = [sys.executable, "-m", "etcdtw.storage.convert", database, keyspace]
+        path = os.pathsep.join(each for each in sys.path if each)
+        with self._lock:
+            if self._stopped:
+                raise StorageError("the member is stopping")
+            child = self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        try:
+            _, said = child.communicate(timeout=CONVERT_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            said = f"not done after {CONVERT_SECONDS:g} s"
+        finally:
+            self._child = None
+        if child.returncode:
+            raise StorageError(f"{database} cannot be taken over: {said.strip()[-500:]}")
+
+    def stop(self) -> None:
+        """End a child under way, and begin none any more."""
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.kill()
 
 
 def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) -> bool:

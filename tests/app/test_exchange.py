@@ -35,6 +35,9 @@ class ReceivingTests(SynchronousTestCase):
             identity=SimpleNamespace(headers=dict), caller=SimpleNamespace(reactor=Clock())
         )
         unused: Any = None
+        self.conversions_stopped = 0
+        conversion = SimpleNamespace(run=self.convert, stop=self.stop_converting)
+        self.patch(exchange, "Conversion", lambda: conversion)
         self.exchange = SnapshotExchange(
             core,
             transport,
@@ -45,8 +48,10 @@ class ReceivingTests(SynchronousTestCase):
             self.worker,
             lambda: self.lives.append("another"),
         )
-        self.patch(exchange, "convert_apart", self.convert)
         self.error: StorageError | None = None
+
+    def stop_converting(self) -> None:
+        self.conversions_stopped += 1
 
     def convert(self, database: str, keyspace: str) -> None:
         for each in (keyspace, keyspace + "-lock", keyspace + ".tmp"):
@@ -82,3 +87,8 @@ class ReceivingTests(SynchronousTestCase):
             self.assertEqual(os.listdir(self.directory), [])
         self.assertEqual(self.answers, ["the disk is full"] * 2)
         self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+
+    def test_stopped(self) -> None:
+        """A member that is stopped waits for no conversion."""
+        self.exchange.stop()
+        self.assertEqual(self.conversions_stopped, 1)
