@@ -1,4 +1,8 @@
-"""Twisted's epoll reactor with three savings that short requests feel.
+"""Twisted's epoll reactor with a clock that nobody sets, and three savings that short requests
+feel.
+
+Twisted goes by the time of day: set back by an hour, it would let a member's ticks, and with them
+heartbeats and leases, wait for that long; set forward, it would end all leases of an hour.
 
 * A request that follows the last answer within some tens of microseconds finds the reactor still
   looking, not asleep: waking a sleeping process costs more than serving it. The reactor looks on
@@ -24,7 +28,6 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
-from twisted.python.runtime import seconds
 
 LOOK_SECONDS = 100e-6
 """How long to look for the next request before going to sleep."""
@@ -37,7 +40,7 @@ class _CallAtOnce(DelayedCall):
 
     cancelled = called = 0
     delayed_time = 0.0
-    seconds = staticmethod(seconds)
+    seconds = staticmethod(monotonic)
     canceller: Callable[[DelayedCall], None] = staticmethod(lambda call: None)
     resetter: Callable[[DelayedCall], None] = canceller
 
@@ -47,12 +50,13 @@ class _CallAtOnce(DelayedCall):
         self.func = func
         self.args = args
         self.kw = kw
-        self.time = seconds()
+        self.time = monotonic()
 
 
 class EagerEPollReactor(EPollReactor):
     """See the module."""
 
+    seconds = staticmethod(monotonic)
     _eager = False
 
     def __init__(self, look_seconds: float = LOOK_SECONDS) -> None:

@@ -6,7 +6,7 @@ import socket
 from time import monotonic
 from unittest import skipUnless
 
-from twisted.internet.base import DelayedCall
+from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTCP
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
@@ -64,6 +64,23 @@ class ReactorTests(SynchronousTestCase):
             except BlockingIOError:
                 pass
         self.assertEqual(answer, b"hello")
+
+    def test_clock_is_set(self) -> None:
+        """Whatever becomes of the time of day, calls come when they are due."""
+        now = [1_000_000.0]
+        self.patch(ReactorBase, "seconds", staticmethod(lambda: now[0]))
+        called: list[str] = []
+        self.reactor.callLater(0.02, called.append, "soon")
+        later = self.reactor.callLater(100.0, called.append, "later")
+        self.reactor.callLater(0, called.append, "now")
+        for hours in (-1, 1):
+            now[0] += hours * 3600
+            end = monotonic() + 0.05
+            while monotonic() < end:
+                self.reactor.runUntilCurrent()
+                self.reactor.doIteration(0.01)
+        self.assertEqual(called, ["now", "soon"])
+        later.cancel()
 
     def test_waits_no_longer_than_told(self) -> None:
         """Without events an iteration ends at its timeout, eager or not."""
