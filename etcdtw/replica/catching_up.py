@@ -15,8 +15,11 @@ class CatchingUp:
     """Keeps what lies behind a snapshot that is on its way: were it forgotten before the member has
     installed that, another snapshot would have to follow, and so on for as long as others write."""
 
-    def __init__(self, durable: DurableLog, clock: IReactorTime) -> None:
+    def __init__(
+        self, durable: DurableLog, clock: IReactorTime, linger_seconds: float = LINGER_SECONDS
+    ) -> None:
         self._clock = clock
+        self._linger_seconds = linger_seconds
         self._behind: dict[int, int] = {}
         self._letting_go: dict[int, IDelayedCall] = {}
         durable.needed_from = lambda: min(self._behind.values(), default=None)
@@ -31,7 +34,7 @@ class CatchingUp:
         self._cancel(member_id)
         if ok:
             self._letting_go[member_id] = self._clock.callLater(
-                LINGER_SECONDS, self._let_go, member_id
+                self._linger_seconds, self._let_go, member_id
             )
         else:
             self._behind.pop(member_id, None)

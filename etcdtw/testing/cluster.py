@@ -49,6 +49,10 @@ REPLICA = ReplicaSettings(piece_seconds=0.0, pause_seconds=0.002)
 """Time stands still within a turn, so a large entry gets one piece of work in each, and whatever
 else happens may happen in between."""
 
+GOODBYE_SECONDS = 0.02
+"""From the end of a life that received a snapshot to the next one, so that the sender hears that it
+has arrived: connections end with a life here, and stay in a real member."""
+
 _INLINE, _ON_WORKER = float("inf"), 0.0
 
 _RARE_MESSAGES = {
@@ -196,6 +200,8 @@ class SimMember:
             slices,
             received,
             transport,
+            clock,
+            cluster.rare,
             self._begin_again,
         )
         transport.begin(exchange, exchange.send)
@@ -246,15 +252,37 @@ class SimMember:
             life.transport.end()
             self.backend.crash()
 
-    def _begin_again(self) -> None:
-        """The state of another member is on the disk: the next life begins with it."""
+    def stop(self) -> None:
+        """End the process as its operator would."""
+        self.cluster.trace.add(self.id, "is stopped")
+        self._stop_replica()
+        self._end()
+        self.disk.kill()
+
+    def _stop_replica(self) -> None:
+        """In order: whoever waits is refused, and the log gets what the member knows."""
+        if self.life is not None:
+            try:
+                self.life.replica.stop()
+            except (OSError, StorageError) as error:
+                self.cluster.trace.add(self.id, f"stops badly: {error}")
+
+    def _begin_again(self, index: int) -> None:
+        """The state of another member, up to this entry, is on the disk: the next life begins
+        with it."""
         self.cluster.rare["received snapshot installed"] += 1
         self.cluster.trace.add(self.id, "begins again")
+        self._stop_replica()
         if self.life is not None:
-            self.life.transport.stop()
+            self.life.clock.callLater(GOODBYE_SECONDS, self._begin_with, index)
+
+    def _begin_with(self, index: int) -> None:
         self._end_life()
         self.disk.kill()
         self.boot()
+        if self.life is not None and self.life.applied < index:
+            told = f"{self.id} received a snapshot at {index} and began at {self.life.applied}"
+            self.cluster.checkers.violated("recovery", told)
 
     def _open_log(self) -> tuple[Wal, _WatchedLog, Snapshot]:
         if not self.disk.exists(WAL_DIRECTORY):

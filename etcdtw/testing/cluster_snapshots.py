@@ -6,11 +6,13 @@ What goes along with one is the whole backend, as between real members.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from etcdtw.errors import StorageError
 from etcdtw.raft.messages import Message, Snapshot
+from etcdtw.replica.catching_up import CatchingUp
 from etcdtw.replica.replica import Replica
 from etcdtw.replica.slices import Slices
 from etcdtw.replica.snapshots import record_received
@@ -19,6 +21,10 @@ from etcdtw.storage.interfaces import IWorker
 from etcdtw.storage.snap import SnapStore
 from etcdtw.testing.cluster_machine import LedgerMachine
 from etcdtw.testing.disk import SimDisk
+from etcdtw.testing.time import MemberTime
+
+LINGER_SECONDS = 1.0
+"""As long as worlds of seconds can wait for who got a snapshot; logs are to be short."""
 
 SNAP_DIRECTORY = "/data/member/snap"
 
@@ -96,8 +102,11 @@ class SimExchange:
         slices: Slices,
         worker: IWorker,
         transport: SnapshotSending,
-        begin_again: Callable[[], None],
+        clock: MemberTime,
+        rare: Counter[str],
+        begin_again: Callable[[int], None],
     ) -> None:
+        """``begin_again`` gets the index of the snapshot to begin with."""
         self._replica = replica
         self._machine = machine
         self._backend = backend
@@ -106,7 +115,9 @@ class SimExchange:
         self._slices = slices
         self._worker = worker
         self._transport = transport
+        self._rare = rare
         self._begin_again = begin_again
+        self._catching_up = CatchingUp(replica.durable, clock, LINGER_SECONDS)
         self._installing = False
 
     def send(self, message: Message) -> None:
@@ -115,6 +126,8 @@ class SimExchange:
         index = replica.applied_index
         term, conf_state = replica.durable.tail.term(index), replica.node.conf_state()
         saving = machine.begin_save()
+        wanted = message.snapshot
+        self._catching_up.begin(message.to, index if wanted is None else wanted.index)
 
         def saved() -> None:
             whole = message._replace(snapshot=Snapshot(index, term, conf_state, saving.result()))
@@ -123,6 +136,11 @@ class SimExchange:
             )
 
         self._slices.run(saving.step, saved)
+
+    def snapshot_ended(self, member_id: int, ok: bool) -> None:
+        """A snapshot for this member has arrived, or will not."""
+        self._catching_up.end(member_id, ok)
+        self._replica.snapshot_sent(member_id, ok)
 
     def snapshot_received(self, message: Message, store: Any, done: Callable[[str], None]) -> None:
         """Write the database of a MemoryBody down, then the rest, and begin again."""
@@ -135,13 +153,20 @@ class SimExchange:
         database = bytes(store.content)  # who sends it may be gone before it is written
 
         def prepared(_: object) -> None:
+            if snapshot.index <= replica.node.committed:
+                # Another leader had the entries meanwhile, and this member is further now.
+                self._installing = False
+                self._rare["received snapshot overtaken"] += 1
+                path = database_path(snapshot.index)
+                self._worker.run(lambda: self._disk.remove(path), lambda _: done(""), replica.fail)
+                return
             try:
                 record_received(replica, self._files, snapshot, message.term)
             except (OSError, StorageError) as error:
                 replica.fail(error)
                 return
             done("")
-            self._begin_again()
+            self._begin_again(snapshot.index)
 
         self._worker.run(
             lambda: self._write(database_path(snapshot.index), database),

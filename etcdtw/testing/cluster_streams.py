@@ -10,14 +10,14 @@ from random import Random
 from etcdtw.api.http.factory import HttpFactory
 from etcdtw.api.http.site import Site
 from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
-from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
+from etcdtw.api.peer.snapshot import SnapshotPage
 from etcdtw.peer.calling import HttpCaller
 from etcdtw.peer.headers import Identity
 from etcdtw.peer.snapshots import SNAPSHOT_PATH, SnapshotBody, SnapshotSender
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.raft.messages import Message
 from etcdtw.testing.cluster_snapshots import MemoryBody
-from etcdtw.testing.network import Weather
+from etcdtw.testing.network import SnapshotReceiver, Weather
 from etcdtw.testing.streams import StreamNetwork
 from etcdtw.testing.time import MemberTime, VirtualTime
 
@@ -69,7 +69,9 @@ class PeerNetwork:
         identity = Identity(member_id, CLUSTER_ID, (peer_url(member_id),))
         return SimPeerTransport(self, identity, caller, clock)
 
-    def begin(self, transport: SimPeerTransport, clock: MemberTime, exchange: Receiver) -> None:
+    def begin(
+        self, transport: SimPeerTransport, clock: MemberTime, exchange: SnapshotReceiver
+    ) -> None:
         """Let others call this member."""
         member_id = transport.identity.member_id
         site = Site(
@@ -112,9 +114,11 @@ class SimPeerTransport(PeerTransport):
         self._network = network
         self._clock = clock
         self._sender = SnapshotSender(identity, caller)
+        self._exchange: SnapshotReceiver | None = None
 
-    def begin(self, exchange: Receiver, send: Callable[[Message], None]) -> None:
+    def begin(self, exchange: SnapshotReceiver, send: Callable[[Message], None]) -> None:
         """Send and take snapshots by these."""
+        self._exchange = exchange
         self.on_snapshot = send
         self._network.begin(self, self._clock, exchange)
 
@@ -129,11 +133,13 @@ class SimPeerTransport(PeerTransport):
         super().received(messages)
 
     def post_snapshot(self, message: Message, body: bytes) -> None:
-        peer = self.peers.get(message.to)
-        if peer is not None:
-            self._sender.send(
-                message,
-                BytesIO(body),
-                peer.url(),
-                lambda ok: self.snapshot_ended(message.to, ok),
-            )
+        exchange, peer = self._exchange, self.peers.get(message.to)
+        assert exchange is not None, "a snapshot of a member that has not begun"
+
+        def ended(ok: bool) -> None:
+            exchange.snapshot_ended(message.to, ok)
+
+        if peer is None:
+            ended(False)
+        else:
+            self._sender.send(message, BytesIO(body), peer.url(), ended)

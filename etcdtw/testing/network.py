@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from zope.interface import implementer
 
@@ -31,11 +31,14 @@ class Receiver(Protocol):
 
 
 class SnapshotReceiver(Protocol):
-    """Who installs snapshots; ``done`` gets why one cannot be."""
+    """Who installs snapshots, and hears what became of those that he sent; ``done`` gets why one
+    cannot be installed."""
 
     def snapshot_received(
-        self, message: Message, store: MemoryBody, done: Callable[[str], None]
+        self, message: Message, store: Any, done: Callable[[str], None]
     ) -> None: ...
+
+    def snapshot_ended(self, member_id: int, ok: bool) -> None: ...
 
 
 @dataclass
@@ -226,8 +229,12 @@ class SimTransport:
             return
         self.receiver.peer_unreachable(message.to)
         if message.type == MessageType.SNAP:
-            self.receiver.snapshot_sent(message.to, False)
+            self._report_snapshot(message.to, False)
 
     def _report_snapshot(self, member_id: int, ok: bool) -> None:
-        if self.receiver is not None:
+        if self.receiver is None:
+            return
+        if self.exchange is not None:
+            self.exchange.snapshot_ended(member_id, ok)
+        else:
             self.receiver.snapshot_sent(member_id, ok)

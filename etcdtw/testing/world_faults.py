@@ -50,6 +50,7 @@ class Faults:
         self._changes = 0
         kinds: dict[str, Callable[[], _Undo | None]] = {
             "kill": self._kill,
+            "stop": self._stop,
             "power cut": self._power_cut,
             "power cut of all": self._power_cut_all,
             "partition": self._partition,
@@ -115,6 +116,10 @@ class Faults:
             return self._kill_amid_large_entry()
         return self._crash([self._anyone()], power=False)
 
+    def _stop(self) -> _Undo | None:
+        """One ends in order, and writes to its log what it knows by then."""
+        return self._down([self._anyone()], SimMember.stop)
+
     def _power_cut(self) -> _Undo | None:
         return self._crash([self._anyone()], power=True)
 
@@ -122,9 +127,12 @@ class Faults:
         return self._crash(self._cluster.up(), power=True)
 
     def _crash(self, members: list[SimMember], power: bool) -> _Undo | None:
+        return self._down(members, lambda member: member.crash(power))
+
+    def _down(self, members: list[SimMember], end: Callable[[SimMember], None]) -> _Undo | None:
         members = [each for each in members if each.is_up]
         for member in members:
-            member.crash(power)
+            end(member)
 
         def undo() -> None:
             for member in members:

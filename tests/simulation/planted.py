@@ -43,6 +43,15 @@ class ForgetsVote(DurableLog):
         return super().append(hard_state, entries)
 
 
+class TakesBackSnapshots(DurableLog):
+    """Notes a received snapshot, and at the end of the life the lower commit index of before."""
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        if hard_state is not None and hard_state.commit > self.tail.last_index():
+            return self.wal.append(hard_state, entries)
+        return super().append(hard_state, entries)
+
+
 class AppliesOutOfOrder(Replica):
     """Applies each batch of committed entries from its end."""
 

@@ -31,6 +31,7 @@ from tests.simulation.planted import (
     SkipsEvents,
     SkipsSnapshots,
     StateUnsynced,
+    TakesBackSnapshots,
     VotesForAnybody,
 )
 
@@ -145,6 +146,10 @@ class PlantedBugTests(SynchronousTestCase):
         """A log that calls committed what another leader has replaced is found."""
         faults = "overtaken disk", "bad weather"
         self.assertFound(LOST, faults, size=5, replica=CallsReplacedCommitted)
+
+    def test_takes_back_snapshots(self) -> None:
+        """A member that does not begin with the snapshot that it has received is found."""
+        self.assertFound(("recovery",), durable=TakesBackSnapshots)
 
     def test_loses_conf_changes(self) -> None:
         """Members that do not agree who is a member are found."""
