@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
 
 
 class DifferenceTests(SynchronousTestCase):
-    def pair(self) -> Pair:
-        pair = Pair()
+    def pair(self, *flags: str) -> Pair:
+        pair = Pair(*flags)
         self.addCleanup(pair.close)
         pair.start()
         return pair
@@ -95,6 +97,27 @@ class DifferenceTests(SynchronousTestCase):
 
         real, ours = self.pair().both(send)
         self.assertEqual((real, ours), ("etcdserver: invalid auth token", "done"))
+
+    def test_update_of_a_directory(self) -> None:
+        """An update of a directory of the v2 tree gives it a TTL; etcd 3.5 answers 500, and neither
+        its tree nor the tree's index changes."""
+
+        def ask(side: Side, method: str, query: str = "") -> tuple[int, int, Any]:
+            """Status, index of the tree and what is told of the directory."""
+            with contextlib.closing(side.member.http_connection()) as connection:
+                connection.request(method, f"/v2/keys/d{query}")
+                answer = connection.getresponse()
+                index = int(answer.getheader("X-Etcd-Index") or 0)
+                return answer.status, index, json.loads(answer.read()).get("node")
+
+        def look(side: Side) -> tuple[int, int, bool]:
+            _, before, _ = ask(side, "PUT", "?dir=true")
+            status, _, _ = ask(side, "PUT", "?dir=true&prevExist=true&ttl=1000")
+            _, after, node = ask(side, "GET")
+            return status, after - before, "ttl" in node
+
+        real, ours = self.pair("--enable-v2").both(look)
+        self.assertEqual((real, ours), ((500, 0, False), (200, 1, True)))
 
 
 class DocumentTests(SynchronousTestCase):
