@@ -130,6 +130,12 @@ class TlsProtocol(TLSMemoryBIOProtocol):
             return
         self._flushSendBIO()
 
+    def _shutdownTLS(self) -> None:
+        """Nothing where the connection is gone, as with TCP: a stream is stopped, a timer runs out,
+        whatever became of the connection meanwhile."""
+        if self._tlsConnection is not None:
+            super()._shutdownTLS()  # type: ignore[no-untyped-call]
+
     def _flushSendBIO(self) -> None:
         read = self._tlsConnection.bio_read
         while True:

@@ -57,6 +57,17 @@ class MeetingTests(PkiCase):
         met = meet(self.serving(ca=""), self.calling(None))
         self.assertEqual(met.heard, b"hello")
 
+    def test_ended_after_the_end(self) -> None:
+        """Who ends a connection that is gone already does nothing, as with TCP."""
+        met = meet(self.serving(), self.calling())
+        sides: list[Any] = [met.caller.transport, met.served]
+        sides[0].abortConnection()
+        met.pump.flush()
+        self.assertIsNotNone(met.caller.lost)
+        for side in sides:
+            side.abortConnection()
+            side.loseConnection()
+
     def test_other_authority(self) -> None:
         """TS4, TS5: one of another authority, which is named."""
         other = Secured(Path(os.path.abspath(self.mktemp())), "somebody else")
