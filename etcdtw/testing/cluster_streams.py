@@ -114,11 +114,11 @@ class SimPeerTransport(PeerTransport):
         self._network = network
         self._clock = clock
         self._sender = SnapshotSender(identity, caller)
-        self._exchange: SnapshotReceiver | None = None
+        self.exchange: SnapshotReceiver | None = None
 
     def begin(self, exchange: SnapshotReceiver, send: Callable[[Message], None]) -> None:
         """Send and take snapshots by these."""
-        self._exchange = exchange
+        self.exchange = exchange
         self.on_snapshot = send
         self._network.begin(self, self._clock, exchange)
 
@@ -133,7 +133,7 @@ class SimPeerTransport(PeerTransport):
         super().received(messages)
 
     def post_snapshot(self, message: Message, body: bytes) -> None:
-        exchange, peer = self._exchange, self.peers.get(message.to)
+        exchange, peer = self.exchange, self.peers.get(message.to)
         assert exchange is not None, "a snapshot of a member that has not begun"
 
         def ended(ok: bool) -> None:
