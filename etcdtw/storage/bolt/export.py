@@ -17,6 +17,15 @@ from etcdtw.storage.backend.lmdb_environment import map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt.writer import write_bolt
 
+ALWAYS = frozenset(
+    (
+        *(b"alarm", b"auth", b"authRoles", b"authUsers", b"cluster"),
+        *(b"key", b"lease", b"members", b"members_removed", b"meta"),
+    )
+)
+"""Buckets that etcd makes at its start and then takes for granted, also in a database that it is
+sent: it ends where one is missing. A keyspace has those that ever had a record."""
+
 DIGEST = "digest"
 NICENESS = 10
 _READ_BYTES = 1 << 20
@@ -38,7 +47,7 @@ def export_keyspace(path: str, target: str, parent: int | None = None) -> int:
     try:
         return write_bolt(
             target,
-            view.buckets(),
+            sorted(ALWAYS.union(view.buckets())),
             lambda bucket: view.scan(bucket, b"", None),
             progress=progress,
             sync=sync,
