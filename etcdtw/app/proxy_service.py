@@ -87,7 +87,7 @@ class ProxyService(ABC, Service):
         self._look_later(seconds)
 
     def _not_started(self, failure: Failure) -> None:
-        if self.running:
+        if self.running and failure.value is not None:
             self._fatal(start_error_text(failure.value))
 
     def _look_later(self, seconds: float) -> None:
