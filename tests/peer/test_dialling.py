@@ -43,7 +43,9 @@ class DiallerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.caller = Caller()
         self.clock = self.caller.reactor
-        unused: Any = lambda *_: None  # noqa: E731
+
+        def unused(*_: object) -> None: ...
+
         self.changes: list[bool] = []
         caller: Any = self.caller
         self.dialler = StreamDialler(

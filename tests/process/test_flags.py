@@ -79,7 +79,10 @@ class LimitTests(FlagTestCase):
         disarmed."""
         member = self.member("--quota-backend-bytes=1000000")
         client = self.client(member)
-        put = lambda: client.call("KV.Put", key=b"a", value=b"x" * 300_000)  # noqa: E731
+
+        def put() -> object:
+            return client.call("KV.Put", key=b"a", value=b"x" * 300_000)
+
         with self.assertRaises(grpc.RpcError) as caught:
             for _ in range(10):
                 put()
