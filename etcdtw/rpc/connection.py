@@ -71,6 +71,8 @@ class RpcConnection:
         self._open_page = open_page
         self._settings = settings
         self.message_bytes_max = settings.max_receive_bytes
+        # One message as large as is allowed may arrive in pieces, however large that is.
+        self._partial_bytes_max = max(settings.partial_request_bytes, settings.max_receive_bytes)
         self._answer_bytes_max = settings.queued_answer_bytes
         self._clock = clock
         self._flusher = flusher
@@ -305,7 +307,7 @@ class RpcConnection:
         if call is None:
             return  # already answered
         call.data_received(data, ended)
-        if self.partial_bytes > self._settings.partial_request_bytes:
+        if self.partial_bytes > self._partial_bytes_max:
             call = self.calls.get(stream_id)
             if call is not None:
                 text = "grpc: too many bytes of incomplete messages on one connection"

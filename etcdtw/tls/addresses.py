@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IResolver
 
 from etcdtw.tls.interfaces import TLSRefused
-from etcdtw.tls.verdict import alternative_names, host_check
+from etcdtw.tls.verdict import host_check, readable_names
 
 LOOKUP_SECONDS = (1, 3)
 """How long to wait for an answer, and again."""
@@ -29,7 +29,11 @@ def check_address(
     """None if the caller at this address is right, which needs no lookup. TLSRefused.
 
     ``resolver`` is called if one is needed."""
-    names, addresses = alternative_names(certificate)
+    try:
+        names, addresses = readable_names(certificate)
+    except ValueError as error:
+        # Not the same as none: those are nobody's, these may be somebody else's.
+        raise TLSRefused(f"tls: failed to parse client certificate: {error}") from error
     if not names and not addresses:
         return None
     if addresses:

@@ -153,11 +153,21 @@ def common_name(certificate: x509.Certificate) -> str:
 
 
 def alternative_names(certificate: x509.Certificate) -> tuple[list[str], list[str]]:
-    """Host names and addresses that a certificate is for."""
+    """Host names and addresses that a certificate is for; none where they cannot be read."""
+    try:
+        return readable_names(certificate)
+    except ValueError:
+        return [], []
+
+
+def readable_names(certificate: x509.Certificate) -> tuple[list[str], list[str]]:
+    """The same. ValueError if the certificate has names, or anything, that cannot be read."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return [], []
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from error
     found = extension.value
     hosts = [str(each) for each in found.get_values_for_type(x509.DNSName)]
     return hosts, [str(each) for each in found.get_values_for_type(x509.IPAddress)]

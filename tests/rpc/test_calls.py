@@ -349,7 +349,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_too_many_incomplete(self) -> None:
         """Incomplete messages of one connection together stay within a bound."""
-        wire = Wire(self.router, ServerSettings(partial_request_bytes=20_000))
+        settings = ServerSettings(max_receive_bytes=10_000, partial_request_bytes=20_000)
+        wire = Wire(self.router, settings)
         ids = [wire.begin(ECHO) for _ in range(3)]
         for stream_id in ids:
             wire.send(frame(DATA, 0, stream_id, message(bytes(9_000))[:-1]))
@@ -361,6 +362,18 @@ class RefusalTests(SynchronousTestCase):
         grpc = wire.protocol._grpc
         assert grpc is not None
         self.assertEqual(grpc.partial_bytes, 0)
+
+    def test_one_large_incomplete(self) -> None:
+        """That bound is never below one message of the size that is allowed."""
+        settings = ServerSettings(max_receive_bytes=30_000, partial_request_bytes=20_000)
+        wire = Wire(self.router, settings)
+        stream_id = wire.begin(ECHO)
+        body = message(bytes(29_000))
+        for start in range(0, len(body), 10_000):
+            piece = body[start : start + 10_000]
+            ended = start + 10_000 >= len(body)
+            wire.send(frame(DATA, END_STREAM if ended else 0, stream_id, piece))
+        self.assertEqual(wire.answer(stream_id).status, (0, ""))
 
 
 class _Altered(Wire):

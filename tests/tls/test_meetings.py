@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -19,6 +23,8 @@ from twisted.names import dns, error
 from twisted.python.failure import Failure
 
 from etcdtw.tls import transport as tls_transport
+from etcdtw.tls.addresses import check_address
+from etcdtw.tls.interfaces import TLSRefused
 from etcdtw.tls.pki import CERT_MODE, YEAR, MadePair, make_self_signed, revoke, write_files
 from etcdtw.tls.transport import HANDSHAKE_SECONDS, HELD_BYTES, secure_listening
 from tests.process.secured import Secured
@@ -325,6 +331,25 @@ class AddressTests(PkiCase):
             self.serving(skip_address_check=True), self.calling("caller"), address="10.138.0.2"
         )
         self.assertEqual(met.heard, b"hello")
+
+    def test_unreadable(self) -> None:
+        """SE10: names that cannot be read are not taken for none."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x05junk")
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "odd")]))
+            .issuer_name(self.pki.authority.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(7)
+            .not_valid_before(now)
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(odd, critical=False)
+            .sign(self.pki.authority.key, hashes.SHA384())
+        )
+        with self.assertRaisesRegex(TLSRefused, "failed to parse client certificate"):
+            check_address(certificate, "10.138.0.2", lambda: FakeResolver())
 
     def test_ipv6(self) -> None:
         """IPv6 addresses are compared as addresses, IPv4 in IPv6's clothes as IPv4."""
