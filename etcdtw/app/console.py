@@ -1,11 +1,8 @@
 """The console command ``etcdtw``: brings in what a member needs, without what it does not, and
 runs it.
 
-Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's own library, wherever they are
-installed, and a few more modules that it only wants to mention. Together they are a third of a
-small member's memory. This process is the member's alone, so it may import Twisted without them,
-but for those of TLS where TLS may be asked for; whoever needs one later imports it as ever.
-``docs/design/0004-memory.md`` has the measurements.
+This process is the member's alone, so it may import Twisted lean (``etcdtw.lean``), but for the
+parts of TLS where TLS may be asked for.
 """
 
 from __future__ import annotations
@@ -13,52 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from etcdtw.app.tuning import tune_process
+from etcdtw.lean import import_lean
 
 # Any of these in a flag, a variable or a value may lead to TLS, or hide the flags that do.
 TLS_WORDS = (
     *("https", "unixs", "tls", "cert", "ca-file", "key-file", "crl"),
     *("auth-token", "config-file", "discovery"),
-)
-
-# Optional for their importers: without pyOpenSSL, say, there is no ``reactor.listenSSL``.
-HELD_AWAY = ("h2", "bz2", "lzma", "ctypes")
-PARTS_OF_TLS = ("OpenSSL", "cryptography", "service_identity", "ssl")
-# OpenSSL's digests, optional only where Python was built with its own.
-OPENSSL_DIGESTS = "_hashlib"
-OWN_DIGESTS = ("_md5", "_sha1")
-
-
-def _is_coroutine(found: object) -> bool:
-    return isinstance(found, Coroutine)
-
-
-# Imported for names that are passed on, written in annotations, or used in rare calls. What is
-# used at once is given here; any other name brings the module in.
-STANDING_IN: Mapping[str, Mapping[str, object]] = {
-    "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
-    "http.cookiejar": {},
-    "google.protobuf.internal.python_message": {},
-    "unittest": {"TestCase": object},
-}
-
-# Those importers. Which reactor there will be is chosen later.
-IMPORTED_FIRST = (
-    "hashlib",
-    "twisted.internet.posixbase",
-    "twisted.internet.tcp",
-    "twisted.internet.unix",
-    "twisted.web.http",
-    "twisted.plugin",
-    "google.protobuf.internal.builder",
-    "twisted.trial.itrial",  # loaded with the list of all plugins
 )
 
 
@@ -80,52 +41,3 @@ def may_want_tls(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     said = [*words, *(f"{k}={v}" for k, v in variables.items() if k.startswith("ETCD_"))]
     text = "\n".join(said).lower().replace("_", "-")
     return any(word in text for word in TLS_WORDS)
-
-
-def import_lean(with_tls: bool) -> None:
-    """Import the large libraries without the parts that a member, or one without TLS, has no use
-    for."""
-    held_away = [*HELD_AWAY]
-    if not with_tls:
-        held_away += PARTS_OF_TLS
-        if all(find_spec(name) for name in OWN_DIGESTS):
-            held_away.append(OPENSSL_DIGESTS)
-    # A library that has come to need more of them is imported as usual, later.
-    with suppress(ImportError, AttributeError, TypeError), spared(held_away, STANDING_IN):
-        for name in IMPORTED_FIRST:
-            import_module(name)
-
-
-@contextmanager
-def spared(
-    held_away: Sequence[str], standing_in: Mapping[str, Mapping[str, object]]
-) -> Iterator[None]:
-    """Within, modules of the first kind cannot be imported, as if they were not installed; those
-    of the second are not loaded before somebody uses them. Loaded modules stay as they are."""
-    modules: dict[str, Any] = sys.modules
-    placed: dict[str, Any] = {name: None for name in held_away if name not in modules}
-    for name, names in standing_in.items():
-        if name not in modules:
-            placed[name] = _StandIn(name, names)
-    modules.update(placed)
-    try:
-        yield
-    finally:
-        for name, module in placed.items():
-            if modules.get(name, placed) is module:
-                del modules[name]
-
-
-class _StandIn(ModuleType):
-    """Has the names given; any other is that of the real module, which is loaded for it."""
-
-    def __init__(self, name: str, names: Mapping[str, object]) -> None:
-        super().__init__(name)
-        vars(self).update(names)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)

@@ -30,6 +30,7 @@ from etcdtw.bootstrap.interfaces import IBootstrapFactory
 from etcdtw.config.help import USAGE, help_text, version_text
 from etcdtw.config.load import Loaded, Wanted, load
 from etcdtw.config.problems import ConfigProblems
+from etcdtw.lean import import_also
 from etcdtw.observe.logging import plain
 
 COMMANDS = {
@@ -49,6 +50,7 @@ def run(
 ) -> int:
     """Start a member and stay until it ends; the exit code. ``assemble`` finds its maker."""
     if words and words[0] in COMMANDS:
+        import_also("twisted.internet.endpoints")  # all of them call somebody
         command: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).run
         return command(words[1:])
     try:

@@ -79,14 +79,33 @@ def reopen_log(
     fs: IFilesystem, directory: str, snapshots: SnapStore, segment_bytes: int = SEGMENT_BYTES
 ) -> OpenedLog:
     """The log of an earlier run, from its newest snapshot on, or from its beginning."""
-    snapshot = snapshots.load_newest(partial(valid_snapshots, fs, directory)) or EMPTY_SNAPSHOT
-    start = WalSnapshot(snapshot.index, snapshot.term)
-    wal, contents = Wal.open(fs, directory, start, segment_bytes)
+    snapshot = snapshots.load_newest(None) or EMPTY_SNAPSHOT
+    try:
+        wal, contents = _opened_at(fs, directory, snapshot, segment_bytes)
+    except StorageError:
+        # Nearly always left by a run that died in between; then the log is read for what it does
+        # vouch for, and once more. Whatever else is wrong will be met again.
+        vouched = partial(valid_snapshots, fs, directory)
+        snapshot = snapshots.load_newest(vouched) or EMPTY_SNAPSHOT
+        wal, contents = _opened_at(fs, directory, snapshot, segment_bytes)
     if contents.metadata is None:
         raise CorruptError(f"wal: {directory} has no metadata record")
     member, cluster = decode_metadata(contents.metadata)
     tail = _tail(contents.hard_state, contents.entries, snapshot)
     return OpenedLog(wal, tail, member, cluster, snapshot, snapshots.received_index())
+
+
+def _opened_at(
+    fs: IFilesystem, directory: str, snapshot: Snapshot, segment_bytes: int
+) -> tuple[Wal, WalContents]:
+    """StorageError also if the log does not vouch for the snapshot: has no record of it, or none
+    that it was committed."""
+    start = WalSnapshot(snapshot.index, snapshot.term)
+    wal, contents = Wal.open(fs, directory, start, segment_bytes)
+    if contents.hard_state.commit < snapshot.index:
+        wal.close()
+        raise StorageError(f"wal: the snapshot at index {snapshot.index} is not committed")
+    return wal, contents
 
 
 def read_log(fs: IFilesystem, data_dir: DataDir) -> tuple[Snapshot, WalContents]:

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from etcdtw.lean import import_also
 from etcdtw.peer.stream_http import StreamEvents, StreamRequest
 from etcdtw.peer.tunnel import TunnelEndpoint
 from etcdtw.tls.interfaces import ITLSContextFactory
@@ -159,6 +160,7 @@ class HttpCaller:
     def _agent(self, persistent: bool) -> Any:
         agent = self._agents.get(persistent)
         if agent is None:
+            import_also("twisted.web.client")
             from twisted.web.client import Agent, HTTPConnectionPool
             from twisted.web.iweb import IAgentEndpointFactory
 
@@ -194,6 +196,7 @@ class HttpCaller:
         return SecureEndpoint(self._tls(), host, way, self.reactor)
 
     def _plain(self, host: str, port: int) -> IStreamClientEndpoint:
+        import_also("twisted.internet.endpoints")
         from twisted.internet.endpoints import HostnameEndpoint
 
         return HostnameEndpoint(self.reactor, host, port, timeout=self._timeout)

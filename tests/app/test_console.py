@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.console import HELD_AWAY, STANDING_IN, may_want_tls, spared
+from etcdtw.app.console import may_want_tls
+from etcdtw.lean import HELD_AWAY, STANDING_IN, spared
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -115,7 +116,7 @@ class SparedTests(SynchronousTestCase):
 class ImportLeanTests(SynchronousTestCase):
     def run_python(self, code: str, with_tls: bool = False) -> str:
         """What a fresh Python prints after the console's imports."""
-        begin = f"import sys\nfrom etcdtw.app import console\nconsole.import_lean({with_tls})\n"
+        begin = f"import sys\nfrom etcdtw import lean\nlean.import_lean({with_tls})\n"
         done = subprocess.run(
             [sys.executable, "-c", begin + code],
             cwd=PROJECT,
@@ -132,9 +133,20 @@ class ImportLeanTests(SynchronousTestCase):
         said = self.run_python(
             "import etcdtw.app.main, etcdtw.app.member, twisted.internet.reactor\n"
             "etcdtw.app.main.bootstrap_factories()\n"
-            "spared = {*console.HELD_AWAY, *console.PARTS_OF_TLS, *console.STANDING_IN, '_ssl',"
+            "spared = {*lean.HELD_AWAY, *lean.PARTS_OF_TLS, *lean.STANDING_IN, '_ssl',"
             " 'twisted.protocols.tls', 'twisted.web.server', 'yaml'}\n"
             "print(sorted(spared & set(sys.modules)))\n"
+        )
+        self.assertEqual(said, "[]\n")
+
+    def test_callers(self) -> None:
+        """Who calls other members over plain TCP loads nothing of TLS either."""
+        said = self.run_python(
+            "from twisted.internet import reactor\n"
+            "from etcdtw.peer.calling import HttpCaller\n"
+            "caller = HttpCaller(reactor, 1.0)\n"
+            "caller.call(b'GET', 'http://127.0.0.1:1/version', {}).addErrback(print)\n"
+            "print(sorted({*lean.HELD_AWAY, *lean.PARTS_OF_TLS} & set(sys.modules)))\n"
         )
         self.assertEqual(said, "[]\n")
 
@@ -146,8 +158,8 @@ class ImportLeanTests(SynchronousTestCase):
             "etcdtw.app.main.bootstrap_factories()\n"
             "from twisted.internet.ssl import optionsForClientTLS\n"
             "optionsForClientTLS('a')\n"
-            "print(sorted({*console.HELD_AWAY, *console.STANDING_IN} & set(sys.modules)))\n"
-            "print(sorted({*console.PARTS_OF_TLS} & set(sys.modules)))\n",
+            "print(sorted({*lean.HELD_AWAY, *lean.STANDING_IN} & set(sys.modules)))\n"
+            "print(sorted({*lean.PARTS_OF_TLS} & set(sys.modules)))\n",
             with_tls=True,
         )
         self.assertEqual(said, "[]\n['OpenSSL', 'cryptography', 'service_identity']\n")

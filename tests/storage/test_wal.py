@@ -291,6 +291,17 @@ class SnapshotTests(SynchronousTestCase):
         error = self.assertRaises(StorageError, reopen, self.disk, WalSnapshot(60, 1))
         self.assertIn("wal: snapshot not found", str(error))
 
+    def test_replaced_from_before_the_snapshot(self) -> None:
+        """Entries behind the snapshot that were replaced together with older ones are gone."""
+        write(self.wal, entries(40, 30, term=2))
+        self.wal.save_snapshot(WalSnapshot(60, 2))
+        self.wal.sync()
+        wal, contents = reopen(self.disk, WalSnapshot(60, 2))
+        self.assertEqual(contents.entries, entries(61, 9, term=2))
+        write(wal, entries(55, 3, term=3))
+        contents = reopen(self.disk, WalSnapshot(60, 2))[1]
+        self.assertEqual((contents.entries, contents.last_index), ([], 60))
+
     def test_an_installed_snapshot(self) -> None:
         """After a snapshot ahead of the log, entries go on behind it."""
         self.wal.save_snapshot(WalSnapshot(500, 3))

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from etcdtw.errors import CorruptError, StorageError
-from etcdtw.raft.codec import decode_entry, decode_hard_state, encode_hard_state
+from etcdtw.raft.codec import (
+    decode_entry,
+    decode_hard_state,
+    encode_entry_head,
+    encode_hard_state,
+)
 from etcdtw.raft.messages import EMPTY_HARD_STATE, Entry, EntryType, HardState
 from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.wal.names import list_segments, newest_run, segment_path, select_segments
 from etcdtw.storage.wal.reader import RecordReader, TornError
 from etcdtw.storage.wal.records import CRC, ENTRY, METADATA, SNAPSHOT, STATE, WalSnapshot
+from etcdtw.varint import varint
+
+_DATA = b"\x22"
+"""What follows the index in an entry that has data."""
 
 
 @dataclass(slots=True)
@@ -37,10 +46,20 @@ def replay(reader: RecordReader, snapshot: WalSnapshot, contents: WalContents) -
     each other. Record headers have no checksum, so a record that is not exactly what its type
     says is taken for damage.
     """
+    # Most entries are older than the snapshot and follow each other: they are only counted.
+    following, head = 0, b""
+    start = snapshot.index
     try:
         for record_type, data in reader:
             if record_type == ENTRY:
-                _add_entry(decode_entry(data or b""), snapshot.index, contents)
+                data = data or b""
+                if following <= start and data.startswith(head + varint(following) + _DATA):
+                    contents.last_index = following
+                    following += 1
+                    continue
+                entry = decode_entry(data)
+                _add_entry(entry, start, contents)
+                following, head = entry.index + 1, encode_entry_head(entry.type, entry.term)
             elif record_type == STATE:
                 contents.hard_state = _hard_state(data)
             elif record_type == METADATA:
@@ -58,9 +77,11 @@ def _add_entry(entry: Entry, start: int, contents: WalContents) -> None:
         raise ValueError(f"wal: an entry record is not an entry: {entry}")
     contents.last_index = entry.index
     keep = entry.index - start - 1
-    if keep < 0:
-        return
     entries = contents.entries
+    if keep < 0:
+        # A new leader replaced all that follows, too. etcd keeps it, until a leader tells better.
+        entries.clear()
+        return
     if keep != len(entries):
         if keep > len(entries):
             raise ValueError(

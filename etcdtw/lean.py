@@ -1,0 +1,110 @@
+"""Importing Twisted without what a member has no use for.
+
+Twisted imports pyOpenSSL, and with it cryptography and OpenSSL's own library, wherever they are
+installed, and a few more modules that it only wants to mention. Together they are a third of a
+small member's memory. A process that is a member's alone may do without them; whoever needs one
+later imports it as ever. ``docs/design/0004-memory.md`` has the measurements.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+# Optional for their importers: without pyOpenSSL, say, there is no ``reactor.listenSSL``.
+HELD_AWAY = ("h2", "bz2", "lzma", "ctypes")
+PARTS_OF_TLS = ("OpenSSL", "cryptography", "service_identity", "ssl")
+# OpenSSL's digests, optional only where Python was built with its own.
+OPENSSL_DIGESTS = "_hashlib"
+OWN_DIGESTS = ("_md5", "_sha1")
+
+
+def _is_coroutine(found: object) -> bool:
+    return isinstance(found, Coroutine)
+
+
+# Imported for names that are passed on, written in annotations, or used in rare calls. What is
+# used at once is given here; any other name brings the module in.
+STANDING_IN: Mapping[str, Mapping[str, object]] = {
+    "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
+    "http.cookiejar": {},
+    "google.protobuf.internal.python_message": {},
+    "unittest": {"TestCase": object},
+}
+
+# Those importers. Which reactor there will be is chosen later.
+IMPORTED_FIRST = (
+    "hashlib",
+    "twisted.internet.posixbase",
+    "twisted.internet.tcp",
+    "twisted.internet.unix",
+    "twisted.web.http",
+    "twisted.plugin",
+    "google.protobuf.internal.builder",
+    "twisted.trial.itrial",  # loaded with the list of all plugins
+)
+
+_held_away: list[str] | None = None
+
+
+def import_lean(with_tls: bool) -> None:
+    """Import the large libraries without the parts that a member, or one without TLS, has no use
+    for."""
+    global _held_away
+    _held_away = [*HELD_AWAY]
+    if not with_tls:
+        _held_away += PARTS_OF_TLS
+        if all(find_spec(name) for name in OWN_DIGESTS):
+            _held_away.append(OPENSSL_DIGESTS)
+    import_also(*IMPORTED_FIRST)
+
+
+def import_also(*names: str) -> None:
+    """Import more of them, which only some members use, just as lean: to be called before the
+    import itself. Does nothing in a process that did not begin with ``import_lean``."""
+    if _held_away is None or all(name in sys.modules for name in names):
+        return
+    # A library that has come to need more of what is held away is imported as usual, later.
+    with suppress(ImportError, AttributeError, TypeError), spared(_held_away, STANDING_IN):
+        for name in names:
+            import_module(name)
+
+
+@contextmanager
+def spared(
+    held_away: Sequence[str], standing_in: Mapping[str, Mapping[str, object]]
+) -> Iterator[None]:
+    """Within, modules of the first kind cannot be imported, as if they were not installed; those
+    of the second are not loaded before somebody uses them. Loaded modules stay as they are."""
+    modules: dict[str, Any] = sys.modules
+    placed: dict[str, Any] = {name: None for name in held_away if name not in modules}
+    for name, names in standing_in.items():
+        if name not in modules:
+            placed[name] = _StandIn(name, names)
+    modules.update(placed)
+    try:
+        yield
+    finally:
+        for name, module in placed.items():
+            if modules.get(name, placed) is module:
+                del modules[name]
+
+
+class _StandIn(ModuleType):
+    """Has the names given; any other is that of the real module, which is loaded for it."""
+
+    def __init__(self, name: str, names: Mapping[str, object]) -> None:
+        super().__init__(name)
+        vars(self).update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
