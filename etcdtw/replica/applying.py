@@ -17,8 +17,8 @@ from etcdtw.turns import TakesTurns
 
 
 class Applying:
-    """Applies entries in log order, each once. One that takes several turns holds up those that
-    come after it, and nothing else.
+    """Applies entries in log order, each once. One that takes several turns, or many at once,
+    holds up those that come after it, and nothing else.
 
     ``on_applied`` callables get entries that were applied in one go, and the seconds that took;
     ``on_term_begun`` ones the empty entry that a leader begins its term with; ``on_configuration``
@@ -34,7 +34,7 @@ class Applying:
         piece_seconds: float,
         slowness: Slowness,
     ) -> None:
-        """An entry that takes several turns gets ``piece_seconds`` of each."""
+        """Entries that take several turns get ``piece_seconds`` of each."""
         self._node = node
         self._machine = machine
         self._proposals = proposals
@@ -91,17 +91,21 @@ class Applying:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         begin = self._clock.seconds()
+        until = begin + self._piece_seconds
         waiting = self._proposals.waiting
         proposals = [waiting.get(entry.data or b"") for entry in entries]
         done = 0
         try:
             while done < len(entries):
                 done += self._apply_run(entries, proposals, done) or self._apply_one(entries[done])
+                if done < len(entries) and self._clock.seconds() > until:
+                    self._backlog = self._backlog or Backlog()
+                    self._backlog.put_back(entries[done:])
+                    break
         except TakesTurns as large:
-            if self._backlog is None:
-                self._backlog = Backlog()
-            rest = entries[done + 1 :]
-            self._backlog.begin(entries[done], large.work, rest, self._clock.seconds())
+            self._backlog = self._backlog or Backlog()
+            self._backlog.put_back(entries[done + 1 :])
+            self._backlog.begin(entries[done], large.work, self._clock.seconds())
         if done:
             self._applied(entries[:done], begin)
 

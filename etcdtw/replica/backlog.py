@@ -1,4 +1,4 @@
-"""Committed entries that wait, because one before them takes several turns to apply."""
+"""Committed entries that wait, because those before them take several turns to apply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECE_ENTRIES = 64
 
 
 class Backlog:
-    """``entry`` is being applied, since ``begun`` seconds; those that came after it wait."""
+    """``entry``, if any, is being applied, since ``begun`` seconds; those after it wait."""
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
@@ -23,13 +23,16 @@ class Backlog:
         self._work: Work[object] | None = None
         self._waiting: deque[Entry] = deque()
 
-    def begin(self, entry: Entry, work: Work[object], later: Sequence[Entry], now: float) -> None:
-        """Apply ``entry`` by ``work``, and then ``later`` before what waits already."""
+    def begin(self, entry: Entry, work: Work[object], now: float) -> None:
+        """Apply ``entry`` by ``work`` before what waits."""
         assert self.entry is None, "entries are applied one after the other"
         self.entry = entry
         self.begun = now
         self._work = work
-        self._waiting.extendleft(reversed(later))
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """These come before what waits."""
+        self._waiting.extendleft(reversed(entries))
 
     def add(self, entries: Iterable[Entry]) -> None:
         self._waiting += entries

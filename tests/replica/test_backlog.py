@@ -33,7 +33,8 @@ PAUSE_SECONDS = 0.001
 
 @implementer(IStateMachine)
 class SlowMachine(NotingMachine):
-    """Applies ``large N`` in N pieces, each of which takes a while, and quick ones together."""
+    """Applies ``large N`` in N pieces, each of which takes a while, ``slow`` ones in one such,
+    and quick ones together."""
 
     def __init__(self, floor: Floor) -> None:
         super().__init__(floor.journal)
@@ -55,6 +56,8 @@ class SlowMachine(NotingMachine):
         data = entry.data or b""
         if data.startswith(b"large"):
             raise TakesTurns(self._pieces(entry, proposed, int(data.split()[1])))
+        if data.startswith(b"slow"):
+            self.floor.clock.rightNow += PIECE_SECONDS
         return super().apply(entry, proposed)
 
     def _pieces(self, entry: Entry, proposed: Proposed | None, count: int) -> Work[object]:
@@ -159,6 +162,20 @@ class BacklogTests(SynchronousTestCase):
         self.assertNotIn("piece 6", floor.journal)
         self.settle(floor)
         self.assertEqual(floor.machine.applied_index, before + 1)
+
+    def test_many_at_once(self) -> None:
+        """Entries that together take long are applied over several turns as well, in order."""
+        floor = self.floor()
+        names = [f"slow {number}" for number in range(20)]
+        self.turn(floor, *names)
+        first = len(floor.answers)
+        self.assertLess(first, 10)
+        self.assertFalse(floor.replica.applies_in_turns, "none of them is half applied")
+        self.turn(floor, "after")
+        self.assertLess(len(floor.answers), 2 * first + 10)
+        self.settle(floor)
+        self.assertEqual(list(floor.answers), [*names, "after"])
+        self.assertEqual(floor.node.applied, floor.machine.applied_index)
 
     def test_the_many_behind_it(self) -> None:
         """Those that waited are applied in pieces too, and all of them before newer ones."""
