@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from etcdtw.v2store.gojson import quote
 from etcdtw.v2store.node import NodeView
 
 GET: Final = "get"
@@ -45,14 +44,14 @@ class Event:
     def client_json(self, cut: int) -> str:
         """The same for clients, without a newline: the first ``cut`` characters of every key are
         cut off, and ``refresh``, which clients never see, is dropped."""
-        text = f'{{"action":{quote(self.action)},"node":{self.node.json(cut)}'
+        text = f'{{"action":"{self.action}","node":{self.node.json(cut)}'
         if self.previous is not None:
             text += f',"prevNode":{self.previous.json(cut)}'
         return text + "}"
 
     def json(self) -> str:
         """One JSON object, without a newline."""
-        text = f'{{"action":{quote(self.action)},"node":{self.node.json()}'
+        text = f'{{"action":"{self.action}","node":{self.node.json()}'
         if self.previous is not None:
             text += f',"prevNode":{self.previous.json()}'
         return text + (',"refresh":true}' if self.refresh else "}")

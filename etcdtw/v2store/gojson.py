@@ -18,6 +18,11 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 def quote(text: str) -> str:
     """``text`` as a JSON string literal."""
+    # Five searches for a character take a fifth of the time of one for a class of them.
+    if text.isascii() and not (
+        "<" in text or ">" in text or "&" in text or "\b" in text or "\f" in text
+    ):
+        return encode_basestring(text)
     if _DIFFERENT.search(text) is None:
         return encode_basestring(text)
     return '"' + "".join(map(_escape, text)) + '"'
