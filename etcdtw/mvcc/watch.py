@@ -142,12 +142,14 @@ class WatchHub:
 
     def add(self, watcher: Watcher, start_revision: int = 0) -> None:
         """Begin. Events from ``start_revision`` on, which may lie in the past or in the future;
-        0 and less: from the next revision on. Nothing is delivered before this returns."""
+        0: from the next revision on, as with a negative one unless that is below the compacted
+        revision. Nothing is delivered before this returns."""
         assert watcher.place is Place.NEW, "a watcher begins once"
         if watcher.interest.prev_kv:
             self.store.tells_prev = True
         upcoming = self.revision + 1
-        watcher.next_revision = start_revision if start_revision > 0 else upcoming
+        is_from_now = start_revision == 0 or self.store.compacted <= start_revision < 0
+        watcher.next_revision = upcoming if is_from_now else start_revision
         if watcher.next_revision >= upcoming:
             self._sync(watcher)
         else:

@@ -41,6 +41,17 @@ class LiveTests(SynchronousTestCase):
         catch_up(self.hub)
         self.assertEqual(recorder.seen, [])
 
+    def test_negative_start_is_compacted(self) -> None:
+        """Below the compacted revision, -1 where there is none, it ends the watch, as in etcd."""
+        too_low = self.add(A, -2)
+        catch_up(self.hub)
+        self.assertEqual(too_low.compact_revision, -1)
+        self.store.write((b"a", False))
+        self.store.compacted = 1
+        recorder = self.add(A, -1)
+        catch_up(self.hub)
+        self.assertEqual((recorder.compact_revision, recorder.seen), (1, []))
+
     def test_from_the_future(self) -> None:
         """A start revision ahead of the store is waited for."""
         recorder = self.add(A, 4)
@@ -331,7 +342,8 @@ class ModelTests(SynchronousTestCase):
                 interest, start, subscriber = detail
                 recorder = Recorder(interest, subscribers[subscriber])
                 hub.add(recorder, start)
-                watchers.append((recorder, start if start > 0 else store.revision + 1))
+                is_from_now = start <= 0 and (not start or start >= store.compacted)
+                watchers.append((recorder, store.revision + 1 if is_from_now else start))
             elif name == "cancel" and watchers:
                 recorder = watchers[detail % len(watchers)][0]
                 hub.cancel(recorder)
@@ -355,7 +367,7 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual(hub.slow_watchers, 0)
         for recorder, first in watchers:
             wants = expected(store.log, recorder.interest, first)
-            if recorder.compact_revision:
+            if recorder.place is Place.CLOSED and recorder not in cancelled:
                 self.assertLess(recorder.next_revision, recorder.compact_revision)
                 self.assertEqual(
                     recorder.seen, [each for each in wants if each[0] < recorder.next_revision]
