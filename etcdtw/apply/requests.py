@@ -6,6 +6,7 @@ import re
 
 from google.protobuf.message import DecodeError, Message
 
+from etcdtw.apply.deep_nesting import decode_deep
 from etcdtw.auth import Caller
 from etcdtw.errors import CorruptError
 from etcdtw.pb.etcdserver_pb2 import Request
@@ -18,7 +19,7 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 
 def caller_of(data: bytes) -> Caller:
     """Who proposed an entry that ``decode_request`` understands."""
-    header = InternalRaftRequest.FromString(data).header
+    header = _decode_internal(data).header
     return Caller(header.username, header.auth_revision)
 
 
@@ -30,7 +31,7 @@ def decode_request(data: bytes, index: int) -> tuple[str, Message]:
     may guess what such an entry means.
     """
     try:
-        internal = InternalRaftRequest.FromString(data)
+        internal = _decode_internal(data)
     except DecodeError as unreadable:
         try:
             request = Request.FromString(data)
@@ -44,6 +45,13 @@ def decode_request(data: bytes, index: int) -> tuple[str, Message]:
         if field.message_type is not None and field.name != "header":
             return field.name, value
     raise CorruptError(f"log entry {index} holds no request that this build knows")
+
+
+def _decode_internal(data: bytes) -> InternalRaftRequest:
+    try:
+        return InternalRaftRequest.FromString(data)
+    except DecodeError:
+        return decode_deep(data)
 
 
 def _as_text(request: Request) -> Request:

@@ -7,14 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.v3.submit import entry_data
+from etcdtw.api.v3.submit import entry_data, entry_data_for
 from etcdtw.apply.quota import COST_PER_BYTE_MAX, request_cost
-from etcdtw.apply.requests import V2, decode_request
-from etcdtw.errors import CorruptError
+from etcdtw.apply.requests import V2, caller_of, decode_request
+from etcdtw.auth import Caller
+from etcdtw.errors import CorruptError, LeaseNotFound
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
-from etcdtw.pb.rpc_pb2 import LeaseGrantRequest, PutRequest, RequestOp, TxnRequest
+from etcdtw.pb.rpc_pb2 import (
+    Compare,
+    DeleteRangeRequest,
+    LeaseGrantRequest,
+    PutRequest,
+    RangeRequest,
+    RequestOp,
+    TxnRequest,
+)
 from etcdtw.varint import varint
+from tests.apply_kv.floor import Floor
+
+# A transaction of etcd may be as deep as it may have operations: 128 unless a flag says otherwise.
+ETCD_NESTING_MAX = 127
 
 PUTS = st.builds(PutRequest, key=st.binary(max_size=3), value=st.sampled_from((b"", b"v" * 300)))
 OPERATIONS = st.lists(st.builds(RequestOp, request_put=PUTS), max_size=5)
@@ -60,15 +73,44 @@ class EntryTests(SynchronousTestCase):
                 wanted.SerializeToString(deterministic=True),
             )
 
+    def test_deep(self) -> None:
+        """A transaction that a member of etcd has let be nested deeper than protobuf's decoder goes
+        is carried out like any other, and its caller is known."""
+        inner = TxnRequest(
+            compare=[Compare(key=b"deep", target=Compare.VERSION)],
+            success=[
+                RequestOp(request_range=RangeRequest(key=b"deep")),
+                RequestOp(request_put=PutRequest(key=b"deep", lease=-3)),
+                RequestOp(),
+            ],
+            failure=[RequestOp(request_delete_range=DeleteRangeRequest(key=b"deep"))],
+        ).SerializeToString()
+        body = inner
+        for _ in range(ETCD_NESTING_MAX):
+            body = field(0x12, field(0x22, body))
+        data = entry_data_for("txn", body, 1 << 14, Caller(b"alice", 3))
+        kind, request = decode_request(data, 7)
+        assert isinstance(request, TxnRequest)
+        self.assertEqual((kind, caller_of(data)), ("txn", Caller(b"alice", 3)))
+        floor = Floor(1, 2, 3)
+        with self.assertRaises(LeaseNotFound):
+            floor.applier.txn(request)
+        floor.leases.grant(-3)
+        floor.applier.txn(request)
+        self.assertEqual(floor.store.lease_of, {b"deep": -3})
+        for _ in range(ETCD_NESTING_MAX):
+            (operation,) = request.success
+            request = operation.request_txn
+        self.assertEqual(request.SerializeToString(), inner)
+
     def test_unreadable(self) -> None:
-        """A v3 request that cannot be decoded, as one that etcd lets be nested too deep for us, is
-        not taken for a v2 request that says nothing: the members would hold different keys."""
-        request = TxnRequest(success=[RequestOp(request_put=PutRequest(key=b"deep"))])
-        body = request.SerializeToString()
+        """A v3 request that cannot be decoded is not taken for a v2 request that says nothing: the
+        members would hold different keys."""
+        body = bytes(5) + b"\x07"
         for _ in range(60):
             body = field(0x12, field(0x22, body))
-        with self.assertRaisesRegex(CorruptError, "log entry 7 is unreadable"):
-            decode_request(entry_data("txn", body, 1 << 14), 7)
+            with self.assertRaisesRegex(CorruptError, "log entry 7 is unreadable"):
+                decode_request(entry_data("txn", body, 1 << 14), 7)
         v2_request = Request(ID=1, Method="QGET", Path="/", Val="")
         self.assertEqual(decode_request(v2_request.SerializeToString(), 7), (V2, v2_request))
 

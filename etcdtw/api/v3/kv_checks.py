@@ -24,7 +24,7 @@ from etcdtw.pb.rpc_pb2 import (
 )
 
 # Protobuf's C decoder gives up at 100 messages inside each other, two of which are one level of
-# nested transactions; a log entry that members cannot decode must not come to be.
+# nested transactions; others than the members decode requests and log entries, too.
 NESTING_MAX = 40
 _NO_END = b"\0"
 
