@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.gateway.decoding import BadJson, decode_json, json_values
-from etcdtw.pb.rpc_pb2 import RangeRequest
+from etcdtw.pb.rpc_pb2 import Compare, RangeRequest
 from tests.gateway.asking import ask, comparable, shown
 from tests.gateway.cases import CASES, RANGE, Case
 from tests.process.member import Member, server_under_test
@@ -56,6 +56,12 @@ class DecodingTests(SynchronousTestCase):
         """The list of differences holds nothing that no case shows."""
         for beginning in DIFFERENT:
             self.assertTrue(any(shown(each).startswith(beginning) for each in CASES), beginning)
+
+    def test_first_complaint(self) -> None:
+        """Of several faults the one in the field with the lowest number is told, as by etcd."""
+        with self.assertRaisesRegex(BadJson, "cannot unmarshal number 1e2 into Go value of type"):
+            compare = next(json_values(b'{"range_end":"=","version":1e2}'))
+            decode_json(Compare, compare)
 
     def test_depth(self) -> None:
         """A body nested without end is refused, not recursed into."""

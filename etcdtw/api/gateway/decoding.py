@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from json.decoder import JSONDecodeError, JSONDecoder
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -82,7 +83,8 @@ Fields = tuple[tuple[str, str, Setter], ...]
 @cache
 def _fields(descriptor: Descriptor) -> Fields:
     """Name, name in lowerCamel and setter of every field, in the order in which errors come."""
-    return tuple((field.name, field.json_name, _setter(field)) for field in descriptor.fields)
+    ordered = sorted(descriptor.fields, key=attrgetter("number"))
+    return tuple((field.name, field.json_name, _setter(field)) for field in ordered)
 
 
 def _fill(fields: Fields, message: Any, value: object) -> None:
