@@ -47,8 +47,8 @@ class _Union:
         self._begins: list[bytes] = []
         self._ends: list[bytes | None] = []
         for begin, end in ranges:
-            if end is not None and end <= begin:
-                continue  # an inverted range is accepted and has no effect
+            if not begin or (end is not None and end <= begin):
+                continue  # a range without a beginning or an inverted one is taken, to no effect
             if self._ends and _reaches(self._ends[-1], begin):
                 self._ends[-1] = _later(self._ends[-1], end)
             else:
