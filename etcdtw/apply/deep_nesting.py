@@ -29,11 +29,11 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def decode_deep(data: bytes) -> InternalRaftRequest:
     """What ``FromString`` gives, however deep a transaction goes. Raises DecodeError."""
     request = InternalRaftRequest()
-    waiting: list[tuple[Message, bytes]] = [(request, data)]
+    waiting: list[tuple[Message, int, int]] = [(request, 0, len(data))]
     while waiting:
-        message, data = waiting.pop()
+        message, at, stop = waiting.pop()
         unfolded = _UNFOLDED[message.DESCRIPTOR.full_name]
-        for tag, start, body, end in _fields(data):
+        for tag, start, body, end in _fields(data, at, stop):
             name = unfolded.get(tag >> 3)
             if name is None:
                 message.MergeFromString(data[start:end])
@@ -45,14 +45,13 @@ def decode_deep(data: bytes) -> InternalRaftRequest:
                 part.SetInParent()
             else:
                 part = part.add()
-            waiting.append((part, data[body:end]))
+            waiting.append((part, body, end))
     return request
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message: tag, and where field, value and what follows begin."""
-    end = 0
-    while end < len(data):
+def _fields(data: bytes, end: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields from one place to another: tag, and where field, value and what follows begin."""
+    while end < stop:
         start = end
         tag, at = _varint(data, start)
         kind = tag & 7
@@ -65,7 +64,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
             end = at + (8 if kind == _FIXED64 else 4)
         else:
             raise DecodeError(f"wire type {kind}")
-        if end > len(data):
+        if end > stop:
             raise DecodeError("a field is cut off")
         yield tag, start, at, end
 
