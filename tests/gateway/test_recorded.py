@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.gateway.decoding import BadJson, decode_json, json_values
-from etcdtw.pb.rpc_pb2 import Compare, RangeRequest
+from etcdtw.pb.rpc_pb2 import Compare, RangeRequest, TxnRequest
 from tests.gateway.asking import ask, comparable, shown
 from tests.gateway.cases import CASES, RANGE, Case
 from tests.process.member import Member, server_under_test
@@ -68,6 +69,13 @@ class DecodingTests(SynchronousTestCase):
         for body in (b"[" * 200_000, b'{"a":' * 200_000, b'{"x":' + b"[" * 20_000):
             with self.assertRaisesRegex(BadJson, "exceeded max depth"):
                 list(json_values(body))
+
+    def test_depth_of_messages(self) -> None:
+        """Neither are transactions inside each other, however deep JSON's parser goes."""
+        for depth in range(20, 400, 20):
+            body = b'{"success":[{"request_txn":' * depth + b"{}" + b"}]}" * depth
+            with contextlib.suppress(BadJson):
+                decode_json(TxnRequest, next(json_values(body)))
 
 
 class RecordedTests(SynchronousTestCase):

@@ -27,6 +27,7 @@ Setter = Callable[[Any, Any], None]
 _BLANKS = " \t\r\n"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _OWN_PACKAGE = "etcdtw."
+_TOO_DEEP = "exceeded max depth"
 _RAW_MESSAGES = "[]json.RawMessage"
 _RAW_OBJECT = "map[string]json.RawMessage"
 
@@ -64,7 +65,7 @@ def json_values(body: bytes) -> Iterator[object]:
             rest = body[len(text[:at].encode()) :] if "\ufffd" not in text[:at] else body
             raise BadJson(syntax_error(rest)) from None
         except RecursionError:
-            raise BadJson("exceeded max depth") from None
+            raise BadJson(_TOO_DEEP) from None
         yield value
         at = end
 
@@ -73,7 +74,10 @@ def decode_json(message_class: type[M], value: object) -> M:
     """The message that a JSON value stands for. BadJson if it is none."""
     message = message_class()
     if value is not None:
-        _fill(_fields(message_class.DESCRIPTOR), message, value)
+        try:
+            _fill(_fields(message_class.DESCRIPTOR), message, value)
+        except RecursionError:
+            raise BadJson(_TOO_DEEP) from None
     return message
 
 
