@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.v3.canonical import canonical, single_key_range
 from etcdtw.apply.plain_put import plain_put
-from etcdtw.errors import Code, StatusError
+from etcdtw.errors import Code, StatusError, TooManyOps
 from etcdtw.pb.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
@@ -85,6 +85,19 @@ class CanonicalTests(SynchronousTestCase):
     def test_not_a_message(self) -> None:
         """Bytes that end too soon are refused in grpc-go's words."""
         self.assertEqual(self.refusal(PutRequest, b"\x0a\x05k"), "unexpected EOF")
+
+    def test_too_deep(self) -> None:
+        """Transactions too deep inside each other to be decoded have too many operations, like all
+        that are deeper than they may be."""
+        for depth in (48, 60, 120, 1000):
+            request = inner = TxnRequest()
+            for _ in range(depth):
+                inner = inner.success.add().request_txn
+            raw = request.SerializeToString()
+            if depth < 50:
+                self.assertEqual(canonical(TxnRequest, raw)[1], raw)
+            else:
+                self.assertRaises(TooManyOps, canonical, TxnRequest, raw)
 
     def test_any_bytes(self) -> None:
         """Whatever the bytes, what goes into the log is canonical and means the request."""

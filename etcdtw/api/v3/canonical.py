@@ -14,20 +14,24 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from etcdtw.errors import Code, StatusError
+from etcdtw.errors import Code, StatusError, TooManyOps
 
 M = TypeVar("M", bound=Message)
+
+_TOO_DEEP = "MaxDepth"  # in what upb says
 
 
 def canonical(request_class: type[M], raw: bytes) -> tuple[M, bytes]:
     """The request, and the bytes to put into the log for it.
 
     Raises Internal for bytes that are no such message, and for a known field with a wrong wire
-    type.
+    type; TooManyOps for messages too deep inside each other, which transactions alone can be.
     """
     try:
         request = request_class.FromString(raw)
-    except DecodeError:
+    except DecodeError as error:
+        if _TOO_DEEP in str(error):
+            raise TooManyOps from None
         _refuse("unexpected EOF")
     request.DiscardUnknownFields()
     encoded = request.SerializeToString(deterministic=True)
