@@ -87,6 +87,28 @@ class DifferenceTests(SynchronousTestCase):
             self.assertEqual(real, "done")
             self.assertEqual(ours, "etcdserver: too many operations in txn request")
 
+    def test_lease_with_a_negative_id(self) -> None:
+        """It is there after a restart; etcd looks for leases from 0 on and refuses its keys."""
+
+        def look(side: Side) -> list[str]:
+            assert side.client is not None
+            side.client.call("Lease.LeaseGrant", ID=-3, TTL=1000)
+            outcomes = []
+            for _ in range(2):
+                try:
+                    side.client.call("KV.Put", key=b"a", lease=-3)
+                    outcomes.append("done")
+                except grpc.RpcError as error:
+                    outcomes.append(str(error.details()))
+                side.client.close()
+                side.member.stop()
+                side.start()
+            return outcomes
+
+        real, ours = self.pair().both(look)
+        self.assertEqual(real, ["done", "etcdserver: requested lease not found"])
+        self.assertEqual(ours, ["done", "done"])
+
     def test_token_without_auth(self) -> None:
         """While auth is off a token is ignored; etcd refuses one that it does not know."""
 
