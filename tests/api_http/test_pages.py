@@ -307,6 +307,13 @@ class HttpTests(PagesTestCase):
             body=b"a=%3",
         )
         self.assertEqual(self.said().body, b"/tree/ a=%3")
+        self.send(
+            "POST /tree/ HTTP/1.1",
+            "content-type: multipart/form-data",
+            "content-length: 4",
+            body=b"a=%3",
+        )
+        self.assertEqual(self.said().body, b"/tree/ a=%3")
 
 
 class AccessTests(PagesTestCase):

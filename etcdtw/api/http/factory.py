@@ -32,9 +32,12 @@ _TOO_LARGE = (
 class RoutedRequest(Request):
     """A request that the site of its factory answers."""
 
-    _parsePOSTFormSubmission = False  # bodies are JSON, whatever their type says
-
     is_upload = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Bodies are what they are, whatever their type says. Twisted sets this for each request.
+        self._parsePOSTFormSubmission = False
 
     def gotLength(self, length: int | None) -> None:
         factory: HttpFactory = self.channel.factory
