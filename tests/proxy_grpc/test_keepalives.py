@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.rpc_pb2 import LeaseKeepAliveRequest, LeaseKeepAliveResponse
-from etcdtw.proxy.grpc.keepalives import KeepAlives
+from etcdtw.proxy.grpc.keepalives import IN_FLIGHT_MAX, KeepAlives
 
 
 class Client:
@@ -69,3 +71,32 @@ class KeepAliveTests(SynchronousTestCase):
         self.shared.ask(self.clients[1], 1)
         self.answer(1, 5)
         self.assertEqual([each.ttls for each in self.clients], [[], [5], []])
+
+    def test_many(self) -> None:
+        """So many requests are under way, however many wait, also when the stream is a new one."""
+        for lease_id in range(IN_FLIGHT_MAX + 5):
+            self.shared.ask(self.clients[0], lease_id)
+        for _ in range(2):
+            self.shared.opened(self.sent.append)
+            self.assertEqual(self.asked, list(range(IN_FLIGHT_MAX)))
+            self.shared.lost()
+        self.shared.opened(self.sent.append)
+        for lease_id in self.asked[:3]:
+            self.answer(lease_id, 5)
+        self.assertEqual(self.asked, [IN_FLIGHT_MAX, IN_FLIGHT_MAX + 1, IN_FLIGHT_MAX + 2])
+        self.shared.forget(self.clients[0])
+        self.shared.lost()
+        self.assertTrue(self.shared.is_idle)
+
+    def test_repeated(self) -> None:
+        """Who asks for the same lease again and again while the cluster is away costs nothing."""
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.shared.ask(self.clients[0], 1)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(50_000):
+            self.shared.ask(self.clients[0], 1)
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 10_000)
+        self.shared.opened(self.sent.append)
+        self.answer(1, 5)
+        self.assertEqual(len(self.clients[0].ttls), 50_001)

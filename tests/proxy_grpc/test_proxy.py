@@ -9,7 +9,16 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from etcdtw.client import Client, Watch, WatchCompacted
 from etcdtw.client.endpoints import Address
-from etcdtw.errors import Code, EmptyKey, EtcdError, FutureRevision, NoLeader, StatusError, Stopped
+from etcdtw.errors import (
+    Code,
+    EmptyKey,
+    EtcdError,
+    FutureRevision,
+    NoLeader,
+    StatusError,
+    Stopped,
+    TooManyRequests,
+)
 from etcdtw.pb.rpc_pb2 import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
@@ -19,6 +28,7 @@ from etcdtw.pb.rpc_pb2 import (
     StatusRequest,
     StatusResponse,
 )
+from etcdtw.proxy.grpc import lease_service
 from etcdtw.proxy.grpc.members import read_record, record_of
 from etcdtw.proxy.grpc.proxy import GrpcProxy, ProxySettings
 from etcdtw.proxy.grpc.watch_service import PATH as WATCH_PATH
@@ -357,6 +367,20 @@ class LeaseTests(ProxyCase):
         self.down("a")
         self.run_for(20.0)
         self.assertFalse(lease.is_lost)
+
+    def test_too_many(self) -> None:
+        """While the cluster is away, one client's wishes do not become more and more."""
+        for host in self.hosts:
+            self.down(host)
+        self.patch(lease_service, "WISHES_MAX", 20)
+        keeper = self.through()._keeper
+        for lease_id in range(1, 22):
+            keeper.keep(lease_id, 60)
+        ended: list[EtcdError | None] = []
+        self.patch(keeper, "stream_ended", lambda error, answered: ended.append(error))
+        self.run_for(25.0)
+        self.assertEqual([type(each) for each in ended], [TooManyRequests])
+        self.assertEqual(self.proxy.leases._sessions, {})
 
 
 class NamespaceTests(ProxyCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdtw.errors import EtcdError
+from etcdtw.errors import EtcdError, TooManyRequests
 from etcdtw.pb.rpc_pb2 import LeaseKeepAliveRequest, LeaseTimeToLiveResponse
 from etcdtw.proxy.grpc.keepalives import KeepAlives
 from etcdtw.proxy.grpc.namespace import Namespace
@@ -14,6 +14,8 @@ from etcdtw.rpc import Router, StreamCall, UnaryCall
 
 SERVICE = "/etcdserverpb.Lease/"
 _KEEP_ALIVE = SERVICE + "LeaseKeepAlive"
+WISHES_MAX = 100_000
+"""Renewals that one stream may wait for: while the cluster is away nothing else bounds them."""
 
 
 class LeaseService:
@@ -99,6 +101,9 @@ class ClientKeeper:
         call.on_cancel = lambda: session.left(self)
 
     def _message(self, body: bytes) -> None:
+        if self._due >= WISHES_MAX:
+            self.end(TooManyRequests())
+            return
         self._due += 1
         self._session.ask(self, LeaseKeepAliveRequest.FromString(body).ID)
 
