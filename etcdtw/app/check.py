@@ -38,7 +38,7 @@ from etcdtw.bootstrap.interfaces import ClusterPlan, IBootstrapFactory
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.load import Loaded
 from etcdtw.config.problems import ConfigProblems
-from etcdtw.dns.resolvers import make_resolver
+from etcdtw.dns.resolvers import install_resolver, make_resolver
 from etcdtw.errors import ConfigError
 
 CHECK_SECONDS = 5.0
@@ -123,7 +123,7 @@ class DryRun:
         """What the provider finds; for a plan, as the other members let it pass."""
         settings = self._settings
         if settings.dns_server:
-            self._reactor.installResolver(make_resolver(self._reactor, settings.dns_server))
+            install_resolver(self._reactor, make_resolver(self._reactor, settings.dns_server))
         asked = replace(
             asking_settings(settings, self._reactor),
             timeout_seconds=settings.bootstrap_timeout or CHECK_SECONDS,

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from etcdtw.app.command_flags import CommandError
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.refusals import start_error_text
-from etcdtw.dns.resolvers import make_resolver
+from etcdtw.dns.resolvers import install_resolver, make_resolver
 from etcdtw.dns.srv import LookupFailed
 from etcdtw.errors import EtcdError
 from etcdtw.observe.levels import Verbosity
@@ -68,7 +68,7 @@ class ProxyService(ABC, Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         if self._dns_servers:
-            self._reactor.installResolver(self._resolver)
+            install_resolver(self._reactor, self._resolver)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._not_started)
 

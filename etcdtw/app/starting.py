@@ -25,7 +25,7 @@ from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstrapFactory
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
-from etcdtw.dns.resolvers import make_resolver
+from etcdtw.dns.resolvers import install_resolver, make_resolver
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.note import NoteFile
 
@@ -92,7 +92,7 @@ class StartingMember(Service):
     async def _start(self) -> None:
         settings = self._settings
         if settings.dns_server:
-            self._reactor.installResolver(make_resolver(self._reactor, settings.dns_server))
+            install_resolver(self._reactor, make_resolver(self._reactor, settings.dns_server))
         if is_proxy(settings):
             self._run(self._proxy())
             return

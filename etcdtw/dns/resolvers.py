@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.interfaces import IResolver
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IHostResolution,
+    IResolutionReceiver,
+    IResolver,
+)
+from zope.interface import implementer
+
+from etcdtw.dns.srv import lookup_hosts
 
 RESOLV_CONF = "/etc/resolv.conf"
 DNS_PORT, PORT_MAX = 53, 65535
@@ -24,6 +35,55 @@ def make_resolver(reactor: Any, servers: Sequence[str] = ()) -> IResolver:
         [hosts.Resolver(), cache.CacheResolver(reactor=reactor), asking]
     )
     return resolver
+
+
+def install_resolver(reactor: Any, resolver: IResolver) -> None:
+    """Have the reactor's own connections find their hosts by this resolver.
+
+    Not by ``installResolver``: with that, Twisted asks for records of any kind, which many name
+    servers refuse (RFC 8482), and takes one address of all.
+    """
+    reactor.installNameResolver(HostResolver(resolver))
+
+
+@implementer(IHostnameResolver)
+class HostResolver:
+    """All addresses of hosts, as connections ask for them."""
+
+    def __init__(self, resolver: IResolver) -> None:
+        self._resolver = resolver
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[Any]] | None = None,
+        transportSemantics: Any = "TCP",
+    ) -> IHostResolution:
+        def found(addresses: list[str]) -> None:
+            for each in addresses:
+                kind = IPv4Address if ip_address(each).version == 4 else IPv6Address
+                if addressTypes is None or kind in addressTypes:
+                    resolutionReceiver.addressResolved(kind(transportSemantics, each, portNumber))
+
+        looking: Deferred[Any] = Deferred.fromCoroutine(lookup_hosts(self._resolver, hostName))
+        resolution = _Resolution(hostName, looking)
+        resolutionReceiver.resolutionBegan(resolution)
+        # Whatever kept it from being found: without an address, the caller says so.
+        looking.addCallback(found).addErrback(lambda _: None)
+        looking.addCallback(lambda _: resolutionReceiver.resolutionComplete())
+        return resolution
+
+
+@implementer(IHostResolution)
+class _Resolution:
+    def __init__(self, name: str, looking: Deferred[Any]) -> None:
+        self.name = name
+        self._looking = looking
+
+    def cancel(self) -> None:
+        self._looking.cancel()
 
 
 def server_address(text: str) -> tuple[str, int]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.names import dns
-from twisted.names.error import AuthoritativeDomainError
+from twisted.names.error import AuthoritativeDomainError, DNSNotImplementedError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from etcdtw.dns.resolvers import make_resolver, server_address
+from etcdtw.dns.resolvers import install_resolver, make_resolver, server_address
 from etcdtw.dns.server import Host, Zone, make_authority, make_server
 from etcdtw.dns.srv import LookupFailed, Service, lookup_hosts, lookup_services, service_name
 
@@ -61,6 +64,37 @@ class AnswerTests(SynchronousTestCase):
         found = Deferred.fromCoroutine(lookup_services(resolver, "x"))
         self.assertEqual([each.target for each in self.successResultOf(found)],
                          ["infra0.example.com"])  # fmt: skip
+
+
+class HostTests(TestCase):
+    """Hosts to connect to, by name servers of one's own."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        any_reactor: Any = reactor
+        former = any_reactor.nameResolver
+        self.addCleanup(any_reactor.installNameResolver, former)
+        self.made: Any = Factory.forProtocol(Protocol)
+        self.port = any_reactor.listenTCP(0, self.made, interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+
+    async def connect(self, host: str) -> Any:
+        endpoint = HostnameEndpoint(reactor, host, self.port.getHost().port, timeout=5.0)
+        connected: Any = await endpoint.connect(self.made)
+        self.addCleanup(connected.transport.abortConnection)
+        return connected.transport.getPeer().host
+
+    async def test_no_records_of_any_kind(self) -> None:
+        """Name servers need not answer questions for every kind of record at once; and where one
+        address of a host does not answer, another one does."""
+        zone = Zone("example.com", [Host("infra0", ("127.0.0.9", "127.0.0.1"))])
+        authority = make_authority(zone)
+        authority.lookupAllRecords = lambda name, timeout=None: fail(DNSNotImplementedError())
+        install_resolver(reactor, authority)
+        self.assertEqual(await self.connect("infra0.example.com"), "127.0.0.1")
+        with self.assertRaises(DNSLookupError):
+            await self.connect("infra1.example.com")
 
 
 class ServerTests(TestCase):

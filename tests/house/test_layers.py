@@ -61,7 +61,7 @@ MORE_TWISTED = {
         "twisted.protocols.tls",
         "twisted.plugin",
     ),
-    "dns": ("twisted.names",),
+    "dns": ("twisted.internet.address", "twisted.names"),
 }
 """TLS and DNS are Twisted's; these rooms add to them, and find plugins."""
 
