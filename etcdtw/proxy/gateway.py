@@ -188,7 +188,7 @@ class Gateway(Factory):
         self._retry_seconds = retry_seconds
         self._connect = connect
         self._retry: IDelayedCall | None = None
-        self._probes: dict[Deferred[Any], None] = {}
+        self._probes: dict[Target, Deferred[Any]] = {}
 
     def buildProtocol(self, addr: Any) -> Side:
         return Joined(self).client
@@ -201,7 +201,7 @@ class Gateway(Factory):
         """End everything."""
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
-        for probe in list(self._probes):
+        for probe in list(self._probes.values()):
             probe.cancel()
         for each in list(self.joined):
             each.abort()
@@ -230,17 +230,18 @@ class Gateway(Factory):
     def _try_failed(self) -> None:
         self.start()
         for each in self.targets.inactive:
-            self._try_again(each)
+            if each not in self._probes:  # one that does not answer may take longer than a delay
+                self._try_again(each)
 
     def _try_again(self, target: Target) -> None:
         def works(probe: Any) -> None:
-            del self._probes[probing]
+            del self._probes[target]
             probe.transport.loseConnection()
             target.active = True
             log.info("activated", address=target.address)
 
         def does_not(failure: Failure) -> None:
-            del self._probes[probing]
+            del self._probes[target]
             if failure.check(CancelledError):
                 return
             log.warn(
@@ -251,5 +252,5 @@ class Gateway(Factory):
             )
 
         probing = self.connect(target, Protocol())
-        self._probes[probing] = None
+        self._probes[target] = probing
         probing.addCallbacks(works, does_not)

@@ -47,15 +47,20 @@ class Targets:
         return [each for each in self._all if not each.active]
 
     def replace(self, services: Sequence[Service]) -> bool:
-        """Use these from now on; those that stay keep their state. Whether anything changed."""
+        """Use these from now on; those that stay keep their state, whoever is about to change it.
+        Whether anything changed: when the records end, and in which order they came, is nothing."""
         before = {each.address: each for each in self._all}
-        changed = [each.service for each in self._all] != list(services)
-        now = []
+        shown = self._shown()
+        self._all = []
         for each in services:
-            known = before.get(each.host_port)
-            now.append(Target(each, known is None or known.active))
-        self._all = now
-        return changed
+            target = before.get(each.host_port) or Target(each)
+            target.service = each
+            self._all.append(target)
+        return self._shown() != shown
+
+    def _shown(self) -> set[tuple[str, int, int]]:
+        services = [each.service for each in self._all]
+        return {(each.host_port, each.priority, each.weight) for each in services}
 
     def pick(self) -> Target | None:
         """The next one of the best priority that works; None if none does."""

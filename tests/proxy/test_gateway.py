@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from etcdtw.dns.srv import Service
 from etcdtw.proxy.gateway import Gateway, by_name
-from etcdtw.proxy.targets import Targets
+from etcdtw.proxy.targets import Target, Targets
 
 _reactor: Any = reactor
 BYTES = 10 << 20
@@ -212,3 +212,18 @@ class FailureTests(GatewayCase):
         client: Any = await self.call()
         client.transport.write(b"x")
         await self.until(lambda: any(each.size for each in self.ends))
+
+    async def test_silent(self) -> None:
+        """An endpoint that does not answer is tried once at a time, however short the delay."""
+        gateway = self.start(1, retry_seconds=0.01)
+        (target,) = gateway.targets._all
+        target.active = False
+        asked: list[Target] = []
+
+        def connect(target: Target, protocol: Protocol) -> Deferred[Any]:
+            asked.append(target)
+            return Deferred()
+
+        self.patch(gateway, "connect", connect)
+        await deferLater(_reactor, 0.2, lambda: None)
+        self.assertEqual(asked, [target])

@@ -73,3 +73,16 @@ class PickTests(SynchronousTestCase):
         self.assertTrue(targets.replace(services(("a", 0, 0), ("c", 0, 0))))
         self.assertEqual(targets.addresses, ["a:2379", "c:2379"])
         self.assertEqual(set(self.names(targets, 4)), {"c"})
+
+    def test_replaced_meanwhile(self) -> None:
+        """Whoever finds out how an endpoint is, finds it out for the records that came meanwhile,
+        which are the same though they end later and came in another order."""
+        targets = self.targets(("a", 0, 0), ("b", 0, 0))
+        failed = self.picked(targets)
+        failed.active = False
+        later = [Service(each, 2379, ttl=30) for each in "ba"]
+        self.assertFalse(targets.replace(later))
+        self.assertTrue(targets.replace(services(("a", 1, 0), ("b", 0, 0))))
+        self.assertEqual(set(self.names(targets, 4)), {"b"})
+        failed.active = True
+        self.assertEqual(targets.inactive, [])
