@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.pb.rpc_pb2 import WatchRequest, WatchResponse
 from etcdtw.proxy.grpc.broadcast import Interest, Watcher
-from etcdtw.proxy.grpc.delivery import Delivery, fragments
+from etcdtw.proxy.grpc.delivery import Delivery, fragments, header_of
 from etcdtw.proxy.grpc.namespace import Namespace
 from etcdtw.proxy.grpc.watches import WENT_BACK, WatchCoalescer, WatchCounts
 from tests.proxy_grpc.member import Log, MemberStream
@@ -174,6 +174,24 @@ class WatchesTests(SynchronousTestCase):
         self.log.write(b"k")
         self.settle()
         self.assertEqual(future.revisions, [9])
+
+    def test_headers(self) -> None:
+        """The answer that says what is compacted has no revision: others are not told that one."""
+        self.assertEqual(self.shared.header, header_of(WatchResponse()))
+        self.watch()
+        self.settle()
+        header = WatchResponse.FromString(self.shared.header).header
+        self.assertEqual(header.revision, 1)
+        compacted = WatchResponse(watch_id=0, canceled=True, compact_revision=5)
+        compacted.header.member_id = 7
+        self.shared.received(compacted.SerializeToString())
+        self.assertEqual(WatchResponse.FromString(self.shared.header).header, header)
+
+    def test_negative(self) -> None:
+        """A revision below all is for the cluster to refuse."""
+        self.watch(-5)
+        (request,) = [WatchRequest.FromString(each) for each in self.stream.requests]
+        self.assertEqual(request.create_request.start_revision, -5)
 
     def test_compacted_beside_others(self) -> None:
         """One who has had what the others lack goes on, on a watch of his own."""

@@ -70,8 +70,8 @@ class WatchCoalescer:
         self._send: Send | None = None
         self.progress_wanted = False
         """Whether somebody waits for the cluster to say how far it is; not every member answers."""
-        self.header = b""
-        """The last one that the cluster sent, encoded."""
+        self.header = header_of(WatchResponse())
+        """The last one that the cluster sent with its revision, encoded."""
         self.on_progress: Callable[[bytes], None] = lambda header: None
         self.on_doubt: Callable[[int], None] = lambda revision: None
         self.on_delivered: Callable[[], None] = lambda: None
@@ -84,11 +84,11 @@ class WatchCoalescer:
         return not self._groups and not self.progress_wanted
 
     def add(self, watcher: Watcher, start: int) -> None:
-        """Begin with this revision, or now if it is 0."""
+        """Begin with this revision, or now if it is 0; one below that is the cluster's to judge."""
         group = self._groups.get(watcher.interest)
         if group is None:
             group = self._groups[watcher.interest] = _Group()
-        if start <= 0:
+        if not start:
             self._add_now(group, watcher)
             return
         for each in group.broadcasts:
@@ -209,7 +209,9 @@ class WatchCoalescer:
 
     def received(self, body: bytes) -> None:
         response = WatchResponse.FromString(body)
-        self.header = header = header_of(response)
+        header = header_of(response)
+        if response.header.revision:  # not in the answer that says what is compacted
+            self.header = header
         if response.created:
             if self._creating:
                 self._created(self._creating.popleft(), response)
@@ -289,6 +291,7 @@ class WatchCoalescer:
     def _end(self, group: _Group, broadcast: Broadcast, response: WatchResponse) -> None:
         """The cluster ends it, and with it those of its watches that the reason concerns."""
         compacted = response.compact_revision
+        header = header_of(response) if response.HasField("header") else self.header
         others: list[tuple[Watcher, int]] = []
         for watcher in broadcast.watchers:
             if broadcast.size > 1:
@@ -298,7 +301,7 @@ class WatchCoalescer:
             if is_ahead and compacted and lacks >= compacted:
                 others.append((watcher, lacks))  # what it lacks is still there, or yet to come
             else:
-                watcher.canceled(self.header, response)
+                watcher.canceled(header, response)
         self._drop(group, broadcast)
         for watcher, lacks in others:
             self.add(watcher, lacks)
