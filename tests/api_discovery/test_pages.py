@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -25,7 +26,7 @@ class FakeRequest:
 
     def __init__(self, method: str, uri: str, secret: str = "") -> None:
         self.method, self.uri = method.encode(), uri.encode()
-        self.args: dict[bytes, list[bytes]] = {}
+        self.args: Any = parse_qs(self.uri.partition(b"?")[2])
         self.status: int | None = None
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
@@ -170,3 +171,8 @@ class PageTests(TokenCase):
         kept = self.result(self.client().kv.get(v3_owner(url[-32:]))).kvs[0]
         self.assertEqual(kept.value.decode(), hash_of(secret))
         self.assertNotEqual(kept.lease, 0)
+
+    def test_no_size(self) -> None:
+        """What is no number of members is refused, however long it is."""
+        for size in ("0", "-1", "x", str(1 << 31), "9" * 5000):
+            self.assertEqual(self.ask("GET", f"/new?size={size}").status, 400)

@@ -32,6 +32,7 @@ from etcdtw.v2store import Event, V2Error
 
 DEFAULT_SIZE = 3
 SIZE_MAX = 1 << 31
+SIZE_DIGITS_MAX = 20
 TOKEN_BYTES = 16
 
 T = TypeVar("T")
@@ -122,7 +123,8 @@ class DiscoveryPages:
             request.setHeader(b"allow", b"GET,PUT,POST")
             return plain_error(request, 405, "Method Not Allowed")
         text = (request.args.get(b"size") or [b""])[0] or b"%d" % DEFAULT_SIZE
-        if not text.isdigit() or not 0 < int(text) < SIZE_MAX:
+        # Thousands of digits are more than Python reads.
+        if not text.isdigit() or len(text) > SIZE_DIGITS_MAX or not 0 < int(text) < SIZE_MAX:
             return plain_error(
                 request, 400, f"size {text.decode('latin-1')!r} is no number of members"
             )

@@ -16,6 +16,7 @@ _SWITCHES = ("recursive", "sorted", "wait", "dir", "quorum", "stream")
 _UNQUOTED = frozenset(("prevExist", "refresh"))
 """In etcd's complaint."""
 _UINT64_MAX = (1 << 64) - 1
+_UINT64_DIGITS = len(str(_UINT64_MAX))
 
 
 class KeyRequest(NamedTuple):
@@ -94,8 +95,10 @@ def _uint(form: Form, name: str, code: V2Code) -> int:
     if name not in form:
         return 0
     text = form[name][0]
-    if text.isascii() and text.isdecimal() and int(text) <= _UINT64_MAX:
-        return int(text)
+    if text.isascii() and text.isdecimal():
+        digits = text.lstrip("0") or "0"  # thousands of them are more than Python reads
+        if len(digits) <= _UINT64_DIGITS and int(digits) <= _UINT64_MAX:
+            return int(digits)
     raise V2Error(code, f'invalid value for "{name}"')
 
 
