@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IResolver
 
 LOOKUP_SECONDS = (1, 2, 4)
@@ -101,6 +101,8 @@ async def _ask(lookup: Any, name: str) -> Sequence[Any]:
     try:
         waiting: Deferred[Any] = lookup(name, LOOKUP_SECONDS)
         answers, _, _ = await waiting
+    except CancelledError:
+        raise
     except (AuthoritativeDomainError, DNSNameError, DomainError) as error:
         final = isinstance(error, DNSNameError | AuthoritativeDomainError)
         reason = "no such host" if final else f"server misbehaving ({type(error).__name__})"

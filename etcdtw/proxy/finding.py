@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IResolver
 from twisted.logger import Logger
 
@@ -85,9 +85,14 @@ async def _ask(resolver: IResolver, name: str) -> tuple[list[Service], LookupFai
 
 async def _verified(services: Sequence[Service], verify: Verify) -> tuple[list[Service], list[str]]:
     used, dropped = [], []
-    for each, verifying in [(each, verify(each)) for each in services]:
+    asked = [(each, verify(each)) for each in services]
+    for each, verifying in asked:
         try:
             await verifying
+        except CancelledError:
+            for _, other in asked:
+                other.addErrback(lambda _: None).cancel()
+            raise
         except Exception as error:  # whatever it is, the endpoint is not one to believe
             dropped.append(f'"https://{each.host_port}" failed to dial ({error})')
         else:

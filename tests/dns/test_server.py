@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.protocol import Factory, Protocol
@@ -64,6 +64,20 @@ class AnswerTests(SynchronousTestCase):
         found = Deferred.fromCoroutine(lookup_services(resolver, "x"))
         self.assertEqual([each.target for each in self.successResultOf(found)],
                          ["infra0.example.com"])  # fmt: skip
+
+    def test_cancelled(self) -> None:
+        """Who does not want to know any more is not told that there is no answer."""
+
+        class Resolver:
+            def lookupAddress(self, name: str, timeout: object = None) -> Any:
+                return Deferred()
+
+            lookupIPV6Address = lookupAddress
+
+        resolver: Any = Resolver()
+        looking = Deferred.fromCoroutine(lookup_hosts(resolver, "infra0.example.com"))
+        looking.cancel()
+        self.failureResultOf(looking, CancelledError)
 
 
 class HostTests(TestCase):

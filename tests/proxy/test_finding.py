@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.dns.server import Host, Zone, make_authority
@@ -111,3 +111,18 @@ class FindTests(SynchronousTestCase):
         self.plain.ttl_seconds = 1
         found = self.successResultOf(self.find(self.plain))
         self.assertEqual(found.ttl_seconds, TTL_SECONDS_MIN)
+
+    def test_cancelled(self) -> None:
+        """Who stops while endpoints are verified does not go on with those that are good."""
+        waiting: list[Deferred[None]] = []
+
+        def verify(service: Service) -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.patch(self, "verify", verify)
+        finding = self.find(self.secure)
+        waiting[1].callback(None)
+        finding.cancel()
+        self.failureResultOf(finding, CancelledError)
+        self.assertTrue(waiting[2].called)
