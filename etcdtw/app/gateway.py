@@ -120,6 +120,7 @@ class GatewayService(ProxyService):
         gateway = self.gateway
         assert gateway is not None, "it was started"
         services, ttl = await self._services()
+        await self._check_no_loop(services)
         if gateway.targets.replace(services):
             log.info("endpoints changed", endpoints=gateway.targets.addresses)
         return ttl

@@ -59,7 +59,8 @@ class ProxyService(ABC, Service):
     @abstractmethod
     async def _follow(self) -> float:
         """The endpoints may have changed: take those there are now; seconds as above. Raises
-        LookupFailed, NoEndpoints or EtcdError where they cannot be asked for."""
+        LookupFailed, NoEndpoints or EtcdError where they cannot be asked for, CommandError where
+        they cannot be used."""
 
     @abstractmethod
     def _end(self) -> Deferred[None] | None:
@@ -101,7 +102,7 @@ class ProxyService(ABC, Service):
     async def _look_again(self) -> None:
         try:
             seconds = await self._follow()
-        except (LookupFailed, NoEndpoints, EtcdError) as error:
+        except (LookupFailed, NoEndpoints, CommandError, EtcdError) as error:
             self.log.warn("the former endpoints stay: {error}", error=str(error))
             seconds = self.retry_seconds
         self._look_later(seconds)

@@ -9,7 +9,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app.gateway import GatewayService
+from etcdtw.app.gateway_options import GatewayOptions
 from etcdtw.app.proxy_service import ProxyService
+from etcdtw.dns.server import Host, Zone, make_authority
 
 
 class Following(ProxyService):
@@ -48,3 +51,21 @@ class FollowTests(SynchronousTestCase):
         service.stopService()
         calls: Any = reactor.getDelayedCalls()
         self.assertNotIn(service, [getattr(each.func, "__self__", None) for each in calls])
+
+    def test_loop(self) -> None:
+        """A gateway does not follow records that lead to itself."""
+        reactor, refusals = MemoryReactorClock(), list[str]()
+        zone = Zone("example.com", [Host("infra0", ("10.0.1.10",), client_port=23790)])
+        options = GatewayOptions(discovery_srv="example.com", insecure_discovery=True)
+        service = GatewayService(options, reactor, refusals.append, lambda: None)
+        service._resolver = make_authority(zone)
+        service.startService()
+        gateway = service.gateway
+        assert gateway is not None, refusals
+        for name, address in (("here", "127.0.0.1"), ("infra1", "10.0.1.11")):
+            before = gateway.targets.addresses
+            zone.hosts = [Host(name, (address,), client_port=23790)]
+            reactor.advance(zone.ttl_seconds)
+            found = f"{name}.example.com:23790"
+            self.assertEqual(gateway.targets.addresses, before if name == "here" else [found])
+        service.stopService()
