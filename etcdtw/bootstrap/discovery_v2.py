@@ -140,9 +140,10 @@ def _check_settings(settings: BootstrapSettings) -> None:
 
 
 class _V2Error(Exception):
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, index: int = 0) -> None:
         super().__init__(text)
         self.code = code
+        self.index = index
 
 
 class V2Registry:
@@ -192,6 +193,7 @@ class V2Registry:
             made = _event(answered)["node"]
         except _V2Error as error:
             if error.code == _KEY_EXISTS:
+                self._knows(error.index)
                 return False
             raise self.refusals.failed(str(error)) from None
         self._knows(_number(made, "createdIndex"))
@@ -299,7 +301,7 @@ def _event(answered: Answered) -> dict[str, Any]:
     answer."""
     try:
         found = json.loads(answered.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict):
         if isinstance(found.get("node"), dict):
@@ -307,7 +309,7 @@ def _event(answered: Answered) -> dict[str, Any]:
         if isinstance(found.get("errorCode"), int):
             code, message = found["errorCode"], found.get("message")
             text = f"{code}: {message} ({found.get('cause')}) [{found.get('index')}]"
-            raise _V2Error(code, text)
+            raise _V2Error(code, text, _number(found, "index"))
     raise _V2Error(0, "discovery: bad discovery endpoint")
 
 

@@ -268,6 +268,17 @@ class DiscoveryTests(SynchronousTestCase):
                 service.register("infra1", "http://10.0.1.11:2380")
                 self.successResultOf(begun)
 
+    def test_lagging_behind_a_refusal(self) -> None:
+        """A member of the service that lists nobody where another one has just found a registration
+        is asked again."""
+        service = Lagging("2", 2)
+        service.register("infra0", "http://10.0.1.10:2380")
+        (begun,) = self.begin(service, self.settings())
+        self.assertNoResult(begun)
+        self.clock.advance(2)
+        refused = self.failureResultOf(begun, BootstrapError).value
+        self.assertIn("has previously registered", str(refused))
+
     def test_redirected(self) -> None:
         """DI16: redirects are followed, but not for ever."""
         service = Service("1")
