@@ -82,6 +82,7 @@ class BodyTests(UsersCase):
         invalid = '400 {"message":"Invalid JSON in request body."}'
         for path, body in (
             ("users/a", "{"), ("users/a", "[1]"), ("users/a", '{"user":1}'),
+            ("users/a", "[" * 100_000),
             ("users/a", '{"user":"a","grant":"x"}'), ("users/a", '{"user":"a","password":1}'),
             ("roles/a", '{"role":"a","permissions":1}'),
             ("roles/a", '{"role":"a","permissions":{"kv":[]}}'),
@@ -98,4 +99,6 @@ class BodyTests(UsersCase):
         for kind in ("application/json", "application/json; charset=utf-8"):
             answered = self.ask("POST", "/v2/members", '{"peerURLs":["x"]}', kind)
             self.assertEqual(answered, """400 {"message":"URLs: ['x']"}""")
+        deep = self.ask("POST", "/v2/members", "[" * 100_000)
+        self.assertEqual(deep, '400 {"message":"unexpected end of JSON input"}')
         self.assertIn("415 ", self.ask("POST", "/v2/members", "{}", "text/json; charset=utf-8"))

@@ -467,5 +467,5 @@ class MemberTests(ProxyCase):
     def test_records(self) -> None:
         """A record reads as it was written; anything else is refused."""
         self.assertEqual(read_record(record_of("a:1", "n")), ("a:1", "n"))
-        for wrong in (b"", b"{}", b'{"Addr":"a","Metadata":1}', b"[]"):
+        for wrong in (b"", b"{}", b'{"Addr":"a","Metadata":1}', b"[]", b"[" * 100_000):
             self.assertRaises(ValueError, read_record, wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.http.requests import HttpRequest, answer, json_in, plain_error
 
 
 class LogLevelPage:
@@ -24,8 +24,7 @@ class LogLevelPage:
             request.setHeader(b"allow", b"GET, PUT")
             return plain_error(request, 405, "Method Not Allowed")
         try:
-            content = request.content
-            wanted = json.loads(b"" if content is None else content.read())
+            wanted = json_in(request)
             self._set_level(str(wanted["Level"]))
         except (ValueError, KeyError, TypeError) as error:
             return plain_error(request, 400, f'not of the form {{"Level":"DEBUG"}}: {error}')

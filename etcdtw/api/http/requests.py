@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Protocol
 
@@ -78,6 +79,15 @@ def tell_finished(waiting: list[Deferred[None]], reason: Failure | None) -> None
             each.callback(None)
         else:
             each.errback(reason)
+
+
+def json_in(request: HttpRequest) -> Any:
+    """What a body says. ValueError for what is no JSON, or nested deeper than anybody would."""
+    content = request.content
+    try:
+        return json.loads(b"" if content is None else content.read())
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 # Those of net/http that Twisted has not, or words otherwise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.http.requests import HttpRequest, answer, json_in, plain_error
 from etcdtw.api.http.resources import Page
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
@@ -23,9 +23,8 @@ class HashKvPage(Page):
         self._slices = slices
 
     def show(self, request: HttpRequest) -> bytes | None:
-        content = request.content
         try:
-            wanted = json.loads(b"" if content is None else content.read())
+            wanted = json_in(request)
             revision = int(wanted.get("revision", 0))
         except (ValueError, AttributeError, TypeError):
             return plain_error(request, 400, "error unmarshalling request")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.http.requests import HttpRequest, answer, json_in, plain_error
 from etcdtw.api.v2.running import JSON, NO_ACCESS, finish, run
 from etcdtw.api.v2.users import (
     AuthError,
@@ -157,9 +156,8 @@ def _shown(user: User) -> dict[str, Any]:
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:
-    assert request.content is not None, "a request has a body, if an empty one"
     try:
-        found = json.loads(request.content.read())
+        found = json_in(request)
     except ValueError:
         raise InvalidJson() from None
     if found is not None and not isinstance(found, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from etcdtw.api.http.requests import HttpRequest, answer, plain_error
+from etcdtw.api.http.requests import HttpRequest, answer, json_in, plain_error
 from etcdtw.api.v2.running import JSON, NO_ACCESS, run
 from etcdtw.api.v2.users import Users
 from etcdtw.api.v3.cluster import ClusterService
@@ -183,9 +183,8 @@ class MembersPage:
         if kind != "application/json":
             text = f"Bad Content-Type {kind}, accept application/json"
             return _refuse(request, 415, text)
-        assert request.content is not None, "a request has a body, if an empty one"
         try:
-            found = json.loads(request.content.read())
+            found = json_in(request)
         except ValueError:
             return _refuse(request, 400, "unexpected end of JSON input")
         urls = found.get("peerURLs") if isinstance(found, dict) else None

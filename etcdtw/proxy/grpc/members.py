@@ -32,7 +32,7 @@ def read_record(value: bytes) -> tuple[str, str]:
     try:
         record = json.loads(value)
         return str(record["Addr"]), str(json.loads(record["Metadata"])["name"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no record of a proxy: {error!r}") from None
 
 
