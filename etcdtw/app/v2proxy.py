@@ -115,7 +115,7 @@ class V2Proxy(Service):
         path = os.path.join(proxy_dir(self._settings), CLUSTER_FILE)
         try:
             with open(path, encoding="utf-8") as file:
-                found = json.load(file)["PeerURLs"]
+                found = tuple(str(each) for each in json.load(file)["PeerURLs"])
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -128,7 +128,7 @@ class V2Proxy(Service):
         ):
             if given:
                 log.warn(f"ignored {flag} settings. Valid cluster file found", path=path)
-        return tuple(str(each) for each in found)
+        return found
 
     async def _first_urls(self) -> tuple[str, ...]:
         settings, way = self._settings.bootstrap(), way_to_members(self._settings)
@@ -158,14 +158,17 @@ class V2Proxy(Service):
         return sorted({url for each in cluster.members for url in each.client_urls})
 
     def _keep(self, peer_urls: tuple[str, ...]) -> None:
-        """For the next start, which may have nobody to ask."""
+        """For the next start, which may have nobody to ask. Requests are passed on without it."""
         self._peer_urls = peer_urls
         directory = proxy_dir(self._settings)
-        os.makedirs(directory, 0o700, exist_ok=True)
         path = os.path.join(directory, CLUSTER_FILE)
-        with open(f"{path}.bak", "w", encoding="utf-8") as file:
-            json.dump({"PeerURLs": list(peer_urls)}, file, separators=(",", ":"))
-        os.replace(f"{path}.bak", path)
+        try:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            with open(f"{path}.bak", "w", encoding="utf-8") as file:
+                json.dump({"PeerURLs": list(peer_urls)}, file, separators=(",", ":"))
+            os.replace(f"{path}.bak", path)
+        except OSError as error:
+            log.warn("failed to write cluster file: {error}", error=str(error), path=path)
 
     # --- requests --------------------------------------------------------------------------------
 
