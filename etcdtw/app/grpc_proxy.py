@@ -62,6 +62,7 @@ class GrpcProxyService(ProxyService):
         self.retry_seconds = options.endpoints_auto_sync_interval or LOOK_AGAIN_SECONDS
         self._options = options
         self._ports: list[Any] = []
+        self._urls: tuple[str, ...] = ()
         self._tls: ITLSContextFactory | None = None
         self._front: ClientPortFactory | None = None
         self._caller: HttpCaller | None = None
@@ -104,7 +105,8 @@ class GrpcProxyService(ProxyService):
         self._caller = caller = HttpCaller(
             reactor, 5.0, tls=lambda: upstream_contexts(options, lambda: self._resolver, ())
         )
-        pages, shown = proxy_site(proxy, caller, urls, reactor, options.enable_pprof)
+        self._urls = urls
+        pages, shown = proxy_site(proxy, caller, lambda: self._urls, reactor, options.enable_pprof)
         settings = _server_settings(options)
         self._front = ClientPortFactory(
             proxy.router, HttpFactory(pages, reactor), settings, reactor
@@ -172,6 +174,7 @@ class GrpcProxyService(ProxyService):
             )
         if urls:
             client.set_endpoints(urls)
+            self._urls = urls
         return seconds
 
 

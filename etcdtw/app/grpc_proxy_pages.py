@@ -20,7 +20,7 @@ from etcdtw.api.metrics.families import Family
 from etcdtw.api.metrics.page import MetricsPage
 from etcdtw.errors import EtcdError, PermissionDenied
 from etcdtw.pb.rpc_pb2 import RangeRequest, WatchRequest, WatchResponse
-from etcdtw.peer.calling import Answered, HttpCaller
+from etcdtw.peer.calling import Answered, Calls, HttpCaller
 from etcdtw.proxy.grpc.proxy import GrpcProxy
 from etcdtw.proxy.grpc.watch_service import PATH as WATCH_PATH
 from etcdtw.rpc import Router
@@ -30,6 +30,7 @@ PROBED = b"a"
 """The key that health is asked with; it need not be there."""
 READ_SECONDS = 1.0
 WATCH_SECONDS = 3.0
+METRICS_SECONDS = 5.0
 _PLAIN = b"text/plain; version=0.0.4"
 _BODY_BYTES_MAX = 1 << 20
 
@@ -38,9 +39,13 @@ Report = Callable[[str], None]
 
 
 def proxy_site(
-    proxy: GrpcProxy, caller: HttpCaller, urls: Sequence[str], clock: IReactorTime, profiles: bool
+    proxy: GrpcProxy,
+    caller: HttpCaller,
+    urls: Callable[[], Sequence[str]],
+    clock: IReactorTime,
+    profiles: bool,
 ) -> tuple[Site, Site]:
-    """The site of the proxy's port, and of ``--metrics-addr``. ``urls`` are the endpoints'."""
+    """The site of the proxy's port, and of ``--metrics-addr``. ``urls`` are the endpoints' now."""
     shown: dict[bytes, Resource] = {
         b"/metrics": ClusterMetrics(caller, urls),
         b"/health": HealthPage(lambda report: check_cluster(proxy, report)),
@@ -52,11 +57,12 @@ def proxy_site(
 
 
 class ClusterMetrics:
-    """``/metrics``: those of a member, whichever it is."""
+    """``/metrics``: those of a member, whichever it is, for as long as it answers."""
 
-    def __init__(self, caller: HttpCaller, urls: Sequence[str]) -> None:
+    def __init__(self, caller: Calls, urls: Callable[[], Sequence[str]]) -> None:
         self._caller = caller
-        self._url = f"{random.SystemRandom().choice(urls)}/metrics"
+        self._urls = urls
+        self._url = ""
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         gone: list[object] = []
@@ -66,6 +72,7 @@ class ClusterMetrics:
             return answer(request, 200, found.body, _PLAIN)
 
         def failed(_: Failure) -> bytes:
+            self._url = ""
             return plain_error(request, 500, "Internal server error")
 
         def end(body: bytes) -> None:
@@ -73,7 +80,12 @@ class ClusterMetrics:
                 request.write(body)
                 request.finish()
 
-        asked: Deferred[Answered] = self._caller.call(b"GET", self._url, {})
+        urls = self._urls()
+        if self._url not in urls:
+            self._url = random.SystemRandom().choice(urls)
+        asked: Deferred[Answered] = self._caller.call(
+            b"GET", f"{self._url}/metrics", {}, b"", METRICS_SECONDS
+        )
         asked.addCallbacks(answered, failed).addCallback(end)
         return None
 

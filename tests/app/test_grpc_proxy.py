@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.grpc_proxy import GrpcProxyService
 from etcdtw.app.grpc_proxy_options import GrpcProxyOptions, parse_grpc_proxy
+from etcdtw.app.grpc_proxy_pages import ClusterMetrics
 from etcdtw.dns.server import Zone
+from etcdtw.peer.calling import Answered
+from tests.api_discovery.test_pages import FakeRequest
 from tests.proxy.test_finding import HOSTS, Both
 
 
@@ -43,3 +48,37 @@ class EndpointTests(SynchronousTestCase):
             urls, ttl = self.urls(service)
             self.assertEqual(urls, [f"{scheme}://infra{n}.example.com:2379" for n in range(3)])
             self.assertGreater(ttl, 0)
+
+
+class MetricsTests(SynchronousTestCase):
+    def test_followed(self) -> None:
+        """Metrics are those of one member, until it is no endpoint any more or does not answer."""
+        asked: list[str] = []
+        down: set[str] = set()
+
+        class Caller:
+            def call(self, method: bytes, url: str, *rest: object) -> Deferred[Answered]:
+                asked.append(url.removesuffix("/metrics"))
+                if asked[-1] in down:
+                    return fail(ConnectionRefusedError())
+                return succeed(Answered(200, {}, b"etcd_server_has_leader 1"))
+
+        urls = [f"http://{n}" for n in range(20)]
+        page = ClusterMetrics(Caller(), lambda: urls)
+
+        def status() -> int | None:
+            request: Any = FakeRequest("GET", "/metrics")
+            page.render(request, b"/metrics")
+            found: int | None = request.status
+            return found
+
+        self.assertEqual([status() for _ in range(5)], [200] * 5)
+        self.assertEqual(len(set(asked)), 1)
+        urls = ["http://new"]
+        self.assertEqual((status(), asked[-1]), (200, "http://new"))
+        urls += ["http://other"]
+        down = {"http://new"}
+        self.assertEqual((status(), asked[-1]), (500, "http://new"))
+        while status() != 200:
+            pass
+        self.assertEqual(asked[-1], "http://other")
