@@ -464,6 +464,15 @@ class MemberTests(ProxyCase):
         self.run_for(20.0)
         self.assertEqual(self.listed(), both[:1])
 
+    def test_refused(self) -> None:
+        """Whose record is refused does not keep a lease for each attempt."""
+        self.proxy.stop()
+        self.run_for(10.0)
+        self.refusal = StatusError(Code.PERMISSION_DENIED, "etcdserver: permission denied")
+        self.begin("other", self.settings)
+        self.run_for(20.0)
+        self.assertLess(len(self.member.lessor), 2)
+
     def test_records(self) -> None:
         """A record reads as it was written; anything else is refused."""
         self.assertEqual(read_record(record_of("a:1", "n")), ("a:1", "n"))

@@ -75,7 +75,11 @@ class Registration(_Again):
 
     async def _keep_registered(self) -> None:
         lease = await self._client.keep_lease(self._ttl)
-        await self._client.kv.put(self._key, self._record, lease=lease.id)
+        try:
+            await self._client.kv.put(self._key, self._record, lease=lease.id)
+        except EtcdError:
+            lease.revoke().addErrback(lambda _: None)  # the next attempt has its own
+            raise
         log.info("registered session with lease", addr=self._address, lease_ttl=self._ttl)
         await lease.when_lost()
         log.warn("session expired; possible network partition or server restart")
