@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectBindError, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -167,7 +167,13 @@ class Joined:
 
     def _failed(self, target: Target, failure: Failure) -> None:
         self._attempt = None
-        if not self._is_over:
+        if self._is_over:
+            return
+        if failure.check(ConnectBindError):
+            # No descriptor is left here: that says nothing about the endpoint.
+            log.warn("cannot connect a client: {error}", error=failure.getErrorMessage())
+            self.client.close()
+        else:
             self._gateway.failed(target, failure.getErrorMessage())
             self._try_next()
 

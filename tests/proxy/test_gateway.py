@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -209,6 +211,18 @@ class FailureTests(GatewayCase):
         self.listen(port)
         await self.until(lambda: not gateway.targets.inactive)
         self.ends.clear()
+        client: Any = await self.call()
+        client.transport.write(b"x")
+        await self.until(lambda: any(each.size for each in self.ends))
+
+    async def test_no_descriptors(self) -> None:
+        """A gateway that may open nothing more turns this client away, and blames no endpoint."""
+        gateway = self.start(self.listen().getHost().port)
+        connect = gateway.connect
+        failing = [fail(ConnectBindError(errno.EMFILE, "Too many open files"))]
+        self.patch(gateway, "connect", lambda *all: failing.pop() if failing else connect(*all))
+        await (await self.call()).lost
+        self.assertEqual(gateway.targets.inactive, [])
         client: Any = await self.call()
         client.transport.write(b"x")
         await self.until(lambda: any(each.size for each in self.ends))
