@@ -191,6 +191,17 @@ class ImportLeanTests(SynchronousTestCase):
         )
         self.assertEqual(said.split("\n"), ["b'\\x16\\x03'", "1", "2", "CookieJar", "e3b0c442", ""])
 
+    def test_later_than_a_call(self) -> None:
+        """Calls of others leave nothing behind that lacks TLS for who imports it afterwards, such
+        as the page of metrics."""
+        said = self.run_python(
+            "from etcdtw.lean import import_also\n"
+            "import_also('twisted.web.client', 'twisted.internet.endpoints')\n"
+            "import http.client, urllib.request, prometheus_client\n"
+            "print(http.client.HTTPSConnection.__name__, urllib.request.HTTPSHandler.__name__)\n"
+        )
+        self.assertEqual(said, "HTTPSConnection HTTPSHandler\n")
+
     def test_names(self) -> None:
         """No module is both held away and stood in for."""
         self.assertEqual(set(HELD_AWAY) & set(STANDING_IN), set())
