@@ -47,6 +47,43 @@ class PeerCounts:
         self.round_trip_seconds = Histogram(ROUND_TRIP_BOUNDS)
 
 
+class HttpCounts:
+    """Requests for v2 keys, by method: a GET through the log is a QGET."""
+
+    __slots__ = ("failed", "received", "seconds")
+
+    def __init__(self) -> None:
+        self.received: dict[str, int] = {}
+        self.failed: dict[tuple[str, int], int] = {}
+        """By method and status."""
+        self.seconds: dict[str, Histogram] = {}
+        """How long those took that did not fail; watches are not among them."""
+
+    def begun(self, method: str) -> None:
+        self.received[method] = self.received.get(method, 0) + 1
+
+    def done(self, method: str, seconds: float) -> None:
+        found = self.seconds.get(method)
+        if found is None:
+            found = self.seconds[method] = Histogram(HTTP_BOUNDS)
+        found.observe(seconds)
+
+    def refused(self, method: str, status: int) -> None:
+        self.failed[method, status] = self.failed.get((method, status), 0) + 1
+
+
+class ReceivedCounts:
+    """Databases that came from other members, since this process runs."""
+
+    __slots__ = ("installing", "save_seconds", "sync_seconds")
+
+    def __init__(self) -> None:
+        self.installing = False
+        self.save_seconds = Histogram(doubling(0.1, 10))
+        """From the first byte until it is durable."""
+        self.sync_seconds = Histogram(doubling(0.001, 14))
+
+
 class TLSCounts:
     """What became of one side's TLS since this process runs it."""
 
@@ -63,6 +100,7 @@ class TLSCounts:
         """Unix time in seconds when the certificate shown to callers ends; 0 without one."""
 
 
+HTTP_BOUNDS = doubling(0.0005, 13)
 ROUND_TRIP_BOUNDS = doubling(0.0001, 16)
 COMMIT_BOUNDS = doubling(0.001, 14)
 DEFRAGMENT_BOUNDS = doubling(0.1, 13)

@@ -336,6 +336,14 @@ def assemble_core(
         backend.overlay_bytes() > OVERLAY_BYTES_MAX and not backend.no_space
     )
     backend.on_durable.append(lambda index: replica.wake())
+    keys = Keys(
+        replica,
+        v2store,
+        opened.cluster_id,
+        wall_seconds,
+        WorkedPasswords(background),
+        clock.seconds,
+    )
     return Core(
         settings=settings,
         member_id=opened.member_id,
@@ -366,7 +374,7 @@ def assemble_core(
         leases=lease_service,
         cluster=cluster_service,
         v2store=v2store,
-        keys=Keys(replica, v2store, opened.cluster_id, wall_seconds, WorkedPasswords(background)),
+        keys=keys,
         syncing=Syncing(replica, v2store, clock, wall_seconds),
         on_removed=on_removed,
         on_members=on_members,
@@ -384,6 +392,8 @@ def assemble_core(
             compactions=compactions,
             maintenance=maintenance,
             watches=watches,
+            cluster=cluster_service,
+            keys=keys,
             router=router,
             snap_files=snap_files,
             exports=exports,

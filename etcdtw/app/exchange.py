@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+import time
 from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
 
 from etcdtw.app.assemble import Core
+from etcdtw.counting import ReceivedCounts
 from etcdtw.errors import StorageError
 from etcdtw.ids import format_id
 from etcdtw.peer.snapshots import SnapshotSender
@@ -45,8 +47,11 @@ class SnapshotExchange:
         keyspace_path: str,
         worker: IWorker,
         begin_again: Callable[[], None],
+        counts: ReceivedCounts,
     ) -> None:
-        """``worker`` converts databases, which takes long."""
+        """``worker`` converts databases, which takes long. ``counts`` outlast this life."""
+        self._counts = counts
+        counts.installing = False
         self._core = core
         self._transport = transport
         self._exports = exports
@@ -58,7 +63,6 @@ class SnapshotExchange:
         self._sender = SnapshotSender(transport.identity, transport.caller)
         self._catching_up = CatchingUp(core.replica.durable, transport.caller.reactor)
         self._conversion = Conversion()
-        self._installing = False
         self._stopped = False
         transport.on_snapshot = self.send
 
@@ -134,11 +138,11 @@ class SnapshotExchange:
             store.discard()
             done("")  # it is older than what is here
             return
-        if self._installing:
+        if self._counts.installing:
             store.discard()
             done("another snapshot is being installed")
             return
-        self._installing = True
+        self._counts.installing = True
         database = posixpath.join(self._snap_dir, database_name(snapshot.index))
         converted = self._keyspace_path + CONVERTED_SUFFIX
         log.info(
@@ -150,7 +154,9 @@ class SnapshotExchange:
 
         def prepare() -> None:
             try:
-                store.keep_as(database)
+                took = store.keep_as(database)
+                self._counts.sync_seconds.observe(took)
+                self._counts.save_seconds.observe(time.monotonic() - store.begun)
                 self._conversion.run(database, converted)
             except BaseException:
                 # On a full disk this is what it is full of.
@@ -163,7 +169,7 @@ class SnapshotExchange:
                 return
             if snapshot.index <= self._core.replica.node.committed:
                 # Another leader had the entries meanwhile, and this member is further now.
-                self._installing = False
+                self._counts.installing = False
                 self._worker.run(lambda: withdraw(database, converted), lambda _: done(""), failed)
                 return
             try:
@@ -176,7 +182,7 @@ class SnapshotExchange:
             self._begin_again()
 
         def failed(error: BaseException) -> None:
-            self._installing = False
+            self._counts.installing = False
             log.error("a received snapshot cannot be installed: {error}", error=str(error))
             done(str(error))
 

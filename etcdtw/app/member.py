@@ -36,6 +36,7 @@ from etcdtw.app.settings import MemberSettings
 from etcdtw.app.takeover import check_without_database, take_over
 from etcdtw.app.tuning import freeze_loaded, hide_from_collector, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
+from etcdtw.counting import ReceivedCounts
 from etcdtw.errors import Stopped
 from etcdtw.ids import format_id
 from etcdtw.membership import publish_request
@@ -108,6 +109,7 @@ class Member(Service):
         self._checks: list[LeaderCheck] = []
         self._transport: PeerTransport | None = None
         self._head_start: HeadStart | None = None
+        self._received = ReceivedCounts()
         self._exchange: SnapshotExchange | None = None
         self._client_http = HttpFactory(Site({}), reactor)
         self._observed_http = HttpFactory(Site({}), reactor)
@@ -198,6 +200,7 @@ class Member(Service):
             self._data_dir.backend_path,
             self._workers[3],
             self._begin_again,
+            self._received,
         )
         tell_versions(core.members, opened.cluster_id, opened.member_id)
         self._open_sides(core, transport)
@@ -308,7 +311,12 @@ class Member(Service):
         self._client_factory = factory
         assert self._exchange is not None, "pages need somebody to hand snapshots to"
         client, observed = client_sites(
-            core, self._gateway, factory, self._reactor, self._security.counts
+            core,
+            self._gateway,
+            factory,
+            self._reactor,
+            self._security.counts,
+            self._received,
         )
         peer = peer_site(core, transport, self._exchange, self._reactor)
         self._client_http.site = client

@@ -30,7 +30,7 @@ from etcdtw.app.assemble import Core
 from etcdtw.app.command_line import told_command_line
 from etcdtw.app.log import verbosity
 from etcdtw.config.urls import parse_url_list
-from etcdtw.counting import TLSCounts
+from etcdtw.counting import ReceivedCounts, TLSCounts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory
@@ -48,6 +48,7 @@ def client_sites(
     factory: ClientPortFactory,
     reactor: Any,
     tls: Mapping[str, TLSCounts],
+    received: ReceivedCounts,
 ) -> tuple[Site, Site]:
     """The sites of the client port, and of the ports that only show how the member is."""
     settings = core.settings
@@ -62,7 +63,7 @@ def client_sites(
     checks = member_checks(view)
     for each in checks:
         pages.update(each.pages())
-    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks, tls))
+    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks, tls, received))
     observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
     trees: dict[bytes, Resource] = {} if gateway is None else {b"/v3/": gateway}
     if settings.enable_v2 and settings.v2_deprecation == V2_SERVED:

@@ -150,7 +150,7 @@ class Applier:
         try:
             if kind == V2:
                 answer = apply_v2_request(self._v2store, self._members, request, is_new)
-                self.times.count(kind, True)
+                self.times.count(request.Method, True)
                 return answer
             if not is_new:
                 # The backend holds this entry's changes already, the tree does not.
@@ -169,7 +169,7 @@ class Applier:
             large.work = self._in_turns(large.work, kind, request, entry)
             raise
         except (EtcdError, V2Error) as refused:
-            self.times.count(kind, False)
+            self.times.count(request.Method if kind == V2 else kind, False)
             return refused
         self.times.count(kind, True)
         if kind != "put":

@@ -18,4 +18,5 @@ class ReplicaCounts:
     leader_changes: int = 0
     failed_proposals: int = 0
     failed_reads: int = 0
+    late_heartbeats: int = 0
     lag_seconds: Histogram = field(default_factory=_lag)

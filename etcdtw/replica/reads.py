@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from twisted.logger import Logger
+
 from etcdtw.errors import EtcdError, LeaderChanged, TimedOut
 from etcdtw.ids import RequestIds
 from etcdtw.raft import RaftNode, ReadState
@@ -16,6 +18,8 @@ RETRY_SECONDS = 0.5
 """A round that brought no answer is asked again under a new id; any of its ids counts."""
 
 Waiter = Callable[[EtcdError | None], None]
+
+log = Logger(namespace="etcdtw.replica")
 
 
 class _Round:
@@ -36,6 +40,8 @@ class ReadQueue:
         self._new: list[tuple[float, Waiter]] = []
         self._round: _Round | None = None
         self._at_index: list[tuple[int, list[tuple[float, Waiter]]]] = []
+        self.slow_rounds = 0
+        """Rounds that had to be asked again, each time counted."""
 
     @property
     def waiting(self) -> bool:
@@ -53,6 +59,12 @@ class ReadQueue:
             self._round = _Round(self._new)
             self._new = []
         if now >= self._round.retry_at:
+            if self._round.contexts:
+                self.slow_rounds += 1
+                log.warn(
+                    "waiting for ReadIndex response took too long, retrying",
+                    retry_timeout=f"{1000 * RETRY_SECONDS:g}ms",
+                )
             context = self._ids.next().to_bytes(8, "big")
             self._round.contexts.add(context)
             self._round.retry_at = now + RETRY_SECONDS

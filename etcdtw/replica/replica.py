@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from etcdtw.errors import Stopped, TooManyRequests
 from etcdtw.ids import RequestIds
@@ -49,6 +50,9 @@ LOOKS_MAX = 3
 """How often a turn waits for one more look at the sockets while requests keep coming. Measured
 with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,000, six 73,600; on
 100 connections of one request each six cost 6 %."""
+
+
+log = Logger(namespace="etcdtw.replica")
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,11 @@ class Replica:
         return len(self._proposals)
 
     @property
+    def slow_reads(self) -> int:
+        """Rounds of linearizable reads that got no answer in time."""
+        return self._reads.slow_rounds
+
+    @property
     def applies_in_turns(self) -> bool:
         """Whether an entry is half applied."""
         return self._applying.is_amid_entry
@@ -267,6 +276,8 @@ class Replica:
         lag = max(0.0, now - self._tick_due)
         self.counts.lag_seconds.observe(lag)
         self.slowness.waited("reactor", lag)
+        if self.is_leader and self._has_peers and lag > self._settings.heartbeat_seconds:
+            self._note_late_heartbeat(lag)
         self._tick_due = now + self._settings.heartbeat_seconds
         self.node.tick()
         self.counts.failed_proposals += self._proposals.expire(now)
@@ -452,6 +463,17 @@ class Replica:
             self._reads.leader_changed()
         for each in self.on_leader_change:
             each(self._lead)
+
+    def _note_late_heartbeat(self, lag: float) -> None:
+        """By more than another interval: one more of these, and others may want to lead."""
+        seconds = self._settings.heartbeat_seconds
+        self.counts.late_heartbeats += 1
+        log.warn(
+            "leader failed to send out heartbeat on time; took too long, leader is overloaded",
+            heartbeat_interval=f"{1000 * seconds:g}ms",
+            expected_duration=f"{2000 * seconds:g}ms",
+            exceeded_duration=f"{1000 * (lag - seconds):.3f}ms",
+        )
 
     def _note_own_term(self, entry: Entry) -> None:
         if self.is_leader and entry.term == self.node.term:

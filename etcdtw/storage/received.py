@@ -15,6 +15,7 @@ import posixpath
 import subprocess
 import sys
 import threading
+import time
 
 from etcdtw.errors import StorageError
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
@@ -48,6 +49,7 @@ class Upload:
         self.path = posixpath.join(directory, f"{UPLOAD_PREFIX}{self._number:x}")
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.size = 0
+        self.begun = time.monotonic()
 
     def write(self, data: bytes) -> None:
         """OSError when it cannot be taken."""
@@ -67,12 +69,15 @@ class Upload:
             os.close(self._fd)
             self._fd = -1
 
-    def keep_as(self, path: str) -> None:
-        """Give it its name, durably. Blocks."""
+    def keep_as(self, path: str) -> float:
+        """Give it its name, durably; how many seconds the disk took. Blocks."""
+        begin = time.monotonic()
         os.fdatasync(self._fd)
+        took = time.monotonic() - begin
         self.close()
         os.rename(self.path, path)
         _sync_directory(posixpath.dirname(path))
+        return took
 
 
 class Conversion:

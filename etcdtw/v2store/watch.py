@@ -44,11 +44,11 @@ class Watcher:
 class WatcherHub:
     """The watchers by path, and the history that new ones may start from."""
 
-    __slots__ = ("_by_path", "count", "history")
+    __slots__ = ("_by_path", "count", "history", "requests")
 
     def __init__(self) -> None:
         self.history = EventHistory()
-        self.count = 0
+        self.count = self.requests = 0
         # Inner dicts are ordered sets: watchers hear in the order they came.
         self._by_path: dict[str, dict[Watcher, None]] = {}
 
@@ -63,6 +63,7 @@ class WatcherHub:
     ) -> Watcher:
         """Begin a watch; an event that the history has already is delivered before this returns,
         and is then the only one. Raises V2Error when ``since_index`` is too old."""
+        self.requests += 1
         watcher = Watcher(self, path, recursive, stream, since_index, store_index, deliver)
         event = self.history.scan(path, recursive, since_index)
         if event is not None:

@@ -24,7 +24,7 @@ class EntryTests(SynchronousTestCase):
         replica: Any = Mock()
         replica.ids.next.side_effect = count(1).__next__
         replica.propose = proposed.append
-        keys = Keys(replica, V2Store(lambda: NOON * SECOND), 1, lambda: float(NOON), Mock())
+        keys = Keys(replica, V2Store(lambda: NOON * SECOND), 1, lambda: float(NOON), Mock(), Mock())
         keys.write(parse_keys("PUT", "a", {"ttl": [ttl]}), lambda result: None)
         found: int = proposed[0].request.Expiration
         return found

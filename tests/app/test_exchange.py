@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app import exchange
 from etcdtw.app.exchange import SnapshotExchange
+from etcdtw.counting import ReceivedCounts
 from etcdtw.errors import StorageError
 from etcdtw.raft.messages import ConfState, Message, MessageType, Snapshot
 from tests.replica.floor import HeldWorker
@@ -35,6 +36,7 @@ class ReceivingTests(SynchronousTestCase):
             identity=SimpleNamespace(headers=dict), caller=SimpleNamespace(reactor=Clock())
         )
         unused: Any = None
+        self.counts = ReceivedCounts()
         self.conversions_stopped = 0
         conversion = SimpleNamespace(run=self.convert, stop=self.stop_converting)
         self.patch(exchange, "Conversion", lambda: conversion)
@@ -47,6 +49,7 @@ class ReceivingTests(SynchronousTestCase):
             f"{self.directory}/kv.lmdb",
             self.worker,
             lambda: self.lives.append("another"),
+            self.counts,
         )
         self.error: StorageError | None = None
 
@@ -71,11 +74,15 @@ class ReceivingTests(SynchronousTestCase):
         for _ in range(2):
             self.node.committed = 5
             self.receive()
+            self.assertTrue(self.counts.installing)
             self.node.committed = 7
             self.worker.release()
             self.worker.release()
             self.assertEqual(os.listdir(self.directory), [])
+            self.assertFalse(self.counts.installing)
         self.assertEqual((self.answers, self.lives), (["", ""], []))
+        self.assertEqual(sum(self.counts.sync_seconds.counts), 2)
+        self.assertEqual(sum(self.counts.save_seconds.counts), 2)
 
     def test_cannot_be_installed(self) -> None:
         """Nothing is left of what cannot be installed, and its sender hears why."""

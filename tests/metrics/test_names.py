@@ -20,16 +20,9 @@ ABSENT = {
     "go_": "there is no Go runtime; python_ has the counterparts",
     "etcd_server_go_version": "there is none; python_info has the counterpart",
     "etcd_grpc_proxy_": "a member is no proxy; the gRPC proxy will show them",
-    "etcd_http_": "the v2 API is not in this build",
-    "etcd_debugging_store_watch_requests": "the v2 API is not in this build",
     "etcd_debugging_disk_backend_commit_": "phases of bbolt's commit; LMDB has none",
     "etcd_debugging_mvcc_index_compaction_pause": "the index is compacted with the records",
     "etcd_debugging_snap_save_marshalling": "a snapshot is written out over many turns",
-    "etcd_snap_db_": "snapshots from other members come with clusters",
-    "etcd_server_heartbeat_send_failures": "there are no other members to send to",
-    "etcd_server_learner_promote_successes": "learners come with clusters",
-    "etcd_server_slow_read_indexes": "a lone member's reads wait for nobody",
-    "etcd_server_snapshot_apply_in_progress": "snapshots from members come with clusters",
 }
 
 
@@ -106,6 +99,8 @@ class NamesTests(SynchronousTestCase):
             ("/v3/lease/grant", '{"TTL":100}'),
         ):
             ask(self.member.client_port, Case(path, body))
+        for method in ("PUT", "GET"):
+            ask(self.member.client_port, Case("/v2/keys/a", "", method))
         recorded = families_of(RECORDED.read_text())
         shown = families_of(self.scrape())
         for name, family in recorded.items():
@@ -162,3 +157,43 @@ class NamesTests(SynchronousTestCase):
         for name in ("etcd_disk_wal_fsync_duration_seconds", "etcd_server_apply_duration_seconds"):
             self.assertEqual(grown(name, f"{name}_count"), 3)
             self.assertGreater(grown(name, f"{name}_sum"), 0)
+
+    def test_v2_requests(self) -> None:
+        """Requests for v2 keys are counted by method, and refusals by status too; a GET through the
+        log is a QGET, watches have no duration, and applies go by the method as well."""
+        for method, path, body in (
+            ("PUT", "/v2/keys/a", "value=1"),
+            ("GET", "/v2/keys/a", None),
+            ("GET", "/v2/keys/a?quorum=true", None),
+            ("GET", "/v2/keys/b", None),
+            ("PUT", "/v2/keys/a?prevExist=false", "value=2"),
+            ("GET", "/v2/keys/a?wait=true", None),
+            ("PUT", "/v2/keys/a?ttl=x", ""),
+        ):
+            ask(self.member.client_port, Case(path, body, method))
+        shown = families_of(self.scrape())
+
+        def values(name: str, sample: str, *labels: str) -> dict[str, float]:
+            return {
+                " ".join(each.labels[label] for label in labels): each.value
+                for each in shown[name].samples
+                if each.name == sample and each.labels.get("version", "v2") == "v2"
+            }
+
+        name = "etcd_http_received"
+        self.assertEqual(
+            values(name, f"{name}_total", "method"), {"PUT": 2.0, "GET": 3.0, "QGET": 1.0}
+        )
+        name = "etcd_http_failed"
+        self.assertEqual(
+            values(name, f"{name}_total", "method", "code"), {"GET 404": 1.0, "PUT 412": 1.0}
+        )
+        name = "etcd_http_successful_duration_seconds"
+        self.assertEqual(
+            values(name, f"{name}_count", "method"), {"PUT": 1.0, "GET": 1.0, "QGET": 1.0}
+        )
+        name = "etcd_server_apply_duration_seconds"
+        applied = values(name, f"{name}_count", "op", "success")
+        self.assertEqual((applied["QGET true"], applied["PUT false"]), (1.0, 1.0))
+        watches = shown["etcd_debugging_store_watch_requests"].samples[0].value
+        self.assertEqual(watches, 1.0)

@@ -53,6 +53,16 @@ class ReadQueueTests(SynchronousTestCase):
         self.queue.release(7)
         self.assertEqual(self.done, [("a", None), ("b", None), ("c", None)])
 
+    def test_slow_rounds(self) -> None:
+        """A question that is asked again is counted."""
+        self.add("a")
+        self.hand_over()
+        self.hand_over(RETRY_SECONDS / 2)
+        self.assertEqual(self.queue.slow_rounds, 0)
+        self.hand_over(RETRY_SECONDS)
+        self.hand_over(2 * RETRY_SECONDS)
+        self.assertEqual((len(self.node.asked), self.queue.slow_rounds), (3, 2))
+
     def test_later_readers(self) -> None:
         """Who comes while a round is under way waits for the next one: its answer may be older
         than what he must see."""

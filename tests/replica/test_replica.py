@@ -9,6 +9,7 @@ from etcdtw.raft.codec import encode_conf_change
 from etcdtw.raft.messages import ConfChange, ConfChangeType, Entry, MessageType
 from etcdtw.replica.proposal import ConfChangeProposal
 from etcdtw.replica.replica import APPLY_BACKLOG_MAX, HELD_BYTES_MAX, LOOKS_MAX
+from tests.logs import logged
 from tests.replica.floor import OTHER, OWN, REQUEST_SECONDS, THIRD, TICK_SECONDS, Floor
 
 ALL = (OWN, OTHER, THIRD)
@@ -394,6 +395,20 @@ class ThreeTests(SynchronousTestCase):
         self.assertIsInstance(floor.answers["r"], LeaderChanged)
         self.assertEqual(stops, ["following"])
         self.assertFalse(floor.replica.is_leader)
+
+    def test_late_heartbeats(self) -> None:
+        """A leader whose tick comes later than another interval counts and tells that; a follower
+        has nobody to be late for."""
+        floor = self.leader()
+        said = logged(self, "etcdtw.replica")
+        floor.clock.advance(1.5 * TICK_SECONDS)
+        self.assertEqual((floor.replica.counts.late_heartbeats, said), (0, []))
+        floor.clock.advance(3.5 * TICK_SECONDS)
+        self.assertEqual(floor.replica.counts.late_heartbeats, 1)
+        self.assertEqual(said[0]["exceeded_duration"], "150.000ms")
+        floor.hear(MessageType.HEARTBEAT, term=floor.node.term + 1)
+        floor.clock.advance(3 * TICK_SECONDS)
+        self.assertEqual(floor.replica.counts.late_heartbeats, 1)
 
     def test_void_change(self) -> None:
         """A committed membership change that the machine refuses leaves the voters as they are;

@@ -8,7 +8,7 @@ from etcdtw.api.metrics.calls import call_families
 from etcdtw.api.metrics.families import Family, Labelled, Value
 from etcdtw.api.metrics.sources import HealthChecks, NamedChecks, Port, Sources
 from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
-from etcdtw.counting import PeerCounts, TLSCounts
+from etcdtw.counting import PeerCounts, ReceivedCounts, TLSCounts
 from etcdtw.ids import format_id
 from etcdtw.v2store.stats import Stats
 from etcdtw.version import ETCD_VERSION
@@ -44,6 +44,7 @@ def families(
     port: Port,
     checks: Sequence[NamedChecks],
     tls: Mapping[str, TLSCounts],
+    received: ReceivedCounts,
 ) -> list[Family]:
     """The table for one member; ``tls`` gives what there is to count, by side."""
     return [
@@ -52,6 +53,7 @@ def families(
         *_keyspace(of),
         *_leases(of),
         *_v2store(of),
+        *_received(received),
         *call_families(of.router),
         *_peers(of),
         *_ours(of, port, checks),
@@ -88,6 +90,13 @@ def _server(of: Sources, health: HealthChecks) -> list[Family]:
                lambda: counts.failed_proposals),
         Family("etcd_server_read_indexes_failed_total", "counter",
                "Linearizable reads that could not run in time.", lambda: counts.failed_reads),
+        Family("etcd_server_slow_read_indexes_total", "counter",
+               "Rounds of linearizable reads that had to be asked again.",
+               lambda: replica.slow_reads),
+        Family("etcd_server_heartbeat_send_failures_total", "counter",
+               "Heartbeats of this leader that came late.", lambda: counts.late_heartbeats),
+        Family("etcd_server_learner_promote_successes", "counter",
+               "Learners promoted while this member led.", lambda: of.cluster.promotions),
         Family("etcd_server_slow_apply_total", "counter",
                "Applies that took longer than --experimental-warning-apply-duration.",
                lambda: replica.slowness.slow_applies),
@@ -205,8 +214,32 @@ def _v2store(of: Sources) -> list[Family]:
                lambda: _v2_writes(of.v2store.stats)),
         Family("etcd_debugging_store_expires_total", "counter", "Nodes of the v2 tree that ran "
                "out.", lambda: of.v2store.stats.expire_count),
+        Family("etcd_debugging_store_watch_requests_total", "counter", "Watches of the v2 tree "
+               "that were asked for.", lambda: of.v2store.hub.requests),
         Family("etcd_debugging_store_watchers", "gauge", "Watchers of the v2 tree.",
-               lambda: of.v2store.stats.watchers),
+               lambda: of.v2store.hub.count),
+        Family("etcd_http_received_total", "counter", "Requests for v2 keys.",
+               lambda: [({"method": each}, n) for each, n in of.keys.counts.received.items()]),
+        Family("etcd_http_failed_total", "counter", "Requests for v2 keys that were refused.",
+               lambda: [({"method": each, "code": str(status)}, n)
+                        for (each, status), n in of.keys.counts.failed.items()]),
+        Family("etcd_http_successful_duration_seconds", "histogram",
+               "How long requests for v2 keys took that were not refused, but for watches.",
+               lambda: [({"method": each}, n) for each, n in of.keys.counts.seconds.items()]),
+    ]
+
+
+def _received(counts: ReceivedCounts) -> list[Family]:
+    return [
+        Family("etcd_server_snapshot_apply_in_progress_total", "gauge",
+               "1 while a database from another member is being installed.",
+               lambda: int(counts.installing)),
+        Family("etcd_snap_db_fsync_duration_seconds", "histogram",
+               "How long syncs of databases from other members took.",
+               lambda: counts.sync_seconds),
+        Family("etcd_snap_db_save_total_duration_seconds", "histogram",
+               "How long it took to receive databases from other members.",
+               lambda: counts.save_seconds),
     ]
 
 
@@ -284,10 +317,9 @@ def _cluster_version(of: Sources) -> Labelled:
 
 def _apply_times(of: Sources) -> Labelled:
     for (kind, succeeded), seconds in sorted(of.apply_times.seconds.items()):
-        op = APPLY_OPS.get(kind)
-        version = "v2" if op is None else "v3"
+        version = "v2" if kind.isupper() else "v3"  # v2 requests count by their methods
         word = "true" if succeeded else "false"
-        yield {"version": version, "op": op or kind, "success": word}, seconds
+        yield {"version": version, "op": APPLY_OPS.get(kind, kind), "success": word}, seconds
 
 
 def _client_requests(of: Sources) -> Labelled:

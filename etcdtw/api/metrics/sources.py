@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from etcdtw.api.v2.keys import Keys
+from etcdtw.api.v3.cluster import ClusterService
 from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.api.v3.watch import WatchService
 from etcdtw.apply.times import ApplyTimes
@@ -72,6 +74,8 @@ class Sources:
     compactions: Compactions
     maintenance: MaintenanceService
     watches: WatchService
+    cluster: ClusterService
+    keys: Keys
     router: Router
     snap_files: SavedSnapshots
     exports: Exported

@@ -11,6 +11,7 @@ from etcdtw.api.v2.parsing import KEYS_ROOT, KeyRequest, parse_keys
 from etcdtw.api.v2.running import JSON, NO_ACCESS, run
 from etcdtw.api.v2.users import Passwords, Users
 from etcdtw.apply.requests import V2
+from etcdtw.counting import HttpCounts
 from etcdtw.errors import EtcdError
 from etcdtw.ids import format_id
 from etcdtw.pb.etcdserver_pb2 import Request
@@ -36,12 +37,17 @@ class Keys:
         cluster_id: int,
         wall_seconds: Callable[[], float],
         passwords: Passwords,
+        clock_seconds: Callable[[], float],
     ) -> None:
+        """``wall_seconds`` is the time of day, from which TTLs are counted; what requests take goes
+        by ``clock_seconds``."""
         self._replica = replica
         self.users = Users(store, self.write, passwords)
         self._store = store
         self._cluster_id = format_id(cluster_id).encode()
         self._wall_seconds = wall_seconds
+        self._clock_seconds = clock_seconds
+        self.counts = HttpCounts()
         self._watching: dict[_Watching, None] = {}
         self._parsed_gets: dict[bytes, KeyRequest] = {}
 
@@ -79,18 +85,23 @@ class Keys:
 
     def _serve(self, request: HttpRequest, asked: KeyRequest) -> bytes | None:
         """The body, or None if the request is finished later."""
+        through_log = asked.method in ("PUT", "POST", "DELETE") or (
+            asked.method == "GET" and asked.quorum
+        )
+        method = "QGET" if through_log and asked.method == "GET" else asked.method
+        begin = self._clock_seconds()
+        self.counts.begun(method)
         try:
-            if asked.method in ("PUT", "POST", "DELETE") or (
-                asked.method == "GET" and asked.quorum
-            ):
-                self._propose(request, asked)
+            if through_log:
+                self._propose(request, asked, method, begin)
                 return None
             if asked.method == "GET" and asked.wait:
                 self._watch(request, asked)
                 return None
             event = self._store.get(asked.path, asked.recursive, asked.sorted)
         except V2Error as error:
-            return self._failed(request, error)
+            return self._failed(request, error, method)
+        self.counts.done(method, self._clock_seconds() - begin)
         return self._done(request, asked, event)
 
     def _parsed(self, request: HttpRequest, path: bytes) -> KeyRequest:
@@ -116,15 +127,16 @@ class Keys:
 
     # --- through the log -------------------------------------------------------------------------
 
-    def _propose(self, request: HttpRequest, asked: KeyRequest) -> None:
+    def _propose(self, request: HttpRequest, asked: KeyRequest, method: str, begin: float) -> None:
         def applied(result: object) -> None:
             if request.is_gone:
                 return
             if isinstance(result, Event):
+                self.counts.done(method, self._clock_seconds() - begin)
                 body = self._done(request, asked, result)
             else:
                 assert isinstance(result, V2Error | EtcdError), f"no answer: {result!r}"
-                body = self._failed(request, result)
+                body = self._failed(request, result, method)
             request.write(body)
             request.finish()
 
@@ -181,11 +193,14 @@ class Keys:
         request.setHeader(b"x-raft-index", b"%d" % node.committed)
         request.setHeader(b"x-raft-term", b"%d" % node.term)
 
-    def _failed(self, request: HttpRequest, error: V2Error | EtcdError) -> bytes:
+    def _failed(self, request: HttpRequest, error: V2Error | EtcdError, method: str = "") -> bytes:
+        """``method`` is what the request counts as, nothing if it is none yet."""
         if isinstance(error, EtcdError):
             error = V2Error(V2Code.RAFT_INTERNAL, str(error))
         shown = V2Error(error.code, error.cause.removeprefix(KEYS_ROOT), error.index)
         request.setHeader(b"x-etcd-index", b"%d" % error.index)
+        if method:
+            self.counts.refused(method, shown.status)
         return answer(request, shown.status, shown.json().encode() + b"\n", JSON)
 
     # --- watches ---------------------------------------------------------------------------------

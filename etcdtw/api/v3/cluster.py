@@ -90,6 +90,7 @@ class ClusterService:
         self._wall_seconds = wall_seconds
         self._valid_url = valid_url
         self._elsewhere = elsewhere
+        self.promotions = 0
 
     def register(self, router: Router) -> None:
         for name, handler in (
@@ -210,6 +211,8 @@ class ClusterService:
             _raise(check_promote(self._members))
 
         def promoted(error: EtcdError | None) -> None:
+            if error is None:
+                self.promotions += 1
             done(error.for_v3() if isinstance(error, MembershipError) else error)
 
         self._propose(promote_change(self._next(), member_id), promoted)
