@@ -165,7 +165,9 @@ IP_PORT = Kind("IP:port", _ip_port, _text_in_file(_ip_port))
 ORIGINS = Kind("*|URL[,URL]", _origins, _text_in_file(_origins))
 HOST_NAMES = Kind("*|host[,host]", _host_names, _text_in_file(_host_names))
 LOG_OUTPUTS = Kind(
-    "target[,target]", _unique_words, lambda value: tuple(sorted(set(_file_list(value))))
+    "target[,target]",
+    lambda text: tuple(sorted(set(text.split(",")))),  # an empty one is refused later
+    lambda value: tuple(sorted(set(_file_list(value)))),
 )
 ENDPOINTS = Kind(
     "host:port[,host:port]", _unique_words, lambda value: tuple(sorted(set(_file_list(value))))

@@ -109,6 +109,10 @@ def _logging_problems(found: Checked) -> Iterator[ConfigError]:
     outputs = found.texts("log-outputs")
     if "default" in outputs and len(outputs) > 1:
         yield found.problem("log-outputs", 'multi logoutput for "default" is not supported yet')
+    if "" in outputs:
+        yield found.problem(
+            "log-outputs", 'couldn\'t open sink "": open : no such file or directory'
+        )
     if found.number("enable-log-rotation"):
         yield from _rotation_problems(found)
     try:
@@ -370,8 +374,10 @@ def _unused_tls(found: Checked) -> Iterator[Notice]:
 def compaction_retention(mode: str, text: str) -> float:
     """Seconds to keep in periodic mode, revisions to keep in revision mode.
 
-    A duration in revision mode is taken as its nanoseconds, as etcd does.
+    A duration in revision mode is taken as its nanoseconds, and no text as none, as etcd does.
     """
+    if not text:
+        return 0.0
     try:
         count = parse_integer(text, 0, (1 << 63) - 1)
     except ValueError:

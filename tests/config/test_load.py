@@ -135,6 +135,8 @@ class SettingsTests(SynchronousTestCase):
             ("revision", "1000", 1000),
             ("revision", "1h", 3_600_000_000_000),
             ("", "1", 3600),
+            ("periodic", "", 0),
+            ("revision", "", 0),
         ):
             found = loaded(f"--auto-compaction-mode={mode}", f"--auto-compaction-retention={text}")
             self.assertEqual(found.settings.auto_compaction_retention, value)
@@ -246,11 +248,16 @@ class RefusalTests(SynchronousTestCase):
             )
 
     def test_log_outputs(self) -> None:
-        """The default output stands alone."""
+        """The default output stands alone, and each has a name."""
         self.assertEqual(
             self.reasons("--log-outputs=default,stderr"),
             ['multi logoutput for "default" is not supported yet'],
         )
+        for text in ("", "stderr,"):
+            self.assertEqual(
+                self.reasons(f"--log-outputs={text}"),
+                ['couldn\'t open sink "": open : no such file or directory'],
+            )
 
     def test_name_servers(self) -> None:
         """Name servers are addresses."""
