@@ -26,6 +26,7 @@ from etcdtw.api.v3.watch import WatchService, WatchSettings
 from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, check_version, consensus
 from etcdtw.app.passwords import WorkedPasswords, hash_password
 from etcdtw.app.settings import MemberSettings
+from etcdtw.app.telling import membership_teller, tell_alarms, tell_leaders
 from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.applier import Applier
 from etcdtw.apply.header import HeaderSource
@@ -164,6 +165,7 @@ def assemble_core(
     members = Members(v2store, backend)
     check_version(members.stored_version())
     alarms = Alarms(backend)
+    tell_alarms(alarms)
 
     def space() -> int:
         """The size that the keyspace's file has, or gets with the next commit."""
@@ -202,6 +204,7 @@ def assemble_core(
 
     on_removed: list[Callable[[], None]] = []
     on_members: list[Callable[[], None]] = []
+    applier.on_membership.append(membership_teller(members, opened.cluster_id, opened.member_id))
     applier.on_membership.append(membership_changed)
     for known in members.all():
         transport.add_peer(known.id, known.peer_urls)
@@ -244,6 +247,7 @@ def assemble_core(
         ids,
         replica_settings,
     )
+    tell_leaders(replica)
     replica.on_applied.append(lambda _, seconds: applier.times.took(seconds))
     replica.on_term.append(lambda term: setattr(header, "term", term))
     replica.on_leading.append(

@@ -34,6 +34,7 @@ from etcdtw.app.purging import Purging
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.takeover import check_without_database, take_over
+from etcdtw.app.telling import tell_start, tell_stop
 from etcdtw.app.tuning import freeze_loaded, hide_from_collector, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.counting import ReceivedCounts
@@ -137,6 +138,7 @@ class Member(Service):
             self._data_dir.create()
             self._data_dir.lock()
             self._data_dir.remove_scratch()
+            tell_start(settings, self._plan is not None)
             self._begin_life(self._plan)
         except BaseException:
             for port in self._ports:
@@ -428,6 +430,7 @@ class Member(Service):
         """Accept nothing new, let calls under way end, leave it to another to lead, then close
         the log."""
         self.running = False
+        tell_stop(self.settings, "closing etcd server")
         waiting: list[Deferred[Any]] = []
         for port in self._ports:
             closing = port.stopListening()
@@ -439,7 +442,9 @@ class Member(Service):
             self.core.keys.stop()
         if self._client_factory is not None:
             waiting.append(self._client_factory.stop())
-        return DeferredList(waiting).addCallback(self._hand_over).addBoth(self._close)
+        stopped = DeferredList(waiting).addCallback(self._hand_over).addBoth(self._close)
+        stopped.addCallback(lambda _: tell_stop(self.settings, "closed etcd server"))
+        return stopped
 
     def _hand_over(self, _: object) -> Deferred[None]:
         if self.core is None or self._transport is None:

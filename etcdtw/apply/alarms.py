@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CORRUPT, NONE, NOSPACE, AlarmMember, AlarmRequest
 
@@ -15,6 +17,8 @@ class Alarms:
     def __init__(self, backend: IBackend) -> None:
         self._backend = backend
         self._raised: dict[tuple[int, int], AlarmMember] = {}
+        self.on_change: list[Callable[[AlarmMember, bool], None]] = []
+        """Called with an alarm, and whether it is raised now."""
         for key, _ in backend.scan(_BUCKET, b"", None):
             member = AlarmMember.FromString(key)
             self._raised[member.memberID, member.alarm] = member
@@ -51,9 +55,15 @@ class Alarms:
             if identity not in self._raised:
                 self._raised[identity] = member
                 self._backend.put(_BUCKET, member.SerializeToString(), b"")
+                self._changed(member, True)
             return [member]
         if request.action == AlarmRequest.DEACTIVATE and identity in self._raised:
             del self._raised[identity]
             self._backend.delete(_BUCKET, member.SerializeToString())
+            self._changed(member, False)
             return [member]
         return []
+
+    def _changed(self, member: AlarmMember, is_raised: bool) -> None:
+        for each in self.on_change:
+            each(member, is_raised)

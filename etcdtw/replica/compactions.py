@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from etcdtw.counting import Histogram, doubling
 from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IDurableBackend
 from etcdtw.replica.slices import Slices
+
+log = Logger(namespace="etcdtw.mvcc")
 
 
 class Compactions:
@@ -36,7 +39,11 @@ class Compactions:
 
         def done() -> None:
             self.last_at = self._wall_seconds()
-            self.milliseconds.observe(1000 * (self._clock.seconds() - begin))
+            took = 1000 * (self._clock.seconds() - begin)
+            self.milliseconds.observe(took)
+            log.info(
+                "finished scheduled compaction", compact_revision=job.revision, took=f"{took:.3f}ms"
+            )
 
         self._slices.run(lambda: self._step(job), done)
 

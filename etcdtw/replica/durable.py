@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from twisted.logger import Logger
+
 from etcdtw.counting import Histogram, doubling
 from etcdtw.raft import MemoryLog
 from etcdtw.raft.messages import Entry, HardState
@@ -21,7 +23,12 @@ PREPARE_AGAIN_SECONDS = 10.0
 """After a segment that could not be prepared. On a disk that is nearly full each try takes the rest
 of it for a moment, which others may need just then."""
 
+SLOW_SYNC_SECONDS = 1.0
+"""A sync that takes longer is told."""
+
 _SPIKE_SECONDS = 0.02
+
+log = Logger(namespace="etcdtw.wal")
 
 
 class DurableLog:
@@ -89,6 +96,10 @@ class DurableLog:
 
     def sync(self) -> None:
         """Return once everything appended is durable."""
+        self._sync()
+        self._tell()
+
+    def _sync(self) -> None:
         begin = time.monotonic()
         self.wal.sync()
         # One spike (a journal commit, a neighbour's burst) must not move all syncs to the worker.
@@ -101,7 +112,18 @@ class DurableLog:
         self, done: Callable[[], None], failed: Callable[[BaseException], None]
     ) -> None:
         """Make everything appended durable; one of the two is called afterwards."""
-        self._worker.run(self.sync, lambda _: done(), failed)
+
+        def synced(_: object) -> None:
+            self._tell()
+            done()
+
+        self._worker.run(self._sync, synced, failed)
+
+    def _tell(self) -> None:
+        """Alerts look for these words."""
+        seconds = self.last_sync_seconds
+        if seconds > SLOW_SYNC_SECONDS:
+            log.warn("slow fdatasync", took=f"{seconds:.3f}s", expected_duration="1s")
 
     def flush(self, commit: int) -> None:
         """Write a commit index that is ahead of the one written last. It is learnt again if it is

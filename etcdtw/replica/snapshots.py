@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from etcdtw.errors import StorageError
 from etcdtw.raft.messages import NO_NODE, ConfState, HardState, Snapshot
@@ -21,6 +22,8 @@ RETRY_SECONDS = 1.0
 """Between a snapshot that found no space and the next try."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+log = Logger(namespace="etcdtw.member")
 
 
 class Durable(Protocol):
@@ -76,6 +79,12 @@ class Snapshots:
         if replica.applied_index - self.newest > self._every and not (self._busy or self._stopped):
             self._busy = True
             index = replica.applied_index
+            log.info(
+                "triggering snapshot",
+                local_member_applied_index=index,
+                local_member_snapshot_index=self.newest,
+                local_member_snapshot_count=self._every,
+            )
             term, conf_state = replica.durable.tail.term(index), replica.node.conf_state()
             saving = replica.machine.begin_save()
             self._slices.run(
@@ -119,6 +128,7 @@ class Snapshots:
         if self._stopped:
             return
         self._replica.durable.wal.release_to(index)
+        log.info("saved snapshot", snapshot_index=index)
         self.newest = index
         self._busy = False
         for each in self.on_saved:

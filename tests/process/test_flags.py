@@ -239,6 +239,28 @@ class SourceTests(EntryPointTestCase):
         self.end(process, signal.SIGTERM)
         self.assertEqual(Path(self.directory, "e.json").read_text(encoding="utf-8"), "")
 
+    def test_course_of_a_member(self) -> None:
+        """The log tells what a start goes by, who leads, what was compacted, and the end."""
+        process = self.start(
+            ETCDTW, *self.flags, "--log-outputs=stderr,log.json", "--auto-compaction-retention=2"
+        )
+        self.read_until(process, READY)
+        self.ctl("put", "a", "1")
+        self.ctl("compact", "2", "--physical")
+        self.ctl("defrag")
+        self.end(process, signal.SIGTERM)
+        text = Path(self.directory, "log.json").read_text(encoding="utf-8")
+        told = {entry["msg"]: entry for entry in map(json.loads, text.splitlines())}
+        start = told["starting an etcd server"]
+        self.assertEqual(start["auto-compaction-retention"], "7200s")
+        self.assertEqual(start["quota-size-bytes"], 2 << 30)
+        self.assertEqual(start["listen-client-urls"], [f"http://127.0.0.1:{self.client_port}"])
+        self.assertTrue(any("elected leader" in each for each in told))
+        self.assertEqual(told["finished scheduled compaction"]["compact-revision"], 2)
+        for each in ("added member", "starting defragment", "finished defragment"):
+            self.assertIn(each, told)
+        self.assertEqual(list(told)[-2:], ["closing etcd server", "closed etcd server"])
+
     def test_environment_and_file(self) -> None:
         """ST5: the same settings work as variables and as a YAML file."""
         names = [flag[2:].partition("=") for flag in self.flags]

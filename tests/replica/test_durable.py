@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 from twisted.internet.task import Clock
@@ -12,6 +13,7 @@ from etcdtw.raft.messages import Entry, HardState
 from etcdtw.replica.durable import CATCH_UP_ENTRIES, PREPARE_AGAIN_SECONDS, DurableLog
 from etcdtw.storage.wal import Wal
 from etcdtw.testing.disk import SimDisk
+from tests.logs import logged
 from tests.replica.floor import HeldWorker
 
 SMALL_SEGMENT = 4096
@@ -64,6 +66,23 @@ class DurableLogTests(SynchronousTestCase):
             lambda: self.events.append("done"),
             lambda error: self.events.append(f"failed: {error}"),
         )
+
+    def test_slow_syncs(self) -> None:
+        """A sync of more than a second is told, wherever it runs."""
+        said = logged(self, "etcdtw.wal")
+        seconds = iter([0.0, 0.5, 10.0, 11.25, 20.0, 22.5])
+        self.patch(time, "monotonic", lambda: next(seconds))
+        self.append(None, 1)
+        self.log.sync()
+        self.assertEqual(said, [])
+        self.log.sync()
+        done: list[int] = []
+        self.log.sync_on_worker(lambda: done.append(len(said)), self.fail)
+        self.assertEqual(len(said), 1)
+        self.worker.release()
+        self.assertEqual(done, [2])
+        self.assertEqual([each["took"] for each in said], ["1.250s", "2.500s"])
+        self.assertEqual({each["log_format"] for each in said}, {"slow fdatasync"})
 
     def test_must_sync(self) -> None:
         """Entries, a new term and a new vote need a sync; a commit index that moved does not."""

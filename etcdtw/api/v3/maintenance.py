@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.snapshot_stream import Exported, Exports, SnapshotStream
@@ -47,6 +48,8 @@ from etcdtw.version import ETCD_VERSION
 HASH_BOUNDS = doubling(0.01, 15)
 
 _PREFIX = "/etcdserverpb.Maintenance/"
+
+log = Logger(namespace="etcdtw.member")
 
 
 class _LateHash:
@@ -167,11 +170,14 @@ class MaintenanceService:
         canonical(DefragmentRequest, body)
 
         def done() -> None:
+            log.info("finished defragment")
             call.reply(b"")  # etcd's answer has no header
 
         def failed(error: Exception) -> None:
+            log.warn("failed to defragment", error=str(error))
             call.fail(StatusError(Code.UNKNOWN, str(error)))
 
+        log.info("starting defragment")
         self._backend.defragment(done, failed)
 
     def snapshot(self, call: StreamCall) -> None:
