@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -18,6 +18,7 @@ from etcdtw.api.http.site import Site
 from etcdtw.api.metrics.calls import call_families
 from etcdtw.api.metrics.families import Family
 from etcdtw.api.metrics.page import MetricsPage
+from etcdtw.client.endpoints import parse_endpoint
 from etcdtw.errors import EtcdError, PermissionDenied
 from etcdtw.pb.rpc_pb2 import RangeRequest, WatchRequest, WatchResponse
 from etcdtw.peer.calling import Answered, Calls, HttpCaller
@@ -83,8 +84,12 @@ class ClusterMetrics:
         urls = self._urls()
         if self._url not in urls:
             self._url = random.SystemRandom().choice(urls)
-        asked: Deferred[Answered] = self._caller.call(
-            b"GET", f"{self._url}/metrics", {}, b"", METRICS_SECONDS
+        # As clients of gRPC have it: the port need not be given.
+        member = parse_endpoint(self._url)
+        url = f"{member.scheme}://{member.authority}/metrics"
+        # One that is no URL of HTTP is refused before anybody is asked.
+        asked: Deferred[Answered] = maybeDeferred(
+            self._caller.call, b"GET", url, {}, b"", METRICS_SECONDS
         )
         asked.addCallbacks(answered, failed).addCallback(end)
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import MemoryReactorClock
@@ -12,7 +14,7 @@ from etcdtw.app.grpc_proxy import GrpcProxyService
 from etcdtw.app.grpc_proxy_options import GrpcProxyOptions, parse_grpc_proxy
 from etcdtw.app.grpc_proxy_pages import ClusterMetrics
 from etcdtw.dns.server import Zone
-from etcdtw.peer.calling import Answered
+from etcdtw.peer.calling import Answered, HttpCaller
 from tests.api_discovery.test_pages import FakeRequest
 from tests.proxy.test_finding import HOSTS, Both
 
@@ -58,7 +60,7 @@ class MetricsTests(SynchronousTestCase):
 
         class Caller:
             def call(self, method: bytes, url: str, *rest: object) -> Deferred[Answered]:
-                asked.append(url.removesuffix("/metrics"))
+                asked.append(url.removesuffix(":2379/metrics"))
                 if asked[-1] in down:
                     return fail(ConnectionRefusedError())
                 return succeed(Answered(200, {}, b"etcd_server_has_leader 1"))
@@ -82,3 +84,27 @@ class MetricsTests(SynchronousTestCase):
         while status() != 200:
             pass
         self.assertEqual(asked[-1], "http://other")
+
+    def test_metrics_of_a_member(self) -> None:
+        """GX1: a member's metrics are asked for where clients find it, with or without a port in
+        the endpoint."""
+        asked: list[str] = []
+
+        def call(method: bytes, url: str, *rest: object) -> Deferred[object]:
+            asked.append(url)
+            return Deferred()
+
+        caller: Any = SimpleNamespace(call=call)
+        for endpoint in ("http://a", "https://[::1]", "http://a:1"):
+            ClusterMetrics(caller, lambda found=endpoint: [found]).render(Mock(), b"/metrics")
+        self.assertEqual(
+            asked, ["http://a:2379/metrics", "https://[::1]:2379/metrics", "http://a:1/metrics"]
+        )
+
+    def test_metrics_of_a_socket(self) -> None:
+        """A member's metrics cannot be had through a Unix socket, and the answer says so."""
+        request = Mock()
+        caller = HttpCaller(MemoryReactorClock(), 1.0)
+        ClusterMetrics(caller, lambda: ["unix:///run/etcd"]).render(request, b"/metrics")
+        request.setResponseCode.assert_called_once_with(500, None)
+        request.finish.assert_called_once_with()
