@@ -279,7 +279,8 @@ SECTIONS = (
         Flag("logger", TEXT, "zap",
              "Form of the log: 'zap' (lines of JSON) or 'capnslog' (the classic form)."),
         Flag("log-outputs", LOG_OUTPUTS, "default",
-             "Where the log goes: 'stderr', 'stdout', files, or 'default' (stderr)."),
+             "Where the log goes: 'stderr', 'stdout', 'systemd/journal', files,\n"
+             "or 'default' (stderr)."),
         Flag("log-level", TEXT, "info", "Least level to log: debug, info, warn, error or fatal."),
         Flag("enable-log-rotation", SWITCH, "false", "Rotate the log file."),
         Flag("log-rotation-config-json", TEXT,

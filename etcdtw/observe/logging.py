@@ -11,11 +11,13 @@ from typing import Protocol
 
 from twisted.logger import ILogObserver
 
+from etcdtw.observe.journal import JOURNAL, JournalStream
 from etcdtw.observe.levels import Verbosity
 from etcdtw.observe.lines import FORMS, LineObserver
 from etcdtw.observe.rotation import RotatingFile, Rotation
 
-STANDARD = ("default", "stderr", "stdout")
+STANDARD = ("default", "stderr", "stdout", JOURNAL)
+"""Targets that are no files."""
 HIDDEN = "***"
 """In the place of a secret."""
 
@@ -35,10 +37,11 @@ def log_observers(
     rotation: Rotation | None = None,
     secret: str = "",
 ) -> list[ILogObserver]:
-    """One observer per target: ``stderr`` (also ``default``), ``stdout``, or a file to append to.
+    """One observer per target: ``stderr`` (also ``default``), ``stdout``, ``systemd/journal``, or a
+    file to append to.
 
     ``logger`` is the form of the lines; the ``secret`` is in none of them. An output that cannot
-    be opened is an ``OSError``.
+    be opened is an ``OSError`` or a ``ConfigError``.
     """
     return [
         LineObserver(_LineWriter(open_output(each, rotation), secret), verbosity, FORMS[logger])
@@ -52,6 +55,8 @@ def open_output(target: str, rotation: Rotation | None = None) -> LineStream:
     The process's own streams are meant, not what ``twistd`` puts in their place: its stand-ins
     turn every line into another event of the log.
     """
+    if target == JOURNAL:
+        return JournalStream()
     standard = sys.__stdout__ if target == "stdout" else sys.__stderr__
     if target in STANDARD and standard is not None:
         if isinstance(standard, TextIOWrapper):

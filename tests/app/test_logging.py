@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 from io import BytesIO, TextIOWrapper
@@ -20,6 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.app.command_line import told_command_line, without_secrets
 from etcdtw.app.log import observers_for
 from etcdtw.config.load import Loaded, load
+from etcdtw.errors import ConfigError
+from etcdtw.observe import journal
+from etcdtw.observe.journal import JournalStream
 from etcdtw.observe.levels import Verbosity, least_level, parse_package_levels
 from etcdtw.observe.lines import LineObserver, classic_line, json_line
 from etcdtw.observe.logging import log_observers, open_output
@@ -129,6 +133,38 @@ class OutputTests(SynchronousTestCase):
     def test_missing_directory(self) -> None:
         """A file that cannot be opened is the system's error."""
         self.assertRaises(OSError, open_output, "/nonexistent/log")
+
+    def test_journal(self) -> None:
+        """systemd's journal gets each line as an entry of its level, of several lines as well."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(name := f"\0etcdtw-test-journal-{os.getpid()}")
+            stream = JournalStream(name)
+            stream.write('{"level":"warn","msg":"é"}\n')
+            stream.write("2026-11-22 I | one\ntwo\n")
+            stream.flush()
+            first, second = listener.recv(1000), listener.recv(1000)
+        line = '{"level":"warn","msg":"é"}'.encode()
+        self.assertEqual(
+            first,
+            b"PRIORITY=4\nSYSLOG_IDENTIFIER=etcdtw\nMESSAGE\n"
+            + len(line).to_bytes(8, "little")
+            + line
+            + b"\n",
+        )
+        self.assertTrue(second.startswith(b"PRIORITY=6\n"))
+        self.assertTrue(second.endswith(b" | one\ntwo\n"))
+
+    def test_no_journal(self) -> None:
+        """Where there is no journal the start is refused in etcd's words."""
+        self.patch(journal, "SOCKET_PATH", "/nowhere")
+        error = self.assertRaises(ConfigError, open_output, "systemd/journal")
+        self.assertEqual(
+            error.reason,
+            "can't find journal (dial unixgram /nowhere: connect: no such file or directory)",
+        )
+        found = load(["--log-outputs=systemd/journal,stderr"], {}, "/", str)
+        assert isinstance(found, Loaded), "it is no question"
+        self.assertEqual(found.settings.log_outputs, ("stderr", "systemd/journal"))
 
     def test_locale(self) -> None:
         """Lines are JSON in UTF-8 whatever the terminal is set to, and whatever is in them."""
