@@ -360,6 +360,12 @@ class NoticeTests(SynchronousTestCase):
             ["flag is accepted but has no effect in this build yet"],
         )
 
+    def test_effect(self) -> None:
+        """Checkpoints of leases are made, so nobody is told otherwise."""
+        checkpoint = "--experimental-enable-lease-checkpoint"
+        found = loaded(checkpoint, f"{checkpoint}-persist")
+        self.assertEqual([each for each in found.notices if "no effect" in each.message], [])
+
     def test_local_advertising(self) -> None:
         """ST19: listening for the network while advertising localhost is noticed."""
         self.assertEqual(
