@@ -198,10 +198,9 @@ SECTIONS = (
         Flag("enable-v2", SWITCH, "true", "Serve the v2 API to clients."),
         Flag("v2-deprecation", _V2_PHASE, "not-yet",
              "How far the v2 store is given up:\n"
-             "  'not-yet'               it is kept\n"
-             "  'write-only'            it may hold nothing but the membership\n"
-             "  'write-only-drop-data'  anything else in it is deleted\n"
-             "  'gone'                  it is not kept any more", _LATER),
+             "  'not-yet'               the v2 API is served\n"
+             "  'write-only', 'write-only-drop-data', 'gone'\n"
+             "                          it is not; what the store holds stays in it"),
     )),
     Section("Security", (
         Flag("cert-file", PATH, "",

@@ -361,9 +361,10 @@ class NoticeTests(SynchronousTestCase):
         )
 
     def test_effect(self) -> None:
-        """Checkpoints of leases are made, so nobody is told otherwise."""
+        """Checkpoints of leases are made, and the v2 API is not served, so nobody is told
+        otherwise."""
         checkpoint = "--experimental-enable-lease-checkpoint"
-        found = loaded(checkpoint, f"{checkpoint}-persist")
+        found = loaded(checkpoint, f"{checkpoint}-persist", "--v2-deprecation=write-only")
         self.assertEqual([each for each in found.notices if "no effect" in each.message], [])
 
     def test_local_advertising(self) -> None:
