@@ -95,8 +95,11 @@ class MetricsTests(SynchronousTestCase):
             return Deferred()
 
         caller: Any = SimpleNamespace(call=call)
+        endpoints: list[str] = []
+        page = ClusterMetrics(caller, lambda: endpoints)
         for endpoint in ("http://a", "https://[::1]", "http://a:1"):
-            ClusterMetrics(caller, lambda found=endpoint: [found]).render(Mock(), b"/metrics")
+            endpoints = [endpoint]
+            page.render(Mock(), b"/metrics")
         self.assertEqual(
             asked, ["http://a:2379/metrics", "https://[::1]:2379/metrics", "http://a:1/metrics"]
         )
