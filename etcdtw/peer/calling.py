@@ -85,10 +85,12 @@ class HttpCaller:
     ) -> Deferred[StreamRequest]:
         """GET a stream; fires when it is connected. ValueError for a URL that cannot be called."""
         parts = urlsplit(url)
-        if not parts.hostname or not parts.port:
+        # Not ``hostname``, which is in lower case: sockets have names of either.
+        host = parts.netloc.rpartition("@")[2].rpartition(":")[0].strip("[]")
+        if not host or parts.port is None:
             raise ValueError(f"{url} has no host and port")
         request = StreamRequest(parts.path, parts.netloc, headers, events)
-        endpoint = self._make_endpoint(parts.scheme, parts.hostname, parts.port)
+        endpoint = self._make_endpoint(parts.scheme, host, parts.port)
         factory: Any = Factory.forProtocol(lambda: request)
         connected: Deferred[Any] = endpoint.connect(factory)
         return connected
@@ -188,12 +190,27 @@ class HttpCaller:
         host = host.strip("[]")
         if scheme == "http":
             return self._plain(host, port)
-        if scheme != "https" or self._tls is None:
+        if scheme == "unix":
+            return self._socket(host, port)
+        if scheme not in ("https", "unixs") or self._tls is None:
             raise ValueError(f"{scheme} URLs cannot be called from here")
         from etcdtw.tls.transport import SecureEndpoint
 
-        way = self._tunnel(host, port) if self._proxy else self._plain(host, port)
+        if scheme == "unixs":
+            way = self._socket(host, port)
+        else:
+            way = self._tunnel(host, port) if self._proxy else self._plain(host, port)
         return SecureEndpoint(self._tls(), host, way, self.reactor)
+
+    def _socket(self, host: str, port: int) -> IStreamClientEndpoint:
+        """The socket whose file is named as a URL names its end: a member that listens at
+        ``unix://localhost:1`` makes ``localhost:1`` in its working directory, as etcd does."""
+        import_also("twisted.internet.endpoints")
+        from twisted.internet.endpoints import UNIXClientEndpoint
+
+        name = f"[{host}]" if ":" in host else host
+        seconds = max(1, round(self._timeout))
+        return UNIXClientEndpoint(self.reactor, f"{name}:{port}", timeout=seconds)
 
     def _plain(self, host: str, port: int) -> IStreamClientEndpoint:
         import_also("twisted.internet.endpoints")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 
@@ -86,3 +88,34 @@ class CallTests(SynchronousTestCase):
         self.failureResultOf(called)
         self.time.run_until(self.time.now + 10)
         self.assertEqual(list(self.clock.getDelayedCalls()), [])
+
+
+class Silent:
+    """Listens to a stream that never begins."""
+
+    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> None: ...
+
+    def received(self, data: bytes) -> None: ...
+
+    def ended(self, reason: str) -> None: ...
+
+
+class SocketTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """A unix URL leads to the socket whose file has the name of its host and port, in the
+        letters that it was written with."""
+        reactor: Any = MemoryReactorClock()
+        caller = HttpCaller(reactor, 2.0)
+        for url, path in (
+            ("unix://localhost:1", "localhost:1"),
+            ("unix://Sock:0", "Sock:0"),
+            ("unix://[::1]:2", "[::1]:2"),
+        ):
+            opened = caller.open(url + "/raft", {}, Silent())
+            called = caller.call(b"GET", url + "/members", {})
+            self.assertEqual([each[0] for each in reactor.unixClients], [path, path])
+            reactor.unixClients.clear()
+            for each in (opened, called):
+                each.addErrback(lambda _: None)
+                each.cancel()
+        caller.stop()

@@ -119,3 +119,25 @@ class ListeningTests(EntryPointTestCase):
             busy.listen()
             self.assertEqual(self.refused(ETCDTW, *flags), (1, reason))
             self.assertTrue(path.is_socket())
+
+    def test_peers_on_sockets(self) -> None:
+        """Members of one machine may meet at Unix sockets, which are made where they run."""
+        peers = "m0=unix://localhost:1,m1=unix://localhost:2"
+        started = []
+        for number, port in enumerate((self.client_port, self.other_port)):
+            peer, client = f"unix://localhost:{number + 1}", f"http://127.0.0.1:{port}"
+            member = self.start(
+                ETCDTW,
+                f"--name=m{number}",
+                f"--data-dir=d{number}",
+                f"--listen-client-urls={client}",
+                f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster={peers}",
+            )
+            started.append(member)
+        for process in started:
+            self.read_until(process, READY)
+        self.ctl("put", "a", "1")
+        self.assertEqual(self.ctl_at(f"127.0.0.1:{self.other_port}", "get", "a"), "a\n1\n")
