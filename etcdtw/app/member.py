@@ -22,6 +22,7 @@ from etcdtw.app.alone import stand_alone
 from etcdtw.app.assemble import RECEIVE_MARGIN_BYTES, Core, assemble_core
 from etcdtw.app.cluster_version import VersionMonitor, propose_version, tell_versions
 from etcdtw.app.corruption import check_before_serving
+from etcdtw.app.defragmenting import defragment_at_start
 from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.known_members import KnownMembers, kept_for
 from etcdtw.app.leader_checks import LeaderCheck, leader_checks
@@ -233,11 +234,22 @@ class Member(Service):
             self._reactor,
         )
         self._purging.start()
-        if self.settings.experimental_initial_corrupt_check:
-            checked = Deferred.fromCoroutine(check_before_serving(core, transport.caller))
-            checked.addCallbacks(lambda _: self._go(core, transport), self._not_consistent)
+        megabytes = self.settings.experimental_bootstrap_defrag_threshold_megabytes
+        if earlier is not None:
+            megabytes = 0  # it is no start
+        if megabytes or self.settings.experimental_initial_corrupt_check:
+            ready = Deferred.fromCoroutine(self._get_ready(core, transport, megabytes))
+            ready.addCallbacks(lambda _: self._go(core, transport), self._not_ready)
         else:
             self._go(core, transport)
+
+    async def _get_ready(self, core: Core, transport: PeerTransport, megabytes: int) -> None:
+        """What takes a while before this life serves anybody."""
+        if megabytes:
+            assert self._backend is not None, "the keyspace is open"
+            await defragment_at_start(self._backend, megabytes << 20)
+        if self.settings.experimental_initial_corrupt_check:
+            await check_before_serving(core, transport.caller)
 
     def _go(self, core: Core, transport: PeerTransport) -> None:
         if self.core is not core:
@@ -247,7 +259,7 @@ class Member(Service):
             self._head_start = HeadStart(core.replica, transport, self._reactor)
             self._head_start.start()
 
-    def _not_consistent(self, failure: Failure) -> None:
+    def _not_ready(self, failure: Failure) -> None:
         if self.core is not None:
             assert failure.value is not None, "a failure without an error"
             self._ended(failure.value)

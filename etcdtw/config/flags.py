@@ -334,7 +334,7 @@ SECTIONS = (
         Flag(_X + "txn-mode-write-with-shared-buffer", SWITCH, "true",
              "Reads inside a write transaction share its buffer.", _LATER),
         Flag(_X + "bootstrap-defrag-threshold-megabytes", UINT, "0",
-             "Defragment at start if this many megabytes come free (0: never).", _LATER),
+             "Defragment at start if this many megabytes come free (0: never)."),
         Flag(_X + "stop-grpc-service-on-defrag", SWITCH, "false",
              "Send clients elsewhere during defragmentation.", _LATER),
         Flag(_X + "snapshot-catchup-entries", UINT64, "5000",
