@@ -23,7 +23,14 @@ from etcdtw.api.v3.maintenance import MaintenanceService
 from etcdtw.api.v3.no_space import NoSpaceAlarm
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.api.v3.watch import WatchService, WatchSettings
-from etcdtw.app.parts import Dice, OpenedLog, check_keyspace, check_version, consensus
+from etcdtw.app.parts import (
+    Dice,
+    OpenedLog,
+    check_keyspace,
+    check_v2_keys,
+    check_version,
+    consensus,
+)
 from etcdtw.app.passwords import WorkedPasswords, hash_password
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.telling import membership_teller, tell_alarms, tell_leaders
@@ -179,6 +186,8 @@ def assemble_core(
     applier = Applier(backend, kv, leases, v2store, members, alarms, quota, auth)
     if opened.snapshot.index:
         applier.resume(opened.snapshot)
+        if earlier is None:
+            check_v2_keys(v2store, settings.v2_deprecation)
 
     compactions = Compactions(slices, backend, clock, wall_seconds)
     applier.on_compaction.append(compactions.run)

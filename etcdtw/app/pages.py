@@ -29,14 +29,12 @@ from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
 from etcdtw.app.command_line import told_command_line
 from etcdtw.app.log import verbosity
+from etcdtw.app.parts import V2_SERVED
 from etcdtw.config.urls import parse_url_list
 from etcdtw.counting import ReceivedCounts, TLSCounts
 from etcdtw.peer.snapshots import SNAPSHOT_PATH
 from etcdtw.peer.transport import PeerTransport
 from etcdtw.rpc import ClientPortFactory
-
-V2_SERVED = "not-yet"
-"""The phase of ``--v2-deprecation`` that serves the v2 API."""
 
 OBSERVED = (b"/health", b"/livez", b"/readyz", b"/metrics")
 """What ``--listen-metrics-urls`` show."""

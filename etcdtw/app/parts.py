@@ -32,9 +32,13 @@ from etcdtw.storage.wal import (
     read_wal,
     valid_snapshots,
 )
+from etcdtw.v2store import V2Store
 from etcdtw.version import ETCD_VERSION, parsed_version
 
 OWN_VERSION = parsed_version(ETCD_VERSION)[:2]
+
+V2_SERVED = "not-yet"
+"""The phase of ``--v2-deprecation`` that serves the v2 API."""
 
 
 class Dice(Protocol):
@@ -133,6 +137,15 @@ def check_keyspace(index: int, opened: OpenedLog) -> None:
         raise StorageError(
             f"the keyspace is at index {index}, the log ends at {last}: the log has lost entries, "
             "or belongs to another keyspace"
+        )
+
+
+def check_v2_keys(v2store: V2Store, phase: str) -> None:
+    """Refuse a snapshot with keys of the v2 API where the operator has given them up, however far,
+    as etcd 3.5 does. StorageError."""
+    if phase != V2_SERVED and v2store.holds_keys():
+        raise StorageError(
+            "detected disallowed custom content in v2store for stage --v2-deprecation=write-only"
         )
 
 

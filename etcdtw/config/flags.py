@@ -198,9 +198,10 @@ SECTIONS = (
         Flag("enable-v2", SWITCH, "true", "Serve the v2 API to clients."),
         Flag("v2-deprecation", _V2_PHASE, "not-yet",
              "How far the v2 store is given up:\n"
-             "  'not-yet'               the v2 API is served\n"
-             "  'write-only', 'write-only-drop-data', 'gone'\n"
-             "                          it is not; what the store holds stays in it"),
+             "  'not-yet'               it is kept, and served\n"
+             "  'write-only'            a start with keys in it is refused\n"
+             "  'write-only-drop-data'  the same, as in etcd 3.5\n"
+             "  'gone'                  the same, as in etcd 3.5"),
     )),
     Section("Security", (
         Flag("cert-file", PATH, "",
@@ -278,8 +279,7 @@ SECTIONS = (
         Flag("logger", TEXT, "zap",
              "Form of the log: 'zap' (lines of JSON) or 'capnslog' (the classic form)."),
         Flag("log-outputs", LOG_OUTPUTS, "default",
-             "Where the log goes: 'stderr', 'stdout', 'systemd/journal', files,\n"
-             "or 'default' (stderr)."),
+             "Where the log goes: 'stderr', 'stdout', files, or 'default' (stderr)."),
         Flag("log-level", TEXT, "info", "Least level to log: debug, info, warn, error or fatal."),
         Flag("enable-log-rotation", SWITCH, "false", "Rotate the log file."),
         Flag("log-rotation-config-json", TEXT,
@@ -315,9 +315,9 @@ SECTIONS = (
              "Time between comparisons of compaction hashes."),
         Flag(_X + "enable-v2v3", TEXT, "", "Serve the v2 API from v3 keys under a prefix.", _LATER),
         Flag(_X + "enable-lease-checkpoint", SWITCH, "false",
-             "The leader tells the others how long leases still live."),
+             "The leader tells the others how long leases still live.", _LATER),
         Flag(_X + "enable-lease-checkpoint-persist", SWITCH, "false",
-             "Remaining lives of leases survive a change of leader."),
+             "Remaining lives of leases survive a change of leader.", _LATER),
         Flag(_X + "compaction-batch-limit", INT, "1000",
              "Most revisions that compaction deletes at once.", _LATER),
         Flag(_X + "compaction-sleep-interval", DURATION, "10ms",

@@ -57,6 +57,11 @@ class V2Store:
         """Whether anything may expire, so that SYNC entries are worth proposing."""
         return len(self.expiry) > 0
 
+    def holds_keys(self) -> bool:
+        """Whether there is anything besides what members write of themselves."""
+        found = (self.root.children or {}).values()
+        return any(each.children for each in found if each.path != CLUSTER_ROOT)
+
     # --- reads ---------------------------------------------------------------------------------
 
     def get(self, path: str, recursive: bool = False, is_sorted: bool = False) -> Event:

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.process.cluster import Cluster, until
 from tests.process.member import Member, old_etcd, server_under_test
+from tests.process.test_command_line import SECONDS_MAX
 from tests.process.v2_replay import (
     CASES,
     COMPARED,
@@ -95,6 +96,21 @@ class RecordedTests(MemberCase):
             for path in ("/v2/keys/", "/v2/members", "/v2/stats/self"):
                 answer = ask(member, "GET", path)
                 self.assertEqual((answer.status, answer.body), (404, "404 page not found\n"), flag)
+
+    def test_keys_given_up(self) -> None:
+        """A later phase of --v2-deprecation is refused while a snapshot has keys of the v2 API."""
+        member = self.member("--snapshot-count=3")
+        for number in range(10):
+            ask(member, "PUT", "/v2/keys/a", f"value={number}")
+        member.stop()
+        for phase in ("write-only", "gone"):
+            member.add_flags(f"--v2-deprecation={phase}")
+            member.launch()
+            self.assertEqual(member.process.wait(SECONDS_MAX), 1)
+            self.assertIn("detected disallowed custom content in v2store", member.output())
+        member.add_flags("--v2-deprecation=not-yet")
+        member.start()
+        self.assertIn('"value":"9"', ask(member, "GET", "/v2/keys/a").body)
 
 
 class WatchTests(MemberCase):
