@@ -29,6 +29,8 @@ _LOCAL = frozenset(
 _VOTE_REQUESTS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _OF_A_TERM = _VOTE_REQUESTS | _FROM_LEADER
+_PASSED_ON = frozenset({MessageType.PROP, MessageType.READ_INDEX, MessageType.TRANSFER_LEADER})
+"""What a member that is no leader hands on in its sender's name."""
 _RESPONSES = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
 
 
@@ -38,7 +40,7 @@ def step(raft: RaftState, message: Message) -> None:
     What is late, unknown or cannot be served is dropped, as it would be on the wire. Raises
     UnexpectedMessage for one that no peer may send.
     """
-    _check(message)
+    _check(message, raft.id)
     if message.term > raft.term:
         if not _enter_higher_term(raft, message):
             return
@@ -57,9 +59,9 @@ def step(raft: RaftState, message: Message) -> None:
         _step_candidate(raft, message)
 
 
-def _check(message: Message) -> None:
+def _check(message: Message, own_id: int) -> None:
     kind = message.type
-    if kind in _LOCAL:
+    if kind in _LOCAL or (message.from_ == own_id and kind not in _PASSED_ON):
         raise UnexpectedMessage(f"{kind.name} came from member {message.from_:x}")
     if message.term == 0 and kind in _OF_A_TERM:
         # A candidate would follow into term 0, and forget whom it has voted for.

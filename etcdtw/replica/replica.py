@@ -21,7 +21,6 @@ from twisted.logger import Logger
 from etcdtw.errors import Stopped, TooManyRequests
 from etcdtw.ids import RequestIds
 from etcdtw.raft import (
-    LogLost,
     ProposalDropped,
     RaftNode,
     Ready,
@@ -249,7 +248,7 @@ class Replica:
             self.node.step(message)
         except (ProposalDropped, UnexpectedMessage):
             pass
-        except LogLost as error:
+        except Exception as error:  # it contradicts the log, or was taken in by half
             self.fail(error)
         self.wake()
 

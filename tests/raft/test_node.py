@@ -371,6 +371,19 @@ class BadInput(SynchronousTestCase):
             error = self.assertRaises(UnexpectedMessage, node.step, Message(type=kind, from_=2))
             self.assertIn(kind.name, str(error))
 
+    def test_own_messages_from_outside(self) -> None:
+        """Nobody speaks for this member: neither is it answered, nor does its vote or
+        acknowledgement count twice. What others hand on for it does."""
+        node = LoneNode(term=3)
+        node.node.campaign()
+        for kind in MessageType:
+            if kind in (PROP, READ_INDEX, MessageType.TRANSFER_LEADER):
+                continue
+            with self.assertRaises(UnexpectedMessage):
+                node.hear(kind, 1, term=9, index=1)
+        self.assertEqual((node.node.term, node.node.state), (4, StateType.CANDIDATE))
+        node.hear(READ_INDEX, 1, entries=[entry(0, 0, b"read")])
+
     def test_no_term(self) -> None:
         """What belongs to a term must say to which; a candidate forgets neither its own nor its
         vote."""

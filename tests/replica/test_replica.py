@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import LeaderChanged, Stopped, TimedOut, TooManyRequests
 from etcdtw.raft.codec import encode_conf_change
-from etcdtw.raft.messages import ConfChange, ConfChangeType, Entry, MessageType
+from etcdtw.raft.messages import ConfChange, ConfChangeType, Entry, Message, MessageType
 from etcdtw.replica.proposal import ConfChangeProposal
 from etcdtw.replica.replica import APPLY_BACKLOG_MAX, HELD_BYTES_MAX, LOOKS_MAX
 from tests.logs import logged
@@ -436,3 +436,16 @@ class ThreeTests(SynchronousTestCase):
         floor.replica.stop()
         floor.hear(MessageType.HEARTBEAT, term=99)
         self.assertLess(floor.node.term, 99)
+
+    def test_contradicting_message(self) -> None:
+        """A message that the core cannot go on from ends the member, as it does etcd, instead of
+        the connection that it came by, which would be there again at once."""
+        floor = self.leader()
+        contradiction = AssertionError("entry 7 conflicts with one that was committed")
+
+        def step(message: Message) -> None:
+            raise contradiction
+
+        self.patch(floor.node, "step", step)
+        floor.hear(MessageType.HEARTBEAT, term=99)
+        self.assertEqual(floor.fatal, [contradiction])
