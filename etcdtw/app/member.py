@@ -53,14 +53,15 @@ from etcdtw.storage.adopt import use_received
 from etcdtw.storage.backend.lmdb_backend import LmdbBackend, open_backend
 from etcdtw.storage.bolt.exporting import SCRATCH_SUFFIX, Exports
 from etcdtw.storage.datadir import DataDir
-from etcdtw.storage.filesystem import OsFilesystem
-from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.filesystem import OsFilesystem, give_back
+from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.received import install
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.worker import ThreadWorker
 
-BACKGROUND, COMMITS = 1, 2
-"""The places of two workers among the others: for what may take longer, and the keyspace's."""
+BACKGROUND, COMMITS, RECEIVED = 1, 2, 3
+"""The places of workers behind the one that syncs: for what may take longer, the keyspace's, and
+that of states from other members."""
 HTTP_MARGIN_BYTES = 1 << 20
 """What a gateway request may have beyond its base64."""
 
@@ -157,9 +158,10 @@ class Member(Service):
             check_without_database(self._fs, self._data_dir, forced)
         opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
+        unwanted: list[IFile] = []
         if self._data_dir.has_database():
             use_received(self._fs, self._data_dir, opened.snapshot.index)
-        elif install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index):
+        elif install(self._fs, keyspace, self._data_dir.snap_dir, opened.snapshot.index, unwanted):
             log.info("the keyspace is now that of the received snapshot")
             opened = replace(opened, received_index=snap_files.received_index())
         take_over(
@@ -174,6 +176,8 @@ class Member(Service):
         names = ("sync", "background", "commit", "received")
         self._workers = workers = [ThreadWorker(self._reactor, name) for name in names]
         self._backend = open_backend(self._fs, keyspace, self._reactor, workers[COMMITS])
+        if unwanted:
+            workers[RECEIVED].run(lambda: give_back(unwanted), lambda _: None, _not_given_back)
         if forced:
             self._was_forced = True
             urls = self.settings.initial_advertise_peer_urls
@@ -201,7 +205,7 @@ class Member(Service):
             snap_files,
             self._data_dir.snap_dir,
             self._data_dir.backend_path,
-            self._workers[3],
+            workers[RECEIVED],
             self._begin_again,
             self._received,
         )
@@ -498,6 +502,10 @@ class Member(Service):
         if self._backend is not None:
             self._backend.close()
             self._backend = None
+
+
+def _not_given_back(error: BaseException) -> None:
+    log.warn("the space of the former keyspace is freed late: {error}", error=str(error))
 
 
 def assemble_member(settings: MemberSettings, reactor: Any, plan: ClusterPlan | None) -> Member:

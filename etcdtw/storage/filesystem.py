@@ -7,6 +7,7 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Sequence
 
 from zope.interface import implementer
 
@@ -205,6 +206,15 @@ def write_synced(fs: IFilesystem, path: str, data: bytes) -> None:
         file.sync_data()
     finally:
         file.close()
+
+
+def give_back(files: Sequence[IFile]) -> None:
+    """Close files that have no names, their space freed. Blocks. OSError."""
+    for each in files:
+        try:
+            each.give_back()
+        finally:
+            each.close()
 
 
 def free_in_pieces(fd: int, size: int) -> None:

@@ -27,7 +27,7 @@ from etcdtw.storage.backend.lmdb_environment import (
 )
 from etcdtw.storage.convert import convert
 from etcdtw.storage.filesystem import OsFilesystem
-from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.snap import SnapStore
 
 CONVERTED_SUFFIX = ".received"
@@ -122,10 +122,16 @@ class Conversion:
                 self._child.kill()
 
 
-def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) -> bool:
+def install(
+    fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int, unwanted: list[IFile]
+) -> bool:
     """At the start, before the keyspace is opened: if the log stands on a snapshot at ``index``
     that came with a database which the keyspace has not got yet, put that in its place. Whether it
-    did. OSError, StorageError."""
+    did. OSError, StorageError.
+
+    ``unwanted`` gets the files that lost their names by that, for ``give_back``: freeing gigabytes
+    at once would stop whoever else is served by this thread.
+    """
     database = posixpath.join(snap_dir, database_name(index))
     converted = settings.path + CONVERTED_SUFFIX
     wanted = index > 0 and fs.exists(database)
@@ -135,6 +141,8 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
         SnapStore(fs, snap_dir).note_received(_position(settings, CONVERTED_SUFFIX))
         if fs.exists(settings.path + LOCK_SUFFIX):
             fs.remove(settings.path + LOCK_SUFFIX)
+        if fs.exists(settings.path):
+            unwanted.append(fs.open(settings.path))
         fs.rename(converted, settings.path)
         fs.sync_dir(snap_dir)
         installed = True
@@ -142,6 +150,7 @@ def install(fs: IFilesystem, settings: LmdbSettings, snap_dir: str, index: int) 
         installed = False
     _remove_leftovers(fs, converted)
     if wanted:
+        unwanted.append(fs.open(database))
         fs.remove(database)
     # Others were received by lives that ended before they could say so.
     SnapStore(fs, snap_dir).remove_databases_before(index)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.app.ctl.export import export_data_dir
 from etcdtw.app.ctl.hashkv import OfflineHash, offline_hash
 from etcdtw.errors import StorageError
+from etcdtw.raft.messages import HardState, Snapshot
 from etcdtw.storage.adopt import adopt
 from etcdtw.storage.backend import lmdb_environment
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
@@ -22,10 +23,11 @@ from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.writer import write_bolt
 from etcdtw.storage.datadir import DataDir
-from etcdtw.storage.filesystem import OsFilesystem
-from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.filesystem import OsFilesystem, give_back
+from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.received import database_name, install
 from etcdtw.storage.snap import SnapStore
+from etcdtw.storage.wal import Wal, WalSnapshot
 from tests.crash.seam import Death, DyingFilesystem, dying
 from tests.storage.recorded import recorded
 
@@ -120,9 +122,8 @@ class MovingTests(SynchronousTestCase):
     def hash_of(self, directory: Path) -> OfflineHash:
         return offline_hash(str(directory))
 
-    def test_installing(self) -> None:
-        """Whatever was done before the kill, the next start has the received keyspace, and
-        nothing else is left."""
+    def amid_installing(self) -> Path:
+        """A directory of ours with another member's database that is not the keyspace yet."""
         ours = self.base / "installing"
         shutil.copytree(self.source, ours)
         take_over(OsFilesystem(sync=False), str(ours))
@@ -137,12 +138,34 @@ class MovingTests(SynchronousTestCase):
                 lambda name: iter(sorted(later.items())) if name == META else database.scan(name),
                 sync=False,
             )
+        return ours
+
+    def test_exported_amid_installing(self) -> None:
+        """A member that was killed while it installed a snapshot is exported with the snapshot's
+        keyspace, which is what its log goes on from."""
+        ours, fs = self.amid_installing(), OsFilesystem(sync=False)
+        wal, _ = Wal.open(fs, str(ours / "member/wal"))
+        SnapStore(fs, str(ours / "member/snap")).save(Snapshot(RECEIVED_INDEX, 9))
+        wal.append(HardState(9, 0, RECEIVED_INDEX), [])
+        wal.save_snapshot(WalSnapshot(RECEIVED_INDEX, 9))
+        wal.close()
+        with BoltFile.open(export_data_dir(fs, str(ours))) as database:
+            index = dict(database.scan(META))[CONSISTENT_INDEX]
+        self.assertEqual(int.from_bytes(index, "big"), RECEIVED_INDEX)
+        self.assertFalse((ours / "member/snap" / database_name(RECEIVED_INDEX)).exists())
+
+    def test_installing(self) -> None:
+        """Whatever was done before the kill, the next start has the received keyspace, and
+        nothing else is left."""
+        ours = self.amid_installing()
 
         def put_in_place(fs: IFilesystem, directory: str) -> None:
             data_dir = DataDir(fs, directory)
             data_dir.lock()
             settings = LmdbSettings(data_dir.backend_path, sync=False)
-            install(fs, settings, data_dir.snap_dir, RECEIVED_INDEX)
+            unwanted: list[IFile] = []
+            install(fs, settings, data_dir.snap_dir, RECEIVED_INDEX, unwanted)
+            give_back(unwanted)
             data_dir.unlock()
 
         def check(directory: Path) -> None:

@@ -14,9 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import StorageError
 from etcdtw.storage import received
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
+from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, create
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt.writer import write_bolt
-from etcdtw.storage.filesystem import OsFilesystem
+from etcdtw.storage.filesystem import OsFilesystem, give_back
+from etcdtw.storage.interfaces import IFile
 from etcdtw.storage.received import Conversion, database_name, install
 
 
@@ -29,8 +31,27 @@ class InstallTests(SynchronousTestCase):
             with open(os.path.join(directory, database_name(index)), "xb"):
                 pass
         settings = LmdbSettings(os.path.join(directory, "kv.lmdb"))
-        self.assertFalse(install(OsFilesystem(sync=False), settings, directory, 9))
+        self.assertFalse(install(OsFilesystem(sync=False), settings, directory, 9, []))
         self.assertEqual(os.listdir(directory), [database_name(11)])
+
+    def test_unwanted(self) -> None:
+        """What is replaced has lost its name when this returns; its space is for somebody else to
+        free, since the member may be serving."""
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        settings = LmdbSettings(os.path.join(directory, "kv.lmdb"))
+        create(OsFilesystem(sync=False), settings.path, settings.map_bytes, sync=False)
+        database = os.path.join(directory, database_name(9))
+        meta = [(CONSISTENT_INDEX, (9).to_bytes(8, "big"))]
+        write_bolt(database, [META], lambda bucket: iter(meta), sync=False)
+        sizes = [os.path.getsize(each) for each in (settings.path, database)]
+        unwanted: list[IFile] = []
+        self.assertTrue(install(OsFilesystem(sync=False), settings, directory, 9, unwanted))
+        self.assertEqual([each.size() for each in unwanted], sizes)
+        self.assertEqual(sorted(os.listdir(directory)), ["kv.lmdb", "received"])
+        give_back(unwanted)
+        with self.assertRaises(OSError):
+            unwanted[0].size()
 
 
 class ConversionTests(SynchronousTestCase):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from etcdtw.app.parts import check_keyspace, reopen_log
 from etcdtw.errors import StorageError
+from etcdtw.storage.backend.lmdb_backend import LmdbSettings
 from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.export import export_keyspace
 from etcdtw.storage.datadir import DataDir
-from etcdtw.storage.interfaces import IFilesystem
+from etcdtw.storage.filesystem import give_back
+from etcdtw.storage.interfaces import IFile, IFilesystem
+from etcdtw.storage.received import install
 from etcdtw.storage.snap import SnapStore
 
 
@@ -28,8 +32,12 @@ def export_data_dir(fs: IFilesystem, directory: str, wal_dir: str | None = None)
     data_dir.lock()
     try:
         data_dir.remove_scratch()
-        opened = reopen_log(fs, data_dir.wal_dir, SnapStore(fs, data_dir.snap_dir))
+        snapshots = SnapStore(fs, data_dir.snap_dir)
+        opened = reopen_log(fs, data_dir.wal_dir, snapshots)
         try:
+            if not data_dir.has_database():
+                _finish_installing(fs, data_dir, opened.snapshot.index)
+                opened = replace(opened, received_index=snapshots.received_index())
             index = _keyspace_index(data_dir.backend_path)
             check_keyspace(index, opened)
             if data_dir.has_database():
@@ -45,6 +53,14 @@ def export_data_dir(fs: IFilesystem, directory: str, wal_dir: str | None = None)
     finally:
         data_dir.unlock()
     return data_dir.db_path
+
+
+def _finish_installing(fs: IFilesystem, data_dir: DataDir, index: int) -> None:
+    """Do what the next start of a member would that was killed with another's state half taken."""
+    size = os.path.getsize(data_dir.backend_path)
+    unwanted: list[IFile] = []
+    install(fs, LmdbSettings(data_dir.backend_path, size), data_dir.snap_dir, index, unwanted)
+    give_back(unwanted)
 
 
 def _keyspace_index(path: str) -> int:
