@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
 
 from etcdtw.config.urls import URL, is_secure, parse_url, split_host_port
 from etcdtw.errors import ConfigError
@@ -18,10 +21,70 @@ from etcdtw.rpc.alive import detect_vanishing
 
 _BACKLOG = 1024
 PORT_MAX = 65535
+RESERVED_DESCRIPTORS = 150
+"""For files, peers and whatever else is no client (etcd's number)."""
+TOLD_AGAIN_SECONDS = 10.0
 
+
+log = Logger(namespace="etcdtw.member")
 
 Secure = Callable[[Any], Any]
 """Makes the factory of a TLS port from that of a plain one."""
+
+
+class Door(ServerFactory):
+    """Lets connections in while the process has file descriptors to spare: with too many clients a
+    member could open no file of its own any more, and would end. Who is not let in is closed."""
+
+    noisy = False
+
+    def __init__(self, wrapped: Any, clock: IReactorTime) -> None:
+        self._wrapped = wrapped
+        self._seconds = clock.seconds
+        self._silent_until = 0.0
+
+    def doStart(self) -> None:
+        self._wrapped.doStart()
+
+    def doStop(self) -> None:
+        self._wrapped.doStop()
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        if descriptors_run_short():
+            if self._seconds() >= self._silent_until:
+                self._silent_until = self._seconds() + TOLD_AGAIN_SECONDS
+                log.error(
+                    "too many open files: connections are closed until others end",
+                    limit=descriptor_limit(),
+                    reserved=RESERVED_DESCRIPTORS,
+                )
+            return None
+        built = self._wrapped.buildProtocol(addr)
+        assert built is None or isinstance(built, Protocol), f"not a protocol: {built!r}"
+        return built
+
+
+def descriptor_limit() -> float:
+    """How many file descriptors the process may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if limit == resource.RLIM_INFINITY else limit
+
+
+def descriptors_run_short() -> bool:
+    """Whether only those are left that are not for clients: the lowest that is free tells."""
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    os.close(lowest)
+    return lowest >= descriptor_limit() - RESERVED_DESCRIPTORS
+
+
+def check_descriptors() -> None:
+    """ConfigError, in etcd's words, where none are left for clients."""
+    if descriptor_limit() <= RESERVED_DESCRIPTORS:
+        reason = "file descriptor limit of etcd process is too low; please set higher"
+        raise ConfigError("", "start", reason)
 
 
 class Gate(ServerFactory):
@@ -63,6 +126,8 @@ def listen_all(
     try:
         for flag, urls, gate, secure in gates:
             for url, factory in _factories(reactor, flag, urls, gate, secure):
+                if flag != "listen-peer-urls":
+                    factory = Door(factory, reactor)
                 port = _listen(reactor, flag, url, factory)
                 ports.append(port)
                 gate.hold(port)

@@ -27,7 +27,7 @@ from etcdtw.app.exchange import SnapshotExchange
 from etcdtw.app.known_members import KnownMembers, kept_for
 from etcdtw.app.leader_checks import LeaderCheck, leader_checks
 from etcdtw.app.leadership import HeadStart, hand_over
-from etcdtw.app.listening import Gate, listen_all
+from etcdtw.app.listening import Gate, check_descriptors, listen_all
 from etcdtw.app.pages import client_sites, peer_site
 from etcdtw.app.parts import OpenedLog, found_log, keyspace_settings, reopen_log
 from etcdtw.app.publish import Announcement
@@ -125,6 +125,7 @@ class Member(Service):
 
     def startService(self) -> None:
         settings = self.settings
+        check_descriptors()
         peers, clients = self._security.peer_port, self._security.client_port
         self._ports = listen_all(
             self._reactor,

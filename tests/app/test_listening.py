@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from etcdtw.app.listening import Gate, listen_all
+from etcdtw.app import listening
+from etcdtw.app.listening import (
+    RESERVED_DESCRIPTORS,
+    TOLD_AGAIN_SECONDS,
+    Door,
+    Gate,
+    check_descriptors,
+    listen_all,
+)
 from etcdtw.errors import ConfigError
+from tests.logs import logged
 
 
 class ListeningTests(TestCase):
@@ -28,6 +40,41 @@ class ListeningTests(TestCase):
             if hasattr(socket, "TCP_KEEPIDLE"):
                 seconds = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
                 self.assertEqual(seconds, 30)
+
+
+class DoorTests(SynchronousTestCase):
+    """Clients do not get the last file descriptors of a member."""
+
+    def setUp(self) -> None:
+        self.gate = Gate()
+        self.gate.open(Factory.forProtocol(Protocol))
+        self.clock = Clock()
+        self.door = Door(self.gate, self.clock)
+        self.told = logged(self, "etcdtw.member")
+
+    def limit(self, number: int) -> None:
+        self.patch(listening, "descriptor_limit", lambda: number)
+
+    def test_spare(self) -> None:
+        """They are let in while there are more than the member may need, and told of now and then
+        when there are not."""
+        lowest = os.dup(0)
+        os.close(lowest)
+        self.limit(lowest + RESERVED_DESCRIPTORS + 1)
+        self.assertIsInstance(self.door.buildProtocol(None), Protocol)
+        self.limit(lowest + RESERVED_DESCRIPTORS)
+        for told in (1, 1, 2):
+            self.assertIsNone(self.door.buildProtocol(None))
+            self.assertEqual(len(self.told), told)
+            self.clock.advance(TOLD_AGAIN_SECONDS / 2)
+
+    def test_too_low(self) -> None:
+        """A limit that leaves none for clients is refused in etcd's words."""
+        self.limit(RESERVED_DESCRIPTORS + 1)
+        check_descriptors()
+        self.limit(RESERVED_DESCRIPTORS)
+        refused = self.assertRaises(ConfigError, check_descriptors)
+        self.assertIn("file descriptor limit of etcd process is too low", refused.reason)
 
 
 class RefusalTests(SynchronousTestCase):
