@@ -20,7 +20,7 @@ from etcdtw.dns.resolvers import install_resolver, make_resolver
 from etcdtw.dns.srv import LookupFailed
 from etcdtw.errors import EtcdError
 from etcdtw.observe.levels import Verbosity
-from etcdtw.observe.logging import log_observers, plain
+from etcdtw.observe.logging import log_observers
 from etcdtw.proxy.finding import NoEndpoints
 
 Options = TypeVar("Options")
@@ -147,4 +147,4 @@ def run_proxy(
     Logger().info("Running: ", args=[sys.argv[0], *words])
     reactor = choose_reactor(look_seconds=0.0)
     fatal = Fatal(reactor)
-    return serve(make(reactor, lambda reason: fatal(plain(reason))), fatal)
+    return serve(make(reactor, fatal), fatal)

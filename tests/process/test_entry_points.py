@@ -172,6 +172,19 @@ class ForegroundTests(EntryPointTestCase):
 
 
 class DaemonTests(EntryPointTestCase):
+    def test_proxies_without_a_port(self) -> None:
+        """A daemon of a gateway or a gRPC proxy whose port is taken says so where it was started,
+        and leaves no pid file."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            for name in ("etcd-gateway", "etcd-grpc-proxy"):
+                words = ("start", "--endpoints", "127.0.0.1:1", "--listen-addr", address)
+                daemon = self.run_it([*TWISTD, name], *words)
+                self.assertEqual(daemon.returncode, 1)
+                said = f"listen tcp {address}: bind: address already in use"
+                self.assertIn(said, daemon.stderr)
+                self.assertFalse(Path(self.directory, "twistd.pid").exists())
+
     def test_daemon(self) -> None:
         """The daemon serves, keeps a relative data directory where it was started, and is gone
         after SIGTERM; started again it has everything."""

@@ -7,6 +7,7 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.gateway import GatewayService, checked
+from etcdtw.app.taps.refusing import is_daemon, told_to_parent
 from etcdtw.app.taps.words import Words
 from etcdtw.observe.levels import Verbosity
 from etcdtw.observe.logging import log_observers
@@ -26,4 +27,5 @@ def makeService(options: Options) -> IService:
 
     for observer in log_observers(["stderr"], Verbosity("info"), found.log_format):
         globalLogPublisher.addObserver(observer)
-    return GatewayService(found, reactor, Fatal(reactor))
+    fatal = Fatal(reactor)
+    return told_to_parent(GatewayService(found, reactor, fatal), fatal, is_daemon(options))

@@ -7,6 +7,7 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.grpc_proxy import GrpcProxyService, checked, verbosity
+from etcdtw.app.taps.refusing import is_daemon, told_to_parent
 from etcdtw.app.taps.words import Words
 from etcdtw.observe.logging import log_observers
 
@@ -25,4 +26,5 @@ def makeService(options: Options) -> IService:
 
     for observer in log_observers(["stderr"], verbosity(found)):
         globalLogPublisher.addObserver(observer)
-    return GrpcProxyService(found, reactor, Fatal(reactor))
+    fatal = Fatal(reactor)
+    return told_to_parent(GrpcProxyService(found, reactor, fatal), fatal, is_daemon(options))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdtw.app.fatal import EXIT_CODE, leave_with
+from twisted.application.service import IService, MultiService
+
+from etcdtw.app.fatal import EXIT_CODE, Fatal, leave_with
 from etcdtw.app.main import refuse
 from etcdtw.app.refusals import problems_of, sentence
 
@@ -31,3 +33,21 @@ def end_start(reason: str, reactor: Any, daemon: bool, exit_code: int = EXIT_COD
         raise RuntimeError(reason) from None
     leave_with(exit_code)
     reactor.callWhenRunning(reactor.stop)
+
+
+def told_to_parent(service: Any, fatal: Fatal, daemon: bool) -> IService:
+    """A service that calls ``fatal`` when it cannot start, so that a ``twistd`` that forks tells of
+    it too if that happens at once."""
+    return _ToldToParent(service, fatal) if daemon else service
+
+
+class _ToldToParent(MultiService):
+    def __init__(self, service: Any, fatal: Fatal) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        service.setServiceParent(self)
+        self._fatal = fatal
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._fatal.reason is not None:
+            raise RuntimeError(self._fatal.reason)
