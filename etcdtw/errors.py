@@ -373,11 +373,12 @@ class ProtocolError(Exception):
 class ConfigError(Exception):
     """One setting that cannot work: which flag, where its value came from, and why.
 
-    ``exit_code`` is etcd's for this kind of refusal.
+    ``exit_code`` is etcd's for this kind of refusal; ``hint`` may say what to change.
     """
 
     def __init__(self, flag: str, source: str, reason: str, exit_code: int = 1) -> None:
         super().__init__(reason)
+        self.hint = ""
         self.flag = flag
         self.source = source
         self.reason = reason

@@ -52,7 +52,7 @@ def tell(refused: ConfigProblems, write: Callable[[str], object], unix_seconds: 
     if refused.stage is Stage.ARGUMENTS:
         write(USAGE + "\n")
         for problem in reversed(refused.problems):
-            write(f"{problem}\n")
+            write(f"{problem.hint}\n{problem}\n" if problem.hint else f"{problem}\n")
         return
     for problem in refused.problems:
         for level, message in _messages(refused.stage, problem is refused.problems[0]):

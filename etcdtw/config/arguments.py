@@ -71,7 +71,9 @@ def _take_flag(found: Arguments, word: str, left: list[str]) -> None:
     if flag is None and name in ("h", "help"):
         found.wants_help = True
     elif flag is None:
-        found.problems.append(_problem(name, f"flag provided but not defined: -{name}"))
+        problem = _problem(name, f"flag provided but not defined: -{name}")
+        problem.hint = _nearest_flag(name)
+        found.problems.append(problem)
         if not equals and left and not left[0].startswith("-"):
             del left[0]  # most likely its value: what follows can still be checked
     elif flag.kind.is_switch and not equals:
@@ -108,6 +110,13 @@ def find_flag(name: str) -> Flag | None:
         if name == each.name:
             return each
     return OLD_FLAGS.get(name) or FLAGS.get(OLD_NAMES.get(name, name))
+
+
+def _nearest_flag(name: str) -> str:
+    from difflib import get_close_matches  # only refusals need it
+
+    near = get_close_matches(name, [*FLAGS, CONFIG_FILE.name, VERSION.name, CHECK.name], n=1)
+    return f"the nearest flag is {near[0]!r}: use --{near[0]}" if near else ""
 
 
 def _problem(flag: str, reason: str) -> ConfigError:

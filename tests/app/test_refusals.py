@@ -31,6 +31,13 @@ class TellTests(SynchronousTestCase):
         self.assertEqual(lines[0], "Usage:")
         self.assertEqual(lines[-2:], ["second", "first"])
 
+    def test_hint(self) -> None:
+        """What to change comes before the sentence of etcd, which stays the last line."""
+        problem = ConfigError("a", "command line", "first", 2)
+        problem.hint = "do this"
+        lines = told(ConfigProblems(Stage.ARGUMENTS, [problem]))
+        self.assertEqual(lines[-2:], ["do this", "first"])
+
     def test_verify(self) -> None:
         """Each problem has a log line with flag and source, and the first one the last word."""
         lines = told(

@@ -106,6 +106,19 @@ class RefusalTests(SynchronousTestCase):
             self.assertEqual(found.problems[0].exit_code, 2)
             self.assertEqual(found.problems[0].source, "command line")
 
+    def test_nearest(self) -> None:
+        """A mistyped flag's refusal has the nearest one, if any is near."""
+        for word, hint in {
+            "--nmae": "the nearest flag is 'name': use --name",
+            "-listen-clients-urls": (
+                "the nearest flag is 'listen-client-urls': use --listen-client-urls"
+            ),
+            "--verison": "the nearest flag is 'version': use --version",
+            "--qqq": "",
+        }.items():
+            (problem,) = parse_arguments([word]).problems
+            self.assertEqual(problem.hint, hint)
+
     def test_all_at_once(self) -> None:
         """Every problem of a command line is found, the first first."""
         found = parse_arguments(["--nope", "x", "--max-wals=y", "--name"])
