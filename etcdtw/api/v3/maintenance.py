@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from etcdtw.api.v3.canonical import canonical
-from etcdtw.api.v3.snapshot_stream import Exported, Exports, SnapshotStream
+from etcdtw.api.v3.snapshot_stream import Exports, SnapshotLine
 from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
 from etcdtw.apply.alarms import Alarms
@@ -93,9 +93,8 @@ class MaintenanceService:
         self._alarms = alarms
         self._submitter = submitter
         self._slices = slices
-        self._exports = exports
+        self._snapshots = SnapshotLine(exports, clock)
         self._header = header
-        self._clock = clock
         self._seconds = clock.seconds
         self.hash_seconds = Histogram(HASH_BOUNDS)
         self.hash_kv_seconds = Histogram(HASH_BOUNDS)
@@ -184,23 +183,11 @@ class MaintenanceService:
         """The keyspace as a bbolt file, in pieces, and behind it its SHA-256. It is as of this
         call or a little later."""
 
-        def export() -> None:
-            if not call.done:
-                self._exports.start(send, failed)
-
-        def send(exported: Exported) -> None:
-            if call.done:
-                exported.close()
-            else:
-                SnapshotStream(call, exported, self._clock).go_on()
-
-        def failed(error: BaseException) -> None:
-            call.finish(StatusError(Code.UNKNOWN, str(error)))
-
         def requested(body: bytes) -> None:
             decode_streamed(SnapshotRequest, body)
             backend = self._backend
-            backend.wait_durable(backend.consistent_index()[0], export)
+            index, _ = backend.consistent_index()
+            backend.wait_durable(index, lambda: self._snapshots.join(call))
 
         call.on_message = requested
 

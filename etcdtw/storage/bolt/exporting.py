@@ -80,6 +80,8 @@ class Exports:
     ) -> None:
         """Call one of the two, with what is durable now or a little later. Without a digest it is
         ready a third sooner."""
+        if self._stopped:
+            return
         if self._worker is None:
             self._worker = self._make_worker()
         self._worker.run(lambda: self._export(with_digest), done, failed)
