@@ -24,6 +24,7 @@ from etcdtw.app.main import (
 from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of
 from etcdtw.app.starting import StartingMember, find_assemble
+from etcdtw.app.taps.clock import forget_time_of_day
 from etcdtw.app.taps.refusing import is_daemon, refuse_member
 from etcdtw.app.taps.words import Words
 from etcdtw.bootstrap.factories import bootstrap_factories
@@ -49,6 +50,7 @@ def makeService(options: Options) -> IService:
         raise SystemExit(refuse(problems_of(error))) from None
     from twisted.internet import reactor
 
+    forget_time_of_day(reactor)
     twistd = getattr(options, "parent", None) or {}
     daemon = is_daemon(options)
     if daemon and "default" in loaded.settings.log_outputs and not twistd.get("syslog"):

@@ -18,6 +18,7 @@ from etcdtw.app.listening import PORT_MAX, Gate
 from etcdtw.app.refusals import START_ERRORS
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import RunnableMember, StartingMember, find_assemble
+from etcdtw.app.taps.clock import forget_time_of_day
 from etcdtw.app.taps.refusing import is_daemon, refuse_member
 from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.bootstrap.interfaces import ClusterPlan
@@ -72,6 +73,7 @@ def makeService(options: Options) -> IService:
     """The service; it answers when its member does."""
     from twisted.internet import reactor
 
+    forget_time_of_day(reactor)
     return DiscoveryService(options, reactor)
 
 

@@ -7,6 +7,7 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.gateway import GatewayService, checked
+from etcdtw.app.taps.clock import forget_time_of_day
 from etcdtw.app.taps.refusing import is_daemon, told_to_parent
 from etcdtw.app.taps.words import Words
 from etcdtw.observe.levels import Verbosity
@@ -25,6 +26,7 @@ def makeService(options: Options) -> IService:
         raise SystemExit(found)
     from twisted.internet import reactor
 
+    forget_time_of_day(reactor)
     for observer in log_observers(["stderr"], Verbosity("info"), found.log_format):
         globalLogPublisher.addObserver(observer)
     fatal = Fatal(reactor)

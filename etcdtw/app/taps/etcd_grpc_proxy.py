@@ -7,6 +7,7 @@ from twisted.logger import globalLogPublisher
 
 from etcdtw.app.fatal import Fatal
 from etcdtw.app.grpc_proxy import GrpcProxyService, checked, verbosity
+from etcdtw.app.taps.clock import forget_time_of_day
 from etcdtw.app.taps.refusing import is_daemon, told_to_parent
 from etcdtw.app.taps.words import Words
 from etcdtw.observe.logging import log_observers
@@ -24,6 +25,7 @@ def makeService(options: Options) -> IService:
         raise SystemExit(found)
     from twisted.internet import reactor
 
+    forget_time_of_day(reactor)
     for observer in log_observers(["stderr"], verbosity(found)):
         globalLogPublisher.addObserver(observer)
     fatal = Fatal(reactor)
