@@ -34,7 +34,7 @@ from etcdtw.app.publish import Announcement
 from etcdtw.app.purging import Purging
 from etcdtw.app.secure import Security
 from etcdtw.app.settings import MemberSettings
-from etcdtw.app.takeover import check_without_database, take_over
+from etcdtw.app.takeover import check_without_database, check_without_log, take_over
 from etcdtw.app.telling import tell_start, tell_stop
 from etcdtw.app.tuning import freeze_loaded, hide_from_collector, tune_process
 from etcdtw.bootstrap.interfaces import ClusterPlan
@@ -157,6 +157,8 @@ class Member(Service):
         forced = self.settings.force_new_cluster and plan is None and not self._was_forced
         if plan is None:
             check_without_database(self._fs, self._data_dir, forced)
+        else:
+            check_without_log(self._fs, self._data_dir)
         opened = self._open_log(snap_files, plan)
         keyspace = keyspace_settings(self.settings, self._data_dir.backend_path)
         unwanted: list[IFile] = []

@@ -12,7 +12,7 @@ from etcdtw.ids import format_id
 from etcdtw.membership.member import VERSION_PATH
 from etcdtw.pb.etcdserver_pb2 import Request
 from etcdtw.raft.messages import Entry, EntryType, Snapshot
-from etcdtw.storage.adopt import WRAPPED, adopt
+from etcdtw.storage.adopt import WRAPPED, adopt, database_index
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
 from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, TERM, create
 from etcdtw.storage.datadir import DataDir
@@ -53,6 +53,24 @@ def check_without_database(fs: IFilesystem, data_dir: DataDir, alone: bool) -> N
             f"{data_dir.path} is of a cluster of etcd {version} with {len(others)} more members, "
             "which this release cannot talk to: --force-new-cluster goes on without them"
         )
+
+
+def check_without_log(fs: IFilesystem, data_dir: DataDir) -> None:
+    """Before a log is begun in a locked data directory: refuse one whose keyspace has come out of a
+    log, which must be somewhere. StorageError, OSError; nothing is changed.
+
+    A run that died before it had a log leaves no keyspace, or etcd's empty one.
+    """
+    if fs.exists(data_dir.backend_path):
+        path = data_dir.backend_path
+    elif data_dir.has_database() and database_index(data_dir.db_path):
+        path = data_dir.db_path
+    else:
+        return
+    raise StorageError(
+        f"no log is in {data_dir.wal_dir}, but {path} has a keyspace: the log lies elsewhere "
+        "(--wal-dir), or is lost"
+    )
 
 
 def _cluster_version(snapshot: Snapshot, entries: list[Entry]) -> str | None:

@@ -91,12 +91,16 @@ def use_received(fs: IFilesystem, data_dir: DataDir, index: int) -> None:
     as etcd does at its next start when it died before it could. StorageError, OSError."""
     received = posixpath.join(data_dir.snap_dir, database_name(index))
     if index and fs.exists(received):
-        with BoltFile.open(data_dir.db_path) as database:
-            is_older = _index(dict(database.scan(META))) < index
-        if is_older:
+        if database_index(data_dir.db_path) < index:
             data_dir.replace_database(received)
         else:
             fs.remove(received)
+
+
+def database_index(path: str) -> int:
+    """The entry up to which a database of etcd has everything. OSError, StorageError."""
+    with BoltFile.open(path) as database:
+        return _index(dict(database.scan(META)))
 
 
 def _index(meta: dict[bytes, bytes]) -> int:

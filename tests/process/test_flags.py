@@ -195,6 +195,18 @@ class StorageFlagTests(EntryPointTestCase):
         self.read_until(process, READY)
         self.assertEqual(self.ctl("get", "k", "--prefix", "--keys-only").split(), ["k0", "k1"])
 
+    def test_wal_dir_forgotten(self) -> None:
+        """Without the flag that says where its log lies a member is refused, and begins no second
+        log, which the next start would take for its own."""
+        process = self.start(ETCDTW, *self.flags, "--wal-dir=elsewhere/wal")
+        self.read_until(process, READY)
+        process.kill()
+        process.wait()
+        code, sentence = self.refused(ETCDTW, *self.flags)
+        self.assertEqual(code, 1)
+        self.assertRegex(sentence, "no log is in .*/member/wal, but .*/kv.lmdb has a keyspace")
+        self.assertFalse(Path(self.directory, "d/member/wal").exists())
+
     def test_unsafe_no_fsync(self) -> None:
         """With ``--unsafe-no-fsync`` nothing is ever synced, without it every put is."""
         for flags, at_least, at_most in ((["--unsafe-no-fsync"], 0, 0), ([], 3, 1000)):

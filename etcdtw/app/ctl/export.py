@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from etcdtw.app.parts import check_keyspace, reopen_log
 from etcdtw.errors import StorageError
+from etcdtw.storage.adopt import database_index
 from etcdtw.storage.backend.lmdb_backend import LmdbSettings
-from etcdtw.storage.backend.lmdb_environment import CONSISTENT_INDEX, META, map_bytes
+from etcdtw.storage.backend.lmdb_environment import map_bytes
 from etcdtw.storage.backend.lmdb_view import open_view
-from etcdtw.storage.bolt import BoltFile
 from etcdtw.storage.bolt.export import export_keyspace
 from etcdtw.storage.datadir import DataDir
 from etcdtw.storage.filesystem import give_back
@@ -73,8 +73,7 @@ def _keyspace_index(path: str) -> int:
 
 def _require_index(path: str, index: int) -> None:
     """A database that is there already must be what an interrupted export left."""
-    with BoltFile.open(path) as database:
-        found = int.from_bytes(dict(database.scan(META)).get(CONSISTENT_INDEX, b""), "big")
+    found = database_index(path)
     if found != index:
         raise StorageError(
             f"{path} is a database of etcd already (at index {found}, the keyspace is at {index})"
