@@ -40,6 +40,8 @@ COMMANDS = {
     "playground": "etcdtw.app.playground",
 }
 _SIGNAL_NAMES = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated"}
+_IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Log rotation likes to send them. Go takes no notice; Python lets them end the process."""
 _log = Logger()
 
 
@@ -146,6 +148,9 @@ def serve(
     the process. ``refused`` is what kept it from starting."""
     from twisted.internet import reactor
 
+    for number in _IGNORED_SIGNALS:
+        # A handler, since what is ignored would be ignored by every program that is begun here.
+        signal.signal(number, lambda *_: None)
     stop = _StopBySignal(reactor)
     reactor.callWhenRunning(stop.install)  # after Twisted's own, before the service is ready
     service.startService()

@@ -169,10 +169,15 @@ class ForegroundTests(ProcessTestCase):
     command = [sys.executable, STAND_IN, "etcdtw"]
 
     def test_signals(self) -> None:
-        """SIGTERM and SIGINT stop the services and then end the process as signals do."""
+        """SIGTERM and SIGINT stop the services and then end the process as signals do; those that
+        Go takes no notice of are not taken notice of here."""
         for number in (signal.SIGTERM, signal.SIGINT):
             process = self.start(self.command, *client_flags(free_port()))
             self.read_until(process, READY)
+            process.send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.2)
             process.send_signal(number)
             rest, _ = process.communicate(timeout=SECONDS_MAX)
             self.assertIn("stand-in stopped", rest)
