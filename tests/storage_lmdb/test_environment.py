@@ -67,6 +67,13 @@ class _DyingFilesystem(OsFilesystem):
 class CreateTests(KeyspaceCase):
     """Conversion."""
 
+    def test_any_quota(self) -> None:
+        """However large a quota is, the keyspace can be opened."""
+        path = os.path.abspath(self.mktemp())
+        size = map_bytes((1 << 63) - 1)
+        create(FS, path, size, sync=False)
+        open_environment(path, size, sync=False).env.close()
+
     def test_records_and_marker(self) -> None:
         """A file made from records has them, the position in ``meta``, and the source."""
         settings = self.new_settings()

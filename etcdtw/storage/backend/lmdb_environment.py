@@ -33,6 +33,8 @@ TEMPORARY_SUFFIX = ".tmp"
 _FORMAT_KEY = b"format"
 _SOURCE_KEY = b"source"
 _MAP_BYTES_MIN = 64 << 30
+_MAP_BYTES_MAX = 16 << 40
+"""Several of these have room in what a processor can address."""
 _BUCKETS_MAX = 64
 _READERS_MAX = 126
 _RECORDS_PER_TRANSACTION = 50_000
@@ -60,7 +62,7 @@ class Environment(NamedTuple):
 def map_bytes(quota_bytes: int) -> int:
     """The address space to map for a keyspace of this quota. It is fixed while the file is open,
     so it is far more than is ever used; only what is used takes memory."""
-    return max(10 * quota_bytes, _MAP_BYTES_MIN)
+    return min(max(10 * quota_bytes, _MAP_BYTES_MIN), _MAP_BYTES_MAX)
 
 
 def open_environment(
