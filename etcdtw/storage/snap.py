@@ -114,9 +114,13 @@ class SnapStore:
             return 0
         file = self._fs.open_readonly(path)
         try:
-            return int(file.pread(file.size(), 0) or b"0")
+            text = file.pread(file.size(), 0)
         finally:
             file.close()
+        try:
+            return int(text or b"0")
+        except ValueError:
+            raise CorruptError(f"snap: not a number: {path}") from None
 
     def note_received(self, index: int) -> None:
         """Remember that the keyspace begins as far as this, durably."""

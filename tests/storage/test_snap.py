@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import CorruptError
 from etcdtw.raft.messages import ConfState, Snapshot
+from etcdtw.storage.filesystem import write_synced
 from etcdtw.storage.snap import SnapStore, decode_snap_file, encode_snap_file
 from etcdtw.storage.wal import WalSnapshot, valid_snapshots
 from etcdtw.testing.disk import SimDisk
@@ -161,6 +162,9 @@ class SnapStoreTests(SynchronousTestCase):
             SnapStore(disk, "/snap").note_received(index)
             disk.crash(Random(index))
             self.assertEqual(SnapStore(disk, "/snap").received_index(), index)
+        write_synced(disk, "/snap/received", b"\0\0")
+        with self.assertRaisesRegex(CorruptError, "not a number: /snap/received"):
+            SnapStore(disk, "/snap").received_index()
         self.assertEqual(SnapStore(disk, "/snap").names(), [])
 
     @settings(max_examples=200, deadline=None, derandomize=True)

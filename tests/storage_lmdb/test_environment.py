@@ -229,6 +229,26 @@ class OpenTests(KeyspaceCase):
         with self.assertRaises(CorruptError):
             self.open(settings)
 
+    def test_cut_short(self) -> None:
+        """A file that lacks pages is corrupt, and does not end the process that reads it; one that
+        lacks none that count is whole."""
+        settings = self.new_settings()
+        records = [(b"%d" % number, bytes(3000)) for number in range(100)]
+        create(FS, settings.path, settings.map_bytes, buckets=[(b"key", records)])
+        size = os.path.getsize(settings.path)
+        env = open_environment(settings.path, settings.map_bytes).env
+        with env.begin(write=True) as txn:
+            database = env.open_db(b"late", txn=txn)
+            txn.put(b"large", bytes(50_000), db=database)
+            txn.delete(b"large", db=database)
+        last = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        env.close()
+        self.assertLess(os.path.getsize(settings.path), last)
+        self.open(settings).close()
+        os.truncate(settings.path, size // 2)
+        with self.assertRaisesRegex(CorruptError, "was cut short"):
+            self.open(settings)
+
     def test_twice(self) -> None:
         """One file is open once in a process."""
         settings = self.new_settings()

@@ -7,7 +7,10 @@ one database of our own with the marker. Beside it lies LMDB's lock file, ``-loc
 
 from __future__ import annotations
 
+import os
 import posixpath
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -38,6 +41,15 @@ _MAP_BYTES_MAX = 16 << 40
 _BUCKETS_MAX = 64
 _READERS_MAX = 126
 _RECORDS_PER_TRANSACTION = 50_000
+
+_READ_ALL = """
+import lmdb, sys
+env = lmdb.open(sys.argv[1], subdir=False, readonly=True, lock=False, max_dbs=64)
+names = [name for name, _ in env.begin().cursor()]
+for database in [env.open_db(name, create=False) for name in names]:
+    for record in env.begin().cursor(database):
+        pass
+"""
 
 Databases = dict[bytes, lmdb._Database]
 Records = Iterable[tuple[bytes, bytes]]
@@ -75,6 +87,7 @@ def open_environment(
     env = _open(path, map_size, sync, readonly)
     try:
         env.reader_check()
+        _require_whole(path, env)
         with env.begin() as txn:
             names = list(txn.cursor().iternext(values=False))
         if MARKER_BUCKET not in names:
@@ -111,6 +124,19 @@ def _open(path: str, map_size: int, sync: bool, readonly: bool = False) -> lmdb.
         )
     except lmdb.Error as error:
         raise StorageError(f"{path}: the keyspace cannot be opened: {error}") from error
+
+
+def _require_whole(path: str, env: lmdb.Environment) -> None:
+    """CorruptError for a file that was cut short: whoever reads what is missing is ended by the
+    system, without a word. Pages that nothing refers to may be missing at the end, so it is read
+    all through, by a process that may end."""
+    size = os.path.getsize(path)
+    wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if size >= wanted:
+        return
+    reader = subprocess.run([sys.executable, "-c", _READ_ALL, path], stderr=subprocess.DEVNULL)
+    if reader.returncode:
+        raise CorruptError(f"{path}: the keyspace was cut short, to {size} of {wanted} bytes")
 
 
 def _read_marker(txn: lmdb.Transaction[bytes], database: lmdb._Database) -> Marker:
