@@ -32,7 +32,7 @@ def _is_coroutine(found: object) -> bool:
 # used at once is given here; any other name brings the module in.
 STANDING_IN: Mapping[str, Mapping[str, object]] = {
     "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
-    "http.cookiejar": {"CookieJar": object},  # loads half of HTTPS otherwise
+    "http.cookiejar": {"CookieJar": object},  # the real one brings HTTP, which would lack TLS
     "google.protobuf.internal.python_message": {},
     "unittest": {"TestCase": object},
 }

@@ -150,16 +150,6 @@ class ImportLeanTests(SynchronousTestCase):
         )
         self.assertEqual(said, "[]\n")
 
-    def test_metrics_of_callers(self) -> None:
-        """Who has called other members can still make the page of metrics, whose library calls
-        by HTTPS."""
-        said = self.run_python(
-            "lean.import_also('twisted.web.client', 'twisted.internet.endpoints')\n"
-            "from etcdtw.api.metrics.exposition import Exposition\n"
-            "print(b'process_start_time_seconds' in Exposition([]).render())\n"
-        )
-        self.assertEqual(said, "True\n")
-
     def test_with_tls(self) -> None:
         """Where TLS may be asked for its parts are there, and nothing else that is spared."""
         said = self.run_python(
