@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -72,7 +72,7 @@ class ClusterMetrics:
         def answered(found: Answered) -> bytes:
             return answer(request, 200, found.body, _PLAIN)
 
-        def failed(_: Failure) -> bytes:
+        def failed(_: Failure | None = None) -> bytes:
             self._url = ""
             return plain_error(request, 500, "Internal server error")
 
@@ -86,10 +86,10 @@ class ClusterMetrics:
             self._url = random.SystemRandom().choice(urls)
         # As clients of gRPC have it: the port need not be given.
         member = parse_endpoint(self._url)
-        url = f"{member.scheme}://{member.authority}/metrics"
-        # One that is no URL of HTTP is refused before anybody is asked.
-        asked: Deferred[Answered] = maybeDeferred(
-            self._caller.call, b"GET", url, {}, b"", METRICS_SECONDS
+        if member.path:
+            return failed()  # of a socket
+        asked: Deferred[Answered] = self._caller.call(
+            b"GET", f"{member.scheme}://{member.authority}/metrics", {}, b"", METRICS_SECONDS
         )
         asked.addCallbacks(answered, failed).addCallback(end)
         return None
