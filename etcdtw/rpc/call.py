@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .pages import PageStream
     from .router import Method, Tally
 
+MESSAGES_AT_ONCE = 200  # of one stream, then the time is looked at
 STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more than this waiting is not writable
 
 
@@ -32,6 +34,7 @@ class CallOwner(Protocol):
     message_bytes_max: int
     unsent_bytes: int
     partial_bytes: int
+    undelivered: deque[tuple[StreamCall, list[bytes], bool]]
 
     def mark_dirty(self) -> None:
         """There is output to write."""
@@ -41,6 +44,9 @@ class CallOwner(Protocol):
 
     def unary_received(self, request: UnaryRequest, message: bytes) -> None:
         """The one message of a unary request is complete."""
+
+    def deliver_later(self, call: StreamCall, messages: list[bytes], ended: bool) -> None:
+        """Give the stream these messages when others had their turn."""
 
     def stalled(self, call: StreamCall | PageStream) -> None:
         """Tell this call when it may send again."""
@@ -292,6 +298,13 @@ class StreamCall(_CallFacts):
         except StatusError as error:
             self.fail(error)
             return
+        if len(messages) > MESSAGES_AT_ONCE or self._owner.undelivered:
+            self._owner.deliver_later(self, messages, ended)
+        else:
+            self.deliver(messages, ended)
+
+    def deliver(self, messages: list[bytes], ended: bool) -> None:
+        """For the connection: whole messages; ``ended`` if they are the last."""
         try:
             for message in messages:
                 if self.done:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from etcdtw.errors import Code, EtcdError, NoLeader, ProtocolError, StatusError, Stopped
@@ -15,7 +16,7 @@ from etcdtw.http2.header_table import Field
 from etcdtw.http2.message import Headers
 from etcdtw.http2.server import ServerConnection
 
-from .call import Call, StreamCall, Target, UnaryCall, UnaryRequest
+from .call import MESSAGES_AT_ONCE, Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
 from .keepalive import TIMER_GRAIN_SECONDS, PingStrikes
 from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
@@ -34,6 +35,8 @@ from .targets import Refusal, find_target
 from .timed import TimedStream, TimedUnary
 from .transport import Transport
 
+TURN_BYTES = 4096  # that came; with more, the time is looked at after each so many
+TURN_SECONDS = 0.005  # for what came on one connection, then others get their turn
 UNSENT_BYTES_MAX = 256 * 1024  # streams should wait once a turn has produced more than this
 HELD_REQUESTS_MAX = 10_000  # while the client does not take its answers
 HELD_REQUEST_BYTES_MAX = 16 * 1024 * 1024  # of their messages
@@ -42,6 +45,8 @@ DRAIN_NOTICE_SECONDS = 1.0
 CLOSE_SECONDS = 5.0  # for the last bytes to leave, then the connection is cut
 _DRAIN_PING = b"draining"
 _IDLE_PING = b"are you?"
+
+log = Logger(namespace="etcdtw.rpc")
 
 
 class RpcConnection:
@@ -94,6 +99,10 @@ class RpcConnection:
         self._draining = False
         self._closing = False
         self._lost = False
+        # What came and waits for its turn; nothing that comes behind it may be handled at once.
+        self._unread = b""
+        self.undelivered: deque[tuple[StreamCall, list[bytes], bool]] = deque()
+        self._at_once_bytes = TURN_BYTES
         # Whether the end of a flush has more to look after than writing.
         self._attention = False
         self._timers: dict[str, IDelayedCall] = {}
@@ -104,6 +113,12 @@ class RpcConnection:
     # --- Twisted calls ------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
+        if len(data) > self._at_once_bytes:
+            self._unread += data
+            # Zero: the rest of what came before waits.
+            if self._at_once_bytes:
+                self._take_turn()
+            return
         flusher = self._flusher
         flusher.held = self.dirty = True
         self._now = now = self._clock.seconds()
@@ -119,12 +134,71 @@ class RpcConnection:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._unread = b""
+        self.undelivered.clear()
         self._held_requests.clear()
         self._stalled.clear()
         calls = list(self.calls.values())
         self.calls.clear()
         for call in calls:
             call.cancelled()
+
+    # --- Turns --------------------------------------------------------------------------------
+
+    def deliver_later(self, call: StreamCall, messages: list[bytes], ended: bool) -> None:
+        """Messages of a stream, too many for one turn or behind such."""
+        for at in range(0, len(messages), MESSAGES_AT_ONCE):
+            last = at + MESSAGES_AT_ONCE >= len(messages)
+            part = messages[at : at + MESSAGES_AT_ONCE]
+            self.undelivered.append((call, part, ended and last))
+        self._wait_for_turn()
+
+    def _take_turn(self) -> None:
+        """One read may hold thousands of requests: handle some, the rest when others had theirs."""
+        flusher = self._flusher
+        data = self._unread
+        at = 0
+        now = self._clock.seconds()
+        until = now + TURN_SECONDS
+        flusher.held = self.dirty = True
+        try:
+            while now <= until and not self._lost:
+                if self.undelivered:
+                    call, messages, ended = self.undelivered.popleft()
+                    call.deliver(messages, ended)
+                elif at < len(data):
+                    self._now = now
+                    self.http2.receive(data[at : at + TURN_BYTES], now)
+                    at += TURN_BYTES
+                else:
+                    break
+                now = self._clock.seconds()
+        finally:
+            flusher.held = False
+        self._unread = data[at:]
+        if self._lost:
+            return
+        if self._unread or self.undelivered:
+            self._wait_for_turn()
+        elif not self._at_once_bytes:
+            self._at_once_bytes = TURN_BYTES
+            self._output.let_read(True)
+        self.flush()
+        flusher.flush()
+
+    def _wait_for_turn(self) -> None:
+        self._later("turn", 0, self._take_next_turn)
+        if self._at_once_bytes:
+            self._at_once_bytes = 0
+            self._output.let_read(False)
+
+    def _take_next_turn(self) -> None:
+        try:
+            self._take_turn()
+        except Exception:
+            # What the reactor does where it has brought the data itself.
+            log.failure("a connection is cut for what it received")
+            self.abort()
 
     # --- Output -------------------------------------------------------------------------------
 

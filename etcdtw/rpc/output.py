@@ -30,6 +30,7 @@ class Output:
         self._write = DirectWriter(transport).write
         self._held: list[bytes] = []
         self._reading_paused = False
+        self._read_enough = False
         self.held_bytes = 0
         self.paused = False
         transport.registerProducer(self, True)
@@ -44,6 +45,14 @@ class Output:
                 self._transport.pauseProducing()
             return
         self._write(data)
+
+    def let_read(self, wanted: bool) -> None:
+        """Whether the transport is to be read, where nothing else is against it."""
+        self._read_enough = not wanted
+        if not wanted:
+            self._transport.pauseProducing()
+        elif not self._reading_paused:
+            self._transport.resumeProducing()
 
     def close(self) -> None:
         """Let the transport close behind everything that was written."""
@@ -66,7 +75,8 @@ class Output:
             self.write(held)
         if self._reading_paused and not self.paused:
             self._reading_paused = False
-            self._transport.resumeProducing()
+            if not self._read_enough:
+                self._transport.resumeProducing()
         self._on_room()
 
     def stopProducing(self) -> None:
