@@ -177,11 +177,15 @@ class Connection(SendingHalf):
     def _begin_second(self) -> None:
         """A new second of counting begins."""
 
+    def _excused_frames(self) -> int:
+        """How many idle frames of this second have a good reason."""
+        return 0
+
     def _count_idle(self, weight: int = 1) -> None:
         """One more frame that carries nothing, or one that costs as much as several."""
         self._new_second()
         self._idle_frames += weight
-        if self._idle_frames > limits.IDLE_FRAMES_PER_SECOND_MAX:
+        if self._idle_frames > limits.IDLE_FRAMES_PER_SECOND_MAX + self._excused_frames():
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content")
 
     def _owe_ack(self) -> None:
@@ -200,7 +204,7 @@ class Connection(SendingHalf):
         data = without_padding(flags, payload) if flags & PADDED else payload
         stream = self._streams.get(stream_id)
         if stream is None or not stream.remote_open:
-            self._refuse_closed(stream_id, "DATA")
+            self._refuse_closed(stream_id, "DATA", is_idle=not data)
             return
         ended = bool(flags & END_STREAM)
         if not data and not ended:
@@ -241,11 +245,12 @@ class Connection(SendingHalf):
         """Whether this stream never existed."""
         return stream_id > self._highest_stream or not stream_id & 1
 
-    def _refuse_closed(self, stream_id: int, name: str) -> None:
-        """DATA or HEADERS where the peer may send none."""
+    def _refuse_closed(self, stream_id: int, name: str, *, is_idle: bool = True) -> None:
+        """DATA or HEADERS where the peer may send none. Content may have been on its way."""
         if self._is_idle(stream_id):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"{name} on idle stream {stream_id}")
-        self._count_idle()
+        if is_idle:
+            self._count_idle()
         if stream_id not in self._own_resets:
             raise StreamError(ErrorCode.STREAM_CLOSED, f"{name} on a closed stream")
 

@@ -11,6 +11,7 @@ HEADER_TABLE_BYTES = 4096  # HPACK's dynamic table, both directions
 # Frames that cost us and carry nothing.
 CLIENT_RESETS_PER_SECOND_MAX = 100  # beyond the streams that were answered in that second
 IDLE_FRAMES_PER_SECOND_MAX = 1000  # empty DATA, PRIORITY, SETTINGS, unknown, for closed streams
+FRAMES_PER_ANSWER = 4  # of those, for each answer of that second: clients give windows back late
 SETTINGS_STREAMS = 256  # so many open streams make a SETTINGS frame count once more
 UNSENT_ACKS_MAX = 1000  # acknowledgements and resets we owe while the peer does not read
 

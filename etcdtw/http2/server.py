@@ -354,12 +354,20 @@ class ServerConnection(Connection):
         """How many streams ended by an answer so far."""
         return self._opened - len(self._streams) - len(self._pending) - self._reset_total
 
+    def _answered_this_second(self) -> int:
+        return self._ended_streams() - self._ended_before_second
+
+    def _excused_frames(self) -> int:
+        return limits.FRAMES_PER_ANSWER * self._answered_this_second()
+
     def _count_reset(self) -> None:
         self._reset_total += 1
         self._new_second()
         self._resets_this_second += 1
-        answered = self._ended_streams() - self._ended_before_second
-        if self._resets_this_second - answered > limits.CLIENT_RESETS_PER_SECOND_MAX:
+        if (
+            self._resets_this_second - self._answered_this_second()
+            > limits.CLIENT_RESETS_PER_SECOND_MAX
+        ):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are reset")
 
     # --- Sending ------------------------------------------------------------------------------

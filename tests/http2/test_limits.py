@@ -13,6 +13,7 @@ from etcdtw.http2.frames import (
     DATA,
     END_HEADERS,
     HEADERS,
+    PADDED,
     PING,
     PRIORITY,
     RST_STREAM,
@@ -213,6 +214,28 @@ class LimitTests(SynchronousTestCase):
             self.assertFalse(peer.server.failed)
             peer.feed(data)
             self.assertEqual(peer.goaway_code(), CALM)
+
+    def test_windows_of_answered_streams(self) -> None:
+        """grpc-go gives windows back as its caller reads, also those of streams whose answer has
+        come whole; many large answers in a second are no flood."""
+        peer = Peer()
+        for stream_id in range(1, limits.IDLE_FRAMES_PER_SECOND_MAX, 2):
+            peer.feed(peer.request(stream_id))
+            peer.server.send_answer(stream_id, bytes(20))
+            peer.feed(window_update_frame(stream_id, 16384) * limits.FRAMES_PER_ANSWER)
+        self.assertFalse(peer.server.failed)
+        peer.feed(window_update_frame(1, 1) * (limits.IDLE_FRAMES_PER_SECOND_MAX + 1))
+        self.assertEqual(peer.goaway_code(), CALM)
+
+    def test_content_on_its_way(self) -> None:
+        """What was sent before a refusal arrived is no flood of empty frames."""
+        peer = Peer()
+        peer.feed(peer.headers(1))
+        peer.server.send_headers(1, OK_HEADERS, end=True)
+        peer.feed(frame(DATA, 0, 1, bytes(1000)) * (2 * limits.IDLE_FRAMES_PER_SECOND_MAX))
+        self.assertFalse(peer.server.failed)
+        peer.feed(frame(DATA, PADDED, 1, bytes(1)) * (limits.IDLE_FRAMES_PER_SECOND_MAX + 9))
+        self.assertEqual(peer.goaway_code(), CALM)
 
     def test_acknowledged_pings_are_free(self) -> None:
         """Answers to our PINGs make us queue nothing."""
