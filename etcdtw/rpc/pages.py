@@ -17,8 +17,8 @@ from .call import CallOwner
 class PageReceiver(Protocol):
     """Serves one request."""
 
-    def data(self, data: bytes) -> None:
-        """A piece of the request's body."""
+    def data(self, data: bytes) -> int:
+        """A piece of the request's body; how many bytes of it are kept so far."""
 
     def ended(self) -> None:
         """The request is complete."""
@@ -33,12 +33,13 @@ class PageReceiver(Protocol):
 class PageStream:
     """One such request, as a connection keeps it among its calls."""
 
-    __slots__ = ("_owner", "deadline", "done", "receiver", "stream_id")
+    __slots__ = ("_held_bytes", "_owner", "deadline", "done", "receiver", "stream_id")
 
     receiver: PageReceiver
 
     def __init__(self, owner: CallOwner, stream_id: int) -> None:
         self._owner = owner
+        self._held_bytes = 0  # of a request that is not complete
         self.stream_id = stream_id
         self.deadline: float | None = None
         self.done = False
@@ -79,6 +80,7 @@ class PageStream:
     def _sent(self, end: bool) -> None:
         if end:
             self.done = True
+            self._holds(0)
             self._owner.calls.pop(self.stream_id, None)
         self._owner.mark_dirty()
 
@@ -94,13 +96,19 @@ class PageStream:
 
     def data_received(self, data: bytes, ended: bool) -> None:
         if data:
-            self.receiver.data(data)
+            self._holds(self.receiver.data(data))
         if ended and not self.done:
+            self._holds(0)
             self.receiver.ended()
+
+    def _holds(self, size: int) -> None:
+        self._owner.partial_bytes += size - self._held_bytes
+        self._held_bytes = size
 
     def cancelled(self) -> None:
         if not self.done:
             self.done = True
+            self._holds(0)
             self.receiver.lost()
 
     def fail(self, error: EtcdError) -> None:

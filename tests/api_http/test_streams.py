@@ -25,6 +25,7 @@ from etcdtw.http2.frames import (
 )
 from etcdtw.http2.header_encoder import HeaderEncoder
 from etcdtw.rpc.router import Router
+from etcdtw.rpc.settings import ServerSettings
 from tests.http2.recorder import cut
 from tests.rpc.wire import Wire
 
@@ -80,8 +81,10 @@ class Http2Tests(SynchronousTestCase):
         pages: dict[bytes, Resource] = {b"/echo": self.echo, b"/later": self.later}
         self.factory = HttpFactory(Site(pages), Clock(), body_bytes_max=1000)
 
-    def connect(self, secure: bool = True, window: int = 1 << 20) -> Wire:
-        wire = Wire(Router(), site=self.factory, handshake=False)
+    def connect(
+        self, secure: bool = True, window: int = 1 << 20, settings: ServerSettings | None = None
+    ) -> Wire:
+        wire = Wire(Router(), settings, site=self.factory, handshake=False)
         if secure:
             directlyProvides(wire.transport, INegotiated)
         wire.send(PREFACE + settings_frame({4: window}) + window_update_frame(0, 1 << 24))
@@ -156,6 +159,26 @@ class Http2Tests(SynchronousTestCase):
         wire.send(frame(DATA, END_STREAM, 1, b""))
         self.assertEqual(self.frames(wire, 1)[0][":status"], "413")
         self.assertEqual(self.echo.seen, [])
+
+    def test_many_incomplete(self) -> None:
+        """What one connection begins and does not end is bounded over all of its streams; what is
+        complete, given up or too large does not count."""
+        settings = ServerSettings(max_receive_bytes=1, partial_request_bytes=3000)
+        wire = self.connect(settings=settings)
+        for number in range(1, 21, 2):
+            self.ask(wire, number, "POST", "/echo", b"x" * 900)
+        for number in range(21, 41, 2):
+            self.ask(wire, number, "POST", "/echo", b"x" * 900, end=False)
+            wire.send(frame(RST_STREAM, 0, number, b"\0\0\0\x08"))
+        for number in range(41, 61, 2):
+            self.ask(wire, number, "POST", "/echo", b"x" * 1900, end=False)
+        for number in (61, 63, 65):
+            self.ask(wire, number, "POST", "/echo", b"x" * 900, end=False)
+        wire.transport.clear()
+        self.ask(wire, 67, "POST", "/echo", b"x" * 900, end=False)
+        self.assertEqual(self.frames(wire, 67)[3], [RST_STREAM])
+        wire.send(frame(DATA, END_STREAM, 61, b"y"))
+        self.assertEqual(self.frames(wire, 61)[0][":status"], "200")
 
     def test_plain(self) -> None:
         """In clear text HTTP/2 is gRPC's alone, as in etcd."""

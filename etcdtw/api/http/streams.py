@@ -55,13 +55,14 @@ class Http2Request:
 
     # --- the stream's side -----------------------------------------------------------------------
 
-    def data(self, data: bytes) -> None:
-        if self._is_too_large:
-            return  # clients do not look for an answer before they have sent it all
-        self.content.write(data)
-        if self.content.tell() > self._body_bytes_max:
-            self._is_too_large = True
-            self.content = BytesIO()
+    def data(self, data: bytes) -> int:
+        if not self._is_too_large:
+            self.content.write(data)
+            # Clients do not look for an answer before they have sent it all.
+            if self.content.tell() > self._body_bytes_max:
+                self._is_too_large = True
+                self.content = BytesIO()
+        return self.content.tell()
 
     def ended(self) -> None:
         if self._is_too_large:
