@@ -55,14 +55,10 @@ class Channel:
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         """Raises ValueError for an endpoint that is none, or if there are none."""
-        if not endpoints:
-            raise ValueError("a client needs at least one endpoint")
         self.metadata: dict[str, str] = dict(metadata or {})
         self.clock = clock
-        self._addresses = [parse_endpoint(each) for each in endpoints]
-        for address in self._addresses:
-            connector(address)
         self._connector = connector
+        self._addresses = self._parsed(endpoints)
         self._dice = dice
         self._keepalive = keepalive
         self._message_bytes_max = message_bytes_max
@@ -71,6 +67,7 @@ class Channel:
         self._connection: OutgoingConnection | None = None
         self._attempt: Deferred[Any] | None = None
         self._pause: IDelayedCall | None = None
+        self._left: dict[OutgoingConnection, IDelayedCall] = {}
         self._waiting: dict[Callable[[OutgoingConnection | EtcdError], None], None] = {}
         self._closed = False
         self.last_error: EtcdError = unavailable("not connected yet")
@@ -135,9 +132,9 @@ class Channel:
         return connected.addCallback(lambda _: made)
 
     def set_endpoints(self, endpoints: Sequence[str]) -> None:
-        """Use these from now on. A connection to one that is gone is left."""
-        addresses = [parse_endpoint(each) for each in endpoints]
-        assert addresses, "a client needs at least one endpoint"
+        """Use these from now on. A connection to one that is gone is left. ValueError as at the
+        start."""
+        addresses = self._parsed(endpoints)
         current = self._address()
         self._addresses = addresses
         if current in addresses:
@@ -154,15 +151,31 @@ class Channel:
             self._attempt.cancel()
         if self._connection is not None:
             self._connection.close()
+        for each in list(self._left):
+            self._close_left(each)
         for ready in self._take_waiting():
             ready(unavailable("the client is closed"))
+
+    def _parsed(self, endpoints: Sequence[str]) -> list[Address]:
+        if not endpoints:
+            raise ValueError("a client needs at least one endpoint")
+        addresses = [parse_endpoint(each) for each in endpoints]
+        for address in addresses:
+            self._connector(address)
+        return addresses
 
     def _leave_later(self, connection: OutgoingConnection) -> None:
         self._connection = None
         connection.on_room = None
-        self.clock.callLater(CONNECT_SECONDS, connection.close)
+        self._left[connection] = self.clock.callLater(CONNECT_SECONDS, self._close_left, connection)
         if self._waiting:
             self._connect()
+
+    def _close_left(self, connection: OutgoingConnection) -> None:
+        timer = self._left.pop(connection)
+        if timer.active():
+            timer.cancel()
+        connection.close()
 
     # --- connecting ------------------------------------------------------------------------------
 

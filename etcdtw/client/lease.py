@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
@@ -120,6 +121,8 @@ class LeaseKeeper:
             if connection.code != Code.UNAVAILABLE:  # else the client is closed
                 self._renew_later()
             return
+        if not self._kept:
+            return
         self._connection = connection
         self._stream = connection.stream(_PATH, self._channel.metadata, self)
         for lease in self._kept.values():
@@ -127,7 +130,14 @@ class LeaseKeeper:
                 self._ask(lease)
 
     def message_received(self, body: bytes) -> None:
-        response = LeaseKeepAliveResponse.FromString(body)
+        if self._stream is None:
+            return  # we ended it
+        try:
+            response = LeaseKeepAliveResponse.FromString(body)
+        except DecodeError:
+            self._stream.cancel()
+            self.stream_ended(None, answered=True)  # this server talks nonsense
+            return
         lease = self._kept.get(response.ID)
         if lease is None:
             return

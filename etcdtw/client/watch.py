@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 
 from etcdtw.client.channel import RETRY_SECONDS_MIN, Channel
 from etcdtw.client.ranges import Key, first_key_of, range_end_of, to_bytes
@@ -169,6 +170,7 @@ class WatchStreams:
         self._stream: StreamOutgoing | None = None
         self._connection: OutgoingConnection | None = None
         self._opening = False
+        self._reopening: IDelayedCall | None = None
 
     def add(
         self,
@@ -220,6 +222,8 @@ class WatchStreams:
 
     def close(self) -> None:
         watches, self._watches = self._watches, {}
+        if self._reopening is not None:
+            self._reopening.cancel()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.cancel()
@@ -253,11 +257,12 @@ class WatchStreams:
         self._opening = True
 
         def open_now() -> None:
+            self._reopening = None
             self._opening = False
             if self._watches and self._stream is None:
                 self._open()
 
-        self._channel.clock.callLater(RETRY_SECONDS_MIN, open_now)
+        self._reopening = self._channel.clock.callLater(RETRY_SECONDS_MIN, open_now)
 
     def _create(self, watch: Watch) -> None:
         assert self._stream is not None, "a watch is created on a stream"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.protocol import Factory, Protocol
 
 from etcdtw.client import Txn, created, lease_of, modified, value, version
-from etcdtw.client.endpoints import Address, parse_endpoint
+from etcdtw.client.endpoints import Address, parse_endpoint, plain_connector
 from etcdtw.client.ranges import prefix_end
 from etcdtw.client.txn import delete, get, put
 from etcdtw.errors import Code, EtcdError, FutureRevision, LeaderChanged, NoLeader, StatusError
@@ -168,6 +168,31 @@ class CallTests(Servers):
         client.set_endpoints([f"b:{PORT}"])
         self.down("a")
         self.assertEqual(self.result(client.kv.get("k")).kvs[0].value, b"1")
+
+    def test_refused_endpoints(self) -> None:
+        """New endpoints that cannot be reached are refused as at the start, and the others stay."""
+        client = self.client("a")
+        client.channel._connector = plain_connector(None)
+        for endpoints in ([], ["ftp://b"], ["https://b:2379"]):
+            with self.assertRaises(ValueError):
+                client.set_endpoints(endpoints)
+        self.assertEqual(client.channel._address().host, "a")
+
+    def test_closed_while_leaving(self) -> None:
+        """A connection that was left for another one ends with the client, and no timer stays."""
+        client = self.client("a", "b")
+        self.result(client.kv.put("k", "1"))
+        self.result(client.watch("k").when_created())
+        first = client.channel._connection
+        assert first is not None, "a call was answered"
+        self.refusal = NoLeader()
+        waiting = client.kv.get("k")
+        self.run_for(0.5)
+        self.assertFalse(first.finished)
+        client.close()
+        self.run_for(0.1)
+        self.error(waiting, StatusError)
+        self.assertTrue(first.finished)
 
     def test_silent_endpoint(self) -> None:
         """One that accepts connections and says nothing, as a stopped process does, is passed

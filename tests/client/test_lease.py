@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from etcdtw.client import channel
 from etcdtw.errors import LeaseNotFound
+from etcdtw.rpc import StreamCall
+from etcdtw.rpc.router import Method
 from tests.client.servers import Servers
 
 
@@ -54,6 +56,21 @@ class LeaseTests(Servers):
         self.result(waiting)
         self.run_for(20)
         self.assertFalse(lease.is_lost)
+
+    def test_nonsense(self) -> None:
+        """A server whose answers are none is left for another one."""
+
+        def talk(call: StreamCall) -> None:
+            call.on_message = lambda body: call.send(b"\xff\xff\xff")
+
+        client = self.client("a", "b")
+        method = self.routers["a"].find("/etcdserverpb.Lease/LeaseKeepAlive")
+        assert isinstance(method, Method), "leases are served"
+        method.stream_handler = talk
+        lease = self.result(client.keep_lease(6))
+        self.run_for(30)
+        self.assertFalse(lease.is_lost)
+        self.assertTrue(self.member.lessor.exists(lease.id))
 
     def test_nobody_there(self) -> None:
         """When no member can be asked for a whole TTL it counts as lost, no later."""
