@@ -134,6 +134,49 @@ class QuickTests(SynchronousTestCase):
             self.assertTrue(self.said().startswith(b"HTTP/1.1 400 "), new)
             self.assertTrue(self.transport.disconnecting)
 
+    def test_malformed(self) -> None:
+        """What etcd refuses, as others could read it otherwise, is refused in either way."""
+        for field in (
+            b"X: a\0b",
+            b"X: a\nContent-Length: 0",
+            b"X: a\rb",
+            b"X: a\x01b",
+            b"X y: b",
+            b"X(: b",
+            b": b",
+            b"Host: b",
+            b"Transfer-Encoding: identity",
+            b"Transfer-Encoding: gzip, chunked",
+            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        ):
+            lines, _ = self.both(PLAIN.replace(b"\r\n\r\n", b"\r\n%b\r\n\r\n" % field))
+            self.assertIn(b"HTTP/1.1 400 Bad Request", lines, field)
+            self.assertTrue(self.transport.disconnecting)
+
+    def test_hosts(self) -> None:
+        """A request has one host, but for those of HTTP/1.0."""
+        for host, fault in (
+            (b"Host: a\r\nHost: b", b"too many Host headers"),
+            (b"Y: a", b"missing required Host header"),
+            (b"Host: a b", b"malformed Host header"),
+            (b"Host: a/b", b"malformed Host header"),
+        ):
+            lines, body = self.both(PLAIN.replace(b"Host: a", host))
+            self.assertIn(b"HTTP/1.1 400 Bad Request", lines)
+            self.assertEqual(body, b"400 Bad Request: " + fault)
+        old = PLAIN.replace(b"1.1", b"1.0")
+        for request in (
+            old,
+            old.replace(b"Host", b"Y"),
+            PLAIN.replace(b"Host: a", b"Host: [::1]:9"),
+        ):
+            self.assertEqual(self.both(request)[1], b"hello")
+
+    def test_utf8(self) -> None:
+        """UTF-8 in a path need not be escaped, on whichever way."""
+        request = PLAIN.replace(b"/v3/echo", "/v3/ü?ü=ü".encode())
+        self.assertEqual(self.both(request)[1], b"hello")
+
     def test_too_large(self) -> None:
         """The bound on bodies holds here too."""
         body = b"x" * 1001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.web.http import HTTPChannel, Request
 
 from etcdtw.api.http.quick import Head, QuickChannel
-from etcdtw.api.http.requests import HttpRequest
+from etcdtw.api.http.requests import FIELD, HOST, HttpRequest, answer
 from etcdtw.api.http.site import Site
 from etcdtw.api.http.streams import Http2Request
 from etcdtw.http2.message import Headers
@@ -24,6 +25,7 @@ IDLE_SECONDS = 60.0
 BODY_BYTES_MAX = 64 << 20
 """The largest request body that is read. The gateway refuses messages much sooner."""
 
+_NOT_ASCII = re.compile(rb"[^\x00-\x7f]")
 _TOO_LARGE = (
     b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -89,6 +91,15 @@ class RoutedRequest(Request):
             yield name.lower(), values[0]
 
     def process(self) -> None:
+        fault = self._host_fault()
+        if fault:
+            request: HttpRequest = self
+            self.channel.persistent = False
+            request.setHeader(b"connection", b"close")
+            text = b"400 Bad Request: " + fault
+            request.write(answer(request, 400, text, b"text/plain; charset=utf-8"))
+            request.finish()
+            return
         if self.uri.startswith((b"http://", b"https://")):
             # The form for proxies, which servers must understand too (RFC 9112 section 3.2.2).
             self.uri = b"/" + [*self.uri.split(b"/", 3), b""][3]
@@ -96,15 +107,42 @@ class RoutedRequest(Request):
         factory: HttpFactory = self.channel.factory
         factory.site.serve(self)
 
+    def _host_fault(self) -> bytes:
+        """What is wrong with the request's host, in the words of net/http."""
+        hosts = self.requestHeaders.getRawHeaders(b"host", [])
+        if len(hosts) > 1:
+            return b"too many Host headers"
+        if not hosts:
+            return b"missing required Host header" if self.clientproto == b"HTTP/1.1" else b""
+        return b"" if HOST.fullmatch(hosts[0]) else b"malformed Host header"
+
 
 class _Channel(HTTPChannel):
+    """Stricter than Twisted's where it would take what etcd refuses."""
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if not transport.disconnecting:  # nothing behind a refusal is read
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def lineReceived(self, line: bytes) -> None:
+        # Go takes UTF-8 in a path or a query for its escapes.
+        if not line.isascii() and getattr(self, "_HTTPChannel__first_line"):  # noqa: B009
+            line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
+        super().lineReceived(line)  # type: ignore[no-untyped-call]
+
     def headerReceived(self, line: bytes) -> bool:
+        name, _, value = line.partition(b":")
+        is_plain = FIELD.fullmatch(line) and (
+            name.lower() != b"transfer-encoding" or value.strip(b" \t").lower() == b"chunked"
+        )
         try:
-            return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+            if is_plain:
+                return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
         except ValueError:
-            # A length of thousands of digits: Python reads none of these.
-            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
-            return False
+            pass  # a length of thousands of digits: Python reads none of these
+        self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+        return False
 
 
 class HttpFactory(ServerFactory[Any]):

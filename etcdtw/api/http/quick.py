@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 
-from etcdtw.api.http.requests import tell_finished
+from etcdtw.api.http.requests import FIELD, HOST, tell_finished
 from etcdtw.rpc.port import peer_text
 from etcdtw.tls.direct import DirectWriter
 
@@ -63,13 +63,13 @@ def parse_head(data: bytes) -> Head | None:
         return None
     headers: dict[bytes, bytes] = {}
     for line in lines:
-        name, colon, value = line.partition(b":")
+        name, _, value = line.partition(b":")
         name = name.lower()
-        if not colon or name in headers or name in _UNUSUAL or name.strip() != name:
+        if name in headers or name in _UNUSUAL or not FIELD.fullmatch(line):
             return None
         headers[name] = value.strip(b" \t")
     length = headers.get(b"content-length", b"0" if words[0] in _WITHOUT_BODY else b"")
-    if not length.isdigit() or b"host" not in headers or len(length) > 9:
+    if not length.isdigit() or len(length) > 9 or not HOST.fullmatch(headers.get(b"host", b"/")):
         return None
     return Head(words[0], words[1], headers, int(length))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Protocol
 
@@ -89,6 +90,11 @@ def json_in(request: HttpRequest) -> Any:
     except RecursionError as error:
         raise ValueError(str(error)) from None
 
+
+# Header fields and hosts as net/http takes them. Whoever stands in front may read others otherwise,
+# and take a part of one request for another.
+FIELD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
+HOST = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]*")
 
 # Those of net/http that Twisted has not, or words otherwise.
 PHRASES = {421: b"Misdirected Request", 429: b"Too Many Requests", 504: b"Gateway Timeout"}
