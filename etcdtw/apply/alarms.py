@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from etcdtw.mvcc.interfaces import IBackend
-from etcdtw.pb.rpc_pb2 import CORRUPT, NONE, NOSPACE, AlarmMember, AlarmRequest
+from etcdtw.pb.rpc_pb2 import CORRUPT, NONE, NOSPACE, AlarmMember, AlarmRequest, AlarmType
 
 _BUCKET = b"alarm"
 _KNOWN = (NOSPACE, CORRUPT)
+
+
+def alarm_name(alarm: int) -> str:
+    """A type of alarm as Go prints it: by its number where this version does not know it."""
+    return AlarmType.Name(alarm) if alarm in AlarmType.values() else str(alarm)
 
 
 class Alarms:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.api.http.views import MemberHealth
+from etcdtw.apply.alarms import Alarms
 from etcdtw.errors import InvalidArgument
 from etcdtw.pb.rpc_pb2 import (
     CORRUPT,
@@ -13,6 +15,7 @@ from etcdtw.pb.rpc_pb2 import (
     StatusRequest,
     StatusResponse,
 )
+from etcdtw.storage.backend.memory import MemoryBackend
 from etcdtw.testing.disk import SimDisk
 from tests.app.simulated_member import Call, SimulatedMember
 
@@ -43,6 +46,18 @@ class AlarmTests(SynchronousTestCase):
                 self.ask(action, UNKNOWN)
         self.assertEqual(self.member.core.replica.applied_index, before)
         self.assertIsNotNone(self.ask(AlarmRequest.GET, UNKNOWN).body)
+
+    def test_unknown_on_disk(self) -> None:
+        """One that is there nevertheless, from another version, is shown by its number."""
+        backend = MemoryBackend(durable=True)
+        raised = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=5, alarm=UNKNOWN)  # type: ignore[arg-type]
+        Alarms(backend).apply(raised)
+        member = SimulatedMember(SimDisk(), backend)
+        body = member.ask("/etcdserverpb.Maintenance/Status", StatusRequest()).body
+        assert body is not None, "a member tells its status"
+        self.assertEqual(StatusResponse.FromString(body).errors, ["memberID:5 alarm:7 "])
+        health = MemberHealth(member.core.replica, Alarms(backend))
+        self.assertEqual(health.raised_alarms(), ["7"])
 
     def test_answers(self) -> None:
         """An alarm that is raised is in the answer, also when it was before; one that is cleared

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.alarms import Alarms, alarm_name
 from etcdtw.errors import EtcdError
 from etcdtw.membership import Members
-from etcdtw.pb.rpc_pb2 import AlarmType
 from etcdtw.replica.replica import Replica
 
 
@@ -19,7 +18,7 @@ class MemberHealth:
         self._alarms = alarms
 
     def raised_alarms(self) -> list[str]:
-        return [AlarmType.Name(each.alarm) for each in self._alarms.get()]
+        return [alarm_name(each.alarm) for each in self._alarms.get()]
 
     def has_leader(self) -> bool:
         return self._replica.leader != 0

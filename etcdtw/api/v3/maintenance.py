@@ -11,7 +11,7 @@ from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.snapshot_stream import Exports, SnapshotLine
 from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
-from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.alarms import Alarms, alarm_name
 from etcdtw.apply.header import HeaderSource
 from etcdtw.counting import Histogram, doubling
 from etcdtw.errors import (
@@ -126,7 +126,7 @@ class MaintenanceService:
         for each in self._alarms.get():
             # The text of a Go protobuf message: no field that is 0, a blank behind each.
             member = f"memberID:{each.memberID} " if each.memberID else ""
-            response.errors.append(f"{member}alarm:{AlarmType.Name(each.alarm)} ")
+            response.errors.append(f"{member}alarm:{alarm_name(each.alarm)} ")
         call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
 
     def alarm(self, call: UnaryCall, body: bytes) -> None:
