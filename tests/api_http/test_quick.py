@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -26,10 +29,14 @@ class Echo:
     def __init__(self) -> None:
         self.waiting: list[HttpRequest] = []
         self.gone: list[object] = []
+        self.bodies: list[bytes] = []
+        self.on_render: Callable[[], None] = lambda: None
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         assert request.content is not None
         body = request.content.read()
+        self.bodies.append(body)
+        self.on_render()
         request.setHeader(b"x-type", request.getHeader(b"content-type") or b"none")
         if path.endswith(b"later"):
             self.waiting.append(request)
@@ -207,6 +214,48 @@ class QuickTests(SynchronousTestCase):
         self.connect()
         self.channel.dataReceived(PLAIN + PLAIN)
         self.assertEqual(self.said().count(b"\r\n\r\nhello"), 2)
+
+    def _pipeline(self, count: int) -> list[int]:
+        """How many answers each turn brings to requests of one read."""
+        get = b"GET /v2/keys/a HTTP/1.1\r\nHost: a\r\n\r\n"
+        self.channel.dataReceived(get * count)
+        found = [self.said().count(b"200 OK")]
+        while self.transport.producerState != "producing":
+            call = next(each for each in self.clock.calls if each.time <= self.clock.seconds())
+            self.clock.calls.remove(call)
+            call.called = 1
+            call.func()
+            found.append(self.said().count(b"200 OK"))
+        return found
+
+    def test_turns(self) -> None:
+        """Others get their turn between requests of one read, and every request its answer."""
+        self.echo.on_render = lambda: self.clock.advance(0.001)
+        turns = self._pipeline(200)
+        self.assertLess(max(turns), 10)
+        self.assertEqual(sum(turns), 200)
+        self.assertEqual(self._pipeline(3), [3])
+        self.clock.advance(IDLE_SECONDS + 1)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_answers_are_not_taken(self) -> None:
+        """Requests wait while the client does not take the answers to those before."""
+        producer: Any = self.channel.channel
+        self.echo.on_render = producer.pauseProducing
+        with self.assertRaises(StopIteration):
+            self._pipeline(200)
+        self.assertLess(len(self.echo.bodies), 3)
+        self.echo.on_render = lambda: None
+        producer.resumeProducing()
+        self.clock.advance(0)
+        self.assertEqual(len(self.echo.bodies), 200)
+
+    def test_lost_between_turns(self) -> None:
+        """A connection that ends between turns leaves no timer behind."""
+        self.echo.on_render = lambda: self.clock.advance(0.01)
+        self.channel.dataReceived(b"GET /v2/keys/a HTTP/1.1\r\nHost: a\r\n\r\n" * 9)
+        self.channel.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_endless_pipeline(self) -> None:
         """Nobody may queue without bound behind an answer."""

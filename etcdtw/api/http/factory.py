@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from etcdtw.api.http.quick import Head, QuickChannel
@@ -22,6 +24,9 @@ from etcdtw.tls.direct import DirectWriter
 IDLE_SECONDS = 60.0
 """How long a connection may keep us waiting for the next bytes of a request."""
 
+TURN_SECONDS = 0.005
+"""For requests that came together on one connection, then others get their turn."""
+
 BODY_BYTES_MAX = 64 << 20
 """The largest request body that is read. The gateway refuses messages much sooner."""
 
@@ -29,6 +34,9 @@ _NOT_ASCII = re.compile(rb"[^\x00-\x7f]")
 _TOO_LARGE = (
     b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
+
+
+log = Logger(namespace="etcdtw.http")
 
 
 class RoutedRequest(Request):
@@ -120,10 +128,54 @@ class RoutedRequest(Request):
 class _Channel(HTTPChannel):
     """Stricter than Twisted's where it would take what etcd refuses."""
 
+    _clock: IReactorTime
+    _next_turn: IDelayedCall | None = None
+    _turn_ends = 0.0
+    _buffer: bytes
+    _busyReceiving: bool
+    _waitingForTransport: bool
+
     def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
+        if not self._busyReceiving:
+            self._turn_ends = self._clock.seconds() + TURN_SECONDS
         if not transport.disconnecting:  # nothing behind a refusal is read
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Request) -> None:
+        """One read may hold thousands of requests: others get their turn in between, and who does
+        not take his answers gets no more of them."""
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+        is_late = self._waitingForTransport or self._clock.seconds() > self._turn_ends
+        if self._buffer and is_late:
+            self.paused = True
+            self._networkProducer.pauseProducing()
+            self._later()
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()  # type: ignore[no-untyped-call]
+        self._later()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def _later(self) -> None:
+        if self.paused and self._next_turn is None and not self._waitingForTransport:
+            self._next_turn = self._clock.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._next_turn = None
+        self.paused = False
+        self._networkProducer.resumeProducing()
+        try:
+            self.dataReceived(b"")
+        except Exception:
+            # What the reactor does where it has brought the data itself.
+            log.failure("a connection is cut for what it received")
+            transport: Any = self.transport
+            transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
         # Go takes UTF-8 in a path or a query for its escapes.
@@ -169,6 +221,7 @@ class HttpFactory(ServerFactory[Any]):
         channel.factory = self
         channel.requestFactory = RoutedRequest
         channel.callLater = self._clock.callLater
+        channel._clock = self._clock
         channel.timeOut = None
         return QuickChannel(
             channel,
