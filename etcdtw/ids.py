@@ -29,6 +29,15 @@ def format_id(value: int) -> str:
     return f"{value:x}"
 
 
+def parse_decimal(text: str, most: int = U64) -> int | None:
+    """The number that decimal digits make; None for anything else, and for more than ``most``.
+    Python raises for some thousands of digits, which others may send."""
+    if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > len(str(most)):
+        return None
+    number = int(text[-len(str(most)) :])
+    return number if number <= most else None
+
+
 class RequestIds:
     """A source of request ids that do not repeat across members and restarts.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from etcdtw.ids import format_id
+from etcdtw.ids import format_id, parse_decimal
 from etcdtw.version import ETCD_VERSION
 
 MIN_CLUSTER_VERSION = "3.0.0"
@@ -79,4 +79,5 @@ def _text(value: bytes | None) -> str:
 def _minor(version: str) -> tuple[int, int]:
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0].partition("-")[0]
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (2, 0)
+    found = parse_decimal(major), parse_decimal(minor)
+    return (2, 0) if found[0] is None or found[1] is None else (found[0], found[1])

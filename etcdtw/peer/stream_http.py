@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 HEAD_BYTES_MAX = 64 * 1024
 CHUNK_BYTES_MAX = 1 << 30
 _LINE_BYTES_MAX = 4096
+_STATUS = re.compile(rb"[0-9]{3}")
 _HEX = re.compile(rb"[0-9A-Fa-f]+")
 
 
@@ -143,7 +144,7 @@ class StreamRequest(Protocol):
         self._head = b""
         status_line, *lines = head.split(b"\r\n")
         words = status_line.split(b" ", 2)
-        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not _STATUS.fullmatch(words[1]):
             raise BadAnswer(f"not an HTTP answer: {status_line[:80]!r}")
         headers = {}
         for line in lines:

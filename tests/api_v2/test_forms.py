@@ -5,6 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.v2.forms import form_of
+from etcdtw.api.v2.parsing import _uint
+from etcdtw.ids import U64
 from etcdtw.v2store import V2Code, V2Error
 
 FORM = b"application/x-www-form-urlencoded"
@@ -40,3 +42,11 @@ class FormTests(SynchronousTestCase):
         ):
             refused = self.assertRaises(V2Error, form_of, b"PUT", FORM, query, body)
             self.assertEqual((refused.code, refused.cause), (V2Code.INVALID_FORM, cause))
+
+    def test_numbers(self) -> None:
+        """What is no number, or one that no 64 bits hold, of thousands of digits too."""
+        for text in ("", "x", "-1", "+1", "1 ", "²", str(1 << 64), "9" * 5000):
+            refused = self.assertRaises(V2Error, _uint, {"n": [text]}, "n", V2Code.TTL_NOT_A_NUMBER)
+            self.assertEqual(refused.cause, 'invalid value for "n"')
+        for text, number in (("0", 0), (str(U64), U64), ("0" * 5000 + "7", 7), ("0" * 30, 0)):
+            self.assertEqual(_uint({"n": [text]}, "n", V2Code.TTL_NOT_A_NUMBER), number)

@@ -28,11 +28,11 @@ from etcdtw.api.v2.parsing import KeyRequest
 from etcdtw.client import Client
 from etcdtw.client.txn import put
 from etcdtw.errors import EtcdError
+from etcdtw.ids import parse_decimal
 from etcdtw.v2store import Event, V2Error
 
 DEFAULT_SIZE = 3
 SIZE_MAX = 1 << 31
-SIZE_DIGITS_MAX = 20
 TOKEN_BYTES = 16
 
 T = TypeVar("T")
@@ -123,14 +123,13 @@ class DiscoveryPages:
             request.setHeader(b"allow", b"GET,PUT,POST")
             return plain_error(request, 405, "Method Not Allowed")
         text = (request.args.get(b"size") or [b""])[0] or b"%d" % DEFAULT_SIZE
-        # Thousands of digits are more than Python reads.
-        if not text.isdigit() or len(text) > SIZE_DIGITS_MAX or not 0 < int(text) < SIZE_MAX:
-            return plain_error(
-                request, 400, f"size {text.decode('latin-1')!r} is no number of members"
-            )
+        shown = text.decode("latin-1")
+        number = parse_decimal(shown, SIZE_MAX - 1)
+        if not number:
+            return plain_error(request, 400, f"size {shown!r} is no number of members")
         token = self._dice.randbytes(TOKEN_BYTES).hex()
         secret = self._dice.randbytes(SECRET_BYTES).hex()
-        size = str(int(text))
+        size = str(number)
 
         def answered(ok: bool) -> bytes:
             if not ok:

@@ -13,7 +13,7 @@ from etcdtw.errors import (
     TimedOut,
     known_error,
 )
-from etcdtw.ids import format_id
+from etcdtw.ids import format_id, parse_decimal
 from etcdtw.membership import Members
 from etcdtw.membership.errors import NotLearner
 from etcdtw.peer.calling import Answered
@@ -35,7 +35,8 @@ class PromoteTree:
             return plain_error(request, 405, "Method Not Allowed")
         request.setHeader(b"x-etcd-cluster-id", format_id(self._cluster_id).encode())
         text = path[len(PROMOTE_PREFIX) :].decode("latin-1")
-        if not text.isdecimal() or int(text) >= 1 << 64:
+        member_id = parse_decimal(text)
+        if member_id is None:
             return plain_error(request, 404, f"member {text} not found in cluster")
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
@@ -46,7 +47,7 @@ class PromoteTree:
                 request.finish()
 
         try:
-            self._cluster.promote(int(text), done)
+            self._cluster.promote(member_id, done)
         except EtcdError as error:
             done(error)
         return None

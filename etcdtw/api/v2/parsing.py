@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from etcdtw.api.v2.forms import Form
+from etcdtw.ids import parse_decimal
 from etcdtw.v2store import V2Code, V2Error, clean_path
 
 KEYS_ROOT = "/1"
@@ -15,8 +16,6 @@ _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _SWITCHES = ("recursive", "sorted", "wait", "dir", "quorum", "stream")
 _UNQUOTED = frozenset(("prevExist", "refresh"))
 """In etcd's complaint."""
-_UINT64_MAX = (1 << 64) - 1
-_UINT64_DIGITS = len(str(_UINT64_MAX))
 
 
 class KeyRequest(NamedTuple):
@@ -94,12 +93,10 @@ def _first(form: Form, name: str) -> str:
 def _uint(form: Form, name: str, code: V2Code) -> int:
     if name not in form:
         return 0
-    text = form[name][0]
-    if text.isascii() and text.isdecimal():
-        digits = text.lstrip("0") or "0"  # thousands of them are more than Python reads
-        if len(digits) <= _UINT64_DIGITS and int(digits) <= _UINT64_MAX:
-            return int(digits)
-    raise V2Error(code, f'invalid value for "{name}"')
+    number = parse_decimal(form[name][0])
+    if number is None:
+        raise V2Error(code, f'invalid value for "{name}"')
+    return number
 
 
 def _switch(form: Form, name: str) -> bool | None:
