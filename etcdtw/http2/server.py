@@ -261,7 +261,9 @@ class ServerConnection(Connection):
             headers = request_headers(fields)
             if len(self._shapes) >= limits.SHAPE_CACHE_ENTRIES:
                 self._shapes.clear()
-            self._shapes[shape] = headers
+            # Large fields of one's own come in small blocks once they are in the header table.
+            if len(block) <= limits.BLOCK_CACHE_BLOCK_BYTES:
+                self._shapes[shape] = headers
         known = headers, varying
         if stable and len(block) <= limits.BLOCK_CACHE_BLOCK_BYTES:
             if len(self._block_cache) >= limits.BLOCK_CACHE_ENTRIES:

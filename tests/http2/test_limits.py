@@ -254,3 +254,14 @@ class LimitTests(SynchronousTestCase):
         self.assertLessEqual(len(peer.server._block_cache), limits.BLOCK_CACHE_ENTRIES)
         self.assertLessEqual(len(peer.server._shapes), limits.SHAPE_CACHE_ENTRIES)
         self.assertLessEqual(len(peer.server._own_resets), limits.RESET_MEMORY_STREAMS)
+
+    def test_large_headers_are_not_kept(self) -> None:
+        """Header sections of megabytes in all are nothing to remember."""
+        peer = Peer()
+        for number in range(limits.SHAPE_CACHE_ENTRIES):
+            fields = (*REQUEST, *((f"x{each}", f"{number:04}" * 1100) for each in range(3)))
+            peer.feed(peer.headers(1 + 2 * number, fields=fields))
+            peer.server.reset(1 + 2 * number)
+        kept = [value for shape in peer.server._shapes for _, value in shape]
+        self.assertLess(sum(map(len, kept)), 64 * 1024)
+        self.assertFalse(peer.server.failed)
