@@ -198,6 +198,7 @@ class ClientPortProtocol(Protocol):
         elif drain is not None:
             drain()
             port = self._port
+            self._stop_timeout()
             self._timeout = port.clock.callLater(port.settings.drain_timeout, self._too_late)
         elif self.transport is not None:
             self.transport.loseConnection()

@@ -15,6 +15,7 @@ from etcdtw.api.http.resources import Page
 from etcdtw.api.http.site import Site
 from etcdtw.http2.frames import PREFACE, settings_frame
 from etcdtw.rpc import ClientPortFactory, Router, ServerSettings
+from tests.rpc.wire import Wire
 
 TEXT = b"here" * 1_000_000
 
@@ -51,6 +52,17 @@ class HalfClosedTests(TestCase):
         self.assertTrue(said.startswith(b"HTTP/1.1 200 OK"))
         self.assertTrue(said.endswith(TEXT))
         self.assertEqual(self.factory.connection_count, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop(self) -> None:
+        """A server that stops while such an answer leaves keeps no timer behind."""
+        wire = Wire(self.factory.router, factory=self.factory, clock=self.clock, handshake=False)
+        self.patch(wire.transport, "unregisterProducer", lambda: None)  # real ones mind no second
+        wire.send(b"GET /text HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.protocol.readConnectionLost()
+        stopped = self.factory.stop()
+        wire.lose()
+        self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_nothing_to_wait_for(self) -> None:
