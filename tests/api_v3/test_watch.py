@@ -314,6 +314,23 @@ class BackPressureTests(SynchronousTestCase):
             ask_progress(stream)
         self.assertEqual(str(stream.error), "etcdserver: too many requests")
 
+    def test_large_requests(self) -> None:
+        """Those that wait are also bounded in bytes: few of them can be large."""
+        self.patch(module, "BACKLOG_BYTES_MAX", 10_000)
+        member = Member()
+        stream = member.watch_stream()
+        for count in (2, 2, 3):
+            self.assertIsNone(stream.error)
+            stream.drain()
+            member.clock.pump([0] * 4)
+            stream.room = 0
+            for _ in range(module.REQUESTS_PER_TURN + 200):
+                ask_progress(stream)
+                member.clock.advance(0)
+            for _ in range(count):
+                create(stream, key=b"k" * 4000)
+        self.assertEqual(str(stream.error), "etcdserver: too many requests")
+
     def test_blocked_by_bytes(self) -> None:
         """A few large events are enough to make the watches of a blocked stream wait."""
         member = Member(WatchSettings(blocked_bytes_max=10_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +25,7 @@ _FRAGMENT = b"\x38\x01"
 # Asking whether a stream is writable costs much of a small delivery: it is not done each time.
 REQUESTS_PER_TURN = 300
 BACKLOG_MAX = 100_000
+BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 LOOK_EVERY_RESPONSES = 16
 SMALL_BODY_BYTES = 4096
 
@@ -166,7 +168,8 @@ class WatchStream:
         self._blocked_requests = 0
         self._notifying: IDelayedCall | None = None
         self._handled = 0  # requests in this turn
-        self._backlog: list[bytes] = []
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
         self._released = False
         self._next_turn: IDelayedCall | None = None
         call.on_message = self._message
@@ -200,11 +203,18 @@ class WatchStream:
         his answers gets no more of them."""
         if self._released:
             return
-        if max(self._handled, self._blocked_requests) >= REQUESTS_PER_TURN or self._backlog:
-            self._backlog.append(body)
-            if len(self._backlog) > BACKLOG_MAX:
-                self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
+        if self._may_handle() and not self._backlog:
+            self._take(body)
             return
+        self._backlog.append(body)
+        self._backlog_bytes += len(body)
+        if len(self._backlog) > BACKLOG_MAX or self._backlog_bytes > BACKLOG_BYTES_MAX:
+            self.end(StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"))
+
+    def _may_handle(self) -> bool:
+        return max(self._handled, self._blocked_requests) < REQUESTS_PER_TURN
+
+    def _take(self, body: bytes) -> None:
         if self._handled == 0:
             self._next_turn = self.service.clock.callLater(0, self._go_on)
         self._handled += 1
@@ -214,9 +224,10 @@ class WatchStream:
     def _go_on(self) -> None:
         self._next_turn = None
         self._handled = 0
-        backlog, self._backlog = self._backlog, []
-        for body in backlog:
-            self._message(body)
+        while self._backlog and self._may_handle():
+            body = self._backlog.popleft()
+            self._backlog_bytes -= len(body)
+            self._take(body)
 
     def _handle(self, body: bytes) -> None:
         try:
