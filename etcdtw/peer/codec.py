@@ -55,14 +55,37 @@ class MessageWriter:
         return _U64.pack(len(MESSAGE_BEAT)) + MESSAGE_BEAT
 
 
+class _Beginning:
+    """Of a frame whose end is yet to come. It is looked at again once as much is there as the last
+    look showed to be ``wanted``: a frame of many megabytes comes in a thousand reads."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self.wanted = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._bytes)
+
+    def keep(self, data: bytes) -> None:
+        self._bytes += data
+
+    def followed_by(self, data: bytes) -> bytes:
+        """All of it, which is kept no more; nothing while that is not enough."""
+        self._bytes += data
+        if len(self._bytes) < self.wanted:
+            return b""
+        found, self._bytes, self.wanted = bytes(self._bytes), bytearray(), 0
+        return found
+
+
 class MessageReader:
     """Reads a ``message`` stream."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = _Beginning()
 
     def feed(self, data: bytes) -> list[Message]:
-        data = self._rest + data if self._rest else data
+        data = self._rest.followed_by(data) if self._rest else data
         found = []
         at = 0
         while len(data) - at >= 8:
@@ -71,12 +94,13 @@ class MessageReader:
                 raise BadFrame("rafthttp: error limit exceeded")
             end = at + 8 + size
             if end > len(data):
+                self._rest.wanted = end - at
                 break
             message = _message(data[at + 8 : end])
             if message.type != MessageType.HEARTBEAT or message.from_ != NO_NODE:
                 found.append(message)
             at = end
-        self._rest = data[at:]
+        self._rest.keep(data[at:])
         return found
 
 
@@ -119,14 +143,14 @@ class AppendReader:
         self._local = local
         self._term = 0
         self._index = 0
-        self._rest = b""
+        self._rest = _Beginning()
         # Of a frame of entries that is under way: those that are there, and how many there are to
         # be. A follower that catches up gets thousands at a time, in a dozen reads.
         self._entries: list[Entry] | None = None
         self._count = 0
 
     def feed(self, data: bytes) -> list[Message]:
-        data = self._rest + data if self._rest else data
+        data = self._rest.followed_by(data) if self._rest else data
         found: list[Message] = []
         at = 0
         try:
@@ -147,6 +171,7 @@ class AppendReader:
                     size = _size(data, at + 1)
                     end = at + 9 + size
                     if end > len(data):
+                        self._rest.wanted = end - at
                         break
                     message = _message(data[at + 9 : end])
                     entries = message.entries
@@ -164,7 +189,7 @@ class AppendReader:
                     raise BadFrame(f"unexpected type {kind} on a stream of appends")
         except _Incomplete:
             pass
-        self._rest = data[at:]
+        self._rest.keep(data[at:])
         return found
 
     def _take_entries(self, data: bytes, at: int, entries: list[Entry]) -> int:
@@ -172,6 +197,7 @@ class AppendReader:
         while len(entries) < self._count and at + 8 <= len(data):
             end = at + 8 + _size(data, at)
             if end > len(data):
+                self._rest.wanted = end - at
                 break
             try:
                 entries.append(decode_entry(data[at + 8 : end]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +18,10 @@ from etcdtw.peer.codec import (
     MessageWriter,
 )
 from etcdtw.raft.codec import decode_entry
-from etcdtw.raft.messages import Entry, Message, MessageType
+from etcdtw.raft.messages import Entry, EntryType, Message, MessageType
+
+LARGE_BYTES = 16 << 20
+READ_BYTES = 8 << 10
 
 
 def append(term: int, index: int, count: int, commit: int = 0, log_term: int = 0) -> Message:
@@ -93,6 +98,16 @@ class AppendTests(SynchronousTestCase):
         with self.assertRaises(BadFrame):
             AppendReader(1, 2).feed(entry)
 
+    def test_large(self) -> None:
+        """An entry of many megabytes is read in time that grows with its size alone, in both kinds
+        of frame."""
+        entries = (Entry(3, 1, EntryType.NORMAL, bytes(LARGE_BYTES)),)
+        whole = Message(MessageType.APP, 2, 1, 3, log_term=3, entries=entries)
+        for before in (append(3, 5, 0), append(3, 0, 0)):
+            writer, reader = AppendWriter(), AppendReader(1, 2)
+            reader.feed(writer.encode(before))
+            self.assertTrue(read_in_pieces(reader, writer.encode(whole)) == [whole])
+
 
 class MessageTests(SynchronousTestCase):
     def test_beat(self) -> None:
@@ -110,3 +125,30 @@ class MessageTests(SynchronousTestCase):
         """A frame beyond the limit is refused before it is collected."""
         with self.assertRaisesRegex(BadFrame, "rafthttp: error limit exceeded"):
             MessageReader().feed((MESSAGE_BYTES_MAX + 1).to_bytes(8, "big"))
+
+    def test_cut_anywhere(self) -> None:
+        """Frames are read however they are cut."""
+        messages = [Message(MessageType.PROP, 2, 1, entries=(Entry(0, 0, data=b"x" * 9),))] * 3
+        data = b"".join(map(MessageWriter().encode, messages))
+        for step in range(1, len(data)):
+            reader = MessageReader()
+            pieces = [data[at : at + step] for at in range(0, len(data), step)]
+            self.assertEqual([each for piece in pieces for each in reader.feed(piece)], messages)
+
+    def test_large(self) -> None:
+        """Proposals of many megabytes, which a follower has gathered while nobody led, are read in
+        time that grows with their size alone: the leader does nothing else meanwhile."""
+        entries = (Entry(0, 0, EntryType.NORMAL, bytes(LARGE_BYTES)),)
+        message = Message(MessageType.PROP, 2, 1, entries=entries)
+        found = read_in_pieces(MessageReader(), MessageWriter().encode(message))
+        self.assertTrue(found == [message])
+
+
+def read_in_pieces(reader: MessageReader | AppendReader, data: bytes) -> list[Message]:
+    """What a reader makes of data that comes in many reads; it has two seconds."""
+    begin = time.process_time()
+    found = []
+    for at in range(0, len(data), READ_BYTES):
+        found += reader.feed(data[at : at + READ_BYTES])
+    assert time.process_time() - begin < 2.0, "it takes long"
+    return found
