@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from etcdtw.raft.codec import decode_conf_change
+from etcdtw.raft.confchange import changed_configuration
 from etcdtw.raft.config import StateType
-from etcdtw.raft.errors import ProposalDropped
+from etcdtw.raft.errors import ConfChangeRefused, ProposalDropped
 from etcdtw.raft.messages import NO_NODE, Entry, EntryType, Message, MessageType
 from etcdtw.raft.quorum import VoteResult, vote_result
 from etcdtw.raft.readonly import PendingRead
@@ -48,6 +50,27 @@ def on_proposal(raft: RaftState, entries: Iterable[Entry]) -> None:
         numbered.append(Entry(term=raft.term, index=index, type=kind, data=data))
     log.append(numbered)
     broadcast_append(raft)
+
+
+def on_forwarded_proposal(raft: RaftState, entries: Iterable[Entry]) -> None:
+    """Append what another member has proposed. It may have done so before it knew of an earlier
+    change: a removal that is now of the last voter would end all members, at every start."""
+    harmless = [
+        each
+        if each.type == EntryType.NORMAL or _can_be_applied(raft, each)
+        else each._replace(type=EntryType.NORMAL, data=None)
+        for each in entries
+    ]
+    on_proposal(raft, harmless)
+
+
+def _can_be_applied(raft: RaftState, change: Entry) -> bool:
+    try:
+        changed = decode_conf_change(change.data or b"")
+        changed_configuration(raft.tracker.configuration, [changed])
+    except (ValueError, ConfChangeRefused):
+        return False
+    return change.type == EntryType.CONF_CHANGE
 
 
 # --- time ----------------------------------------------------------------------------------------

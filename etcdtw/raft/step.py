@@ -12,7 +12,12 @@ from etcdtw.raft.election import (
 )
 from etcdtw.raft.errors import ProposalDropped, UnexpectedMessage
 from etcdtw.raft.follower import forward, on_append, on_heartbeat, on_snapshot
-from etcdtw.raft.leader import on_proposal, on_read_request, on_response, on_transfer_request
+from etcdtw.raft.leader import (
+    on_forwarded_proposal,
+    on_read_request,
+    on_response,
+    on_transfer_request,
+)
 from etcdtw.raft.messages import NO_NODE, Message, MessageType
 from etcdtw.raft.ready import ReadState
 from etcdtw.raft.state import RaftState
@@ -129,7 +134,7 @@ def _step_leader(raft: RaftState, message: Message) -> None:
         on_response(raft, message)
     elif kind == MessageType.PROP:
         try:
-            on_proposal(raft, message.entries)
+            on_forwarded_proposal(raft, message.entries)
         except ProposalDropped:
             pass
     elif kind == MessageType.READ_INDEX:

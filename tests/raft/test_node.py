@@ -16,10 +16,12 @@ from etcdtw.raft import (
     StateType,
     UnexpectedMessage,
 )
+from etcdtw.raft.codec import encode_conf_change
 from etcdtw.raft.messages import (
     ConfChange,
     ConfChangeType,
     ConfState,
+    Entry,
     EntryType,
     HardState,
     Message,
@@ -278,6 +280,24 @@ class Configurations(SynchronousTestCase):
         node.lead()
         self.assertRaises(ConfChangeRefused, node.node.propose_conf_change, b"r1", removal)
         self.assertEqual(node.log_terms(), [1])
+
+    def test_last_voter_cannot_be_removed_from_elsewhere(self) -> None:
+        """Two voters are each asked to remove the other: the second removal, forwarded to the one
+        that stays, has no effect. In the log it would end every member that applies it."""
+        node = LoneNode(voters=(1, 2))
+        node.lead()
+        node.acknowledge(2)
+        node.node.apply_conf_change(change(ConfChangeType.REMOVE_NODE, 2))
+        for kind, data in (
+            (EntryType.CONF_CHANGE, encode_conf_change(change(ConfChangeType.REMOVE_NODE, 1))),
+            (EntryType.CONF_CHANGE, b"\xff"),
+            (EntryType.CONF_CHANGE_V2, b""),
+        ):
+            node.hear(PROP, 2, term=0, entries=[Entry(0, 0, kind, data)])
+            self.assertEqual(node.applied[-1][2:], (EntryType.NORMAL, None))
+        added = encode_conf_change(change(ConfChangeType.ADD_NODE, 3))
+        node.hear(PROP, 2, term=0, entries=[Entry(0, 0, EntryType.CONF_CHANGE, added)])
+        self.assertEqual(node.applied[-1][2:], (EntryType.CONF_CHANGE, added))
 
     def test_removal_may_commit(self) -> None:
         """With a smaller majority, what was short of one vote commits."""
