@@ -229,6 +229,19 @@ class SimMember:
             self.disk.kill()
         self.cluster.trace.add(self.id, "loses power" if power else "is killed")
 
+    def freeze(self) -> None:
+        """Stop the process without ending it, until ``thaw``: it neither reads nor runs, and does
+        not learn for how long."""
+        if self.life is not None:
+            self.life.clock.freeze()
+            self.cluster.network.hold(self.id)
+            self.cluster.trace.add(self.id, "is frozen")
+
+    def thaw(self) -> None:
+        if self.life is not None:
+            self.life.clock.thaw()
+        self.cluster.network.release(self.id)
+
     def set_condition(self, condition: Condition) -> None:
         """Let the machine run like this from now on."""
         self.condition = condition
@@ -240,6 +253,7 @@ class SimMember:
         self.watching.cut()
 
     def _end_life(self) -> None:
+        self.thaw()
         life, self.life = self.life, None
         if life is not None:
             if life.replica.applies_in_turns:

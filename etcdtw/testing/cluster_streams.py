@@ -99,6 +99,12 @@ class PeerNetwork:
     def mend(self, sender: int, receiver: int) -> None:
         self._streams.mend((f"m{sender}", f"m{receiver}"))
 
+    def hold(self, member_id: int) -> None:
+        self._streams.hold(f"m{member_id}")
+
+    def release(self, member_id: int) -> None:
+        self._streams.release(f"m{member_id}")
+
     def heal(self) -> None:
         self._streams.mend()
         self.weather = Weather()

@@ -72,6 +72,7 @@ class SimNetwork:
         self._dice = dice
         self._transports: dict[int, SimTransport] = {}
         self._cuts: set[tuple[int, int]] = set()
+        self._held: dict[int, list[tuple[SimTransport, Message, bytes]]] = {}
 
     def transport(self, member_id: int, clock: MemberTime) -> SimTransport:
         """The transport of one life of a member; it replaces the one of an earlier life."""
@@ -88,6 +89,14 @@ class SimNetwork:
     def mend(self, sender: int, receiver: int) -> None:
         """Undo one ``cut``."""
         self._cuts.discard((sender, receiver))
+
+    def hold(self, member_id: int) -> None:
+        """Keep what arrives at a member until ``release``: it does not read."""
+        self._held.setdefault(member_id, [])
+
+    def release(self, member_id: int) -> None:
+        for each in self._held.pop(member_id, []):
+            self._clock.callLater(0, self._deliver, *each)
 
     def isolate(self, member_id: int) -> None:
         """Cut one member off from all others, in both directions."""
@@ -138,6 +147,9 @@ class SimNetwork:
             self._clock.callLater(again, self._deliver, sender, message, body)
 
     def _deliver(self, sender: SimTransport, message: Message, body: bytes) -> None:
+        if message.to in self._held:
+            self._held[message.to].append((sender, message, body))
+            return
         target = self._transports.get(message.to)
         if target is None or target.receiver is None or self.is_cut(message.from_, message.to):
             self.counts["cut"] += 1

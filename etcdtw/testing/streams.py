@@ -50,6 +50,7 @@ class StreamNetwork:
         self._piece_bytes_max = piece_bytes_max
         self._listening: dict[tuple[str, int], IProtocolFactory] = {}
         self._cut: set[tuple[str, str]] = set()
+        self._held: set[str] = set()
         self._lives: dict[str, int] = {}
         self._connections: dict[_Connection, None] = {}
 
@@ -87,6 +88,16 @@ class StreamNetwork:
         for connection in list(self._connections):
             connection.carry_on()
 
+    def hold(self, host: str) -> None:
+        """The process behind a host reads nothing more, though its connections stay."""
+        self._held.add(host)
+
+    def release(self, host: str) -> None:
+        """It reads again, and gets what has waited."""
+        self._held.discard(host)
+        for connection in list(self._connections):
+            connection.carry_on()
+
     def set_delay(self, least: float, most: float) -> None:
         """Seconds that a piece takes from now on."""
         self._delay = (least, most)
@@ -109,6 +120,10 @@ class StreamNetwork:
 
     def is_cut(self, sender: str, receiver: str) -> bool:
         return (sender, receiver) in self._cut
+
+    def brings(self, sender: str, receiver: str) -> bool:
+        """Whether bytes get from one to the other, and are read there."""
+        return receiver not in self._held and (sender, receiver) not in self._cut
 
     # --- for connections -------------------------------------------------------------------------
 
@@ -312,7 +327,7 @@ class SimTransport:
         """Bring one piece to the other end."""
         self._delivery = None
         other = self.other
-        if self._network.is_cut(self.here, self._there):
+        if not self._network.brings(self.here, self._there):
             return
         if other.is_lost or not (other._reading or self._under_way[0] is None):
             return

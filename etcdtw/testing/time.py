@@ -107,6 +107,8 @@ class SimDelayedCall:
 
     def run(self) -> None:
         """Make the call; for VirtualTime only."""
+        if self._view.holds(self):
+            return
         self.ticket = 0
         self._view.forget(self)
         self.func(*self.args, **self.kw)
@@ -151,6 +153,7 @@ class MemberTime:
         self._born_world = world.now
         self._born_local = world.now
         self._calls: dict[SimDelayedCall, None] = {}
+        self._held: list[tuple[int, SimDelayedCall]] | None = None
         self.crashed = False
 
     def seconds(self) -> float:
@@ -188,6 +191,25 @@ class MemberTime:
         self.crashed = True
         for call in list(self._calls):
             call.cancel()
+
+    def freeze(self) -> None:
+        """Stop the process, as by SIGSTOP: its clock goes on, and what becomes due waits."""
+        if self._held is None:
+            self._held = []
+
+    def thaw(self) -> None:
+        """Let it go on: all that has waited runs now, in its order."""
+        held, self._held = self._held or [], None
+        for ticket, call in held:
+            if call.ticket == ticket:
+                self.world.schedule(call)
+
+    def holds(self, call: SimDelayedCall) -> bool:
+        """Whether a call that is due has to wait; for SimDelayedCall only."""
+        if self._held is None:
+            return False
+        self._held.append((call.ticket, call))
+        return True
 
     def reschedule(self, call: SimDelayedCall, local: float) -> None:
         """Move a call to another local time; for SimDelayedCall only."""

@@ -53,6 +53,7 @@ class Faults:
             "stop": self._stop,
             "power cut": self._power_cut,
             "power cut of all": self._power_cut_all,
+            "frozen member": self._freeze,
             "partition": self._partition,
             "leader isolated": self._isolate_leader,
             "one-way cut": self._one_way_cut,
@@ -86,6 +87,7 @@ class Faults:
         for member in self._cluster.members.values():
             member.disk.heal()
             member.set_condition(Condition())
+            member.thaw()
             member.boot()
         # A member may still be about to die of an error that its disk gave before it was healed.
         self._cluster.time.view().callLater(DYING_SECONDS, self._cluster.boot_all)
@@ -140,6 +142,16 @@ class Faults:
                 member.boot()
 
         return undo if members else None
+
+    def _freeze(self) -> _Undo | None:
+        """A process that gets no processor for a while, half the time the leader's: it goes on
+        with what it knew, before it reads what it has missed."""
+        leader = self._cluster.leader()
+        member = leader if leader and self._dice.random() < 0.5 else self._anyone()
+        if not member.is_up:
+            return None
+        member.freeze()
+        return member.thaw
 
     # --- disks and clocks ----------------------------------------------------------------------
 
@@ -397,8 +409,10 @@ class Faults:
         change: ConfChange,
         done: Callable[[object], None] = lambda _: None,
     ) -> _Undo | None:
-        if leader.life is None:
+        # Operators ask any member, and what a follower forwards may come late, or never.
+        life = self._anyone().life or leader.life
+        if life is None:
             return None
         data = encode_conf_change(change)
-        leader.life.replica.propose(ConfChangeProposal(data, "conf_change", change, done))
+        life.replica.propose(ConfChangeProposal(data, "conf_change", change, done))
         return lambda: None

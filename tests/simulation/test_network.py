@@ -89,6 +89,14 @@ class SimNetworkTests(SynchronousTestCase):
         self.network.mend(1, 2)
         self.assertEqual(self.send(1), [0])
 
+    def test_held(self) -> None:
+        """A member that does not read gets everything when it does."""
+        self.network.hold(2)
+        self.assertEqual(self.send(3), [])
+        self.assertEqual(self.inboxes[1].unreachable, [])
+        self.network.release(2)
+        self.assertEqual(sorted(self.send(0)), [0, 1, 2])
+
     def test_partition_and_heal(self) -> None:
         """A partition stops both directions until it is healed."""
         self.network.isolate(1)

@@ -115,6 +115,18 @@ class StreamNetworkTests(SynchronousTestCase):
         self.time.run_until_idle()
         self.assertEqual(called.data, b"question")
 
+    def test_held(self) -> None:
+        """A host that does not read gets everything when it does; what it has sent arrives."""
+        caller, called = self.connected()
+        self.network.hold("server")
+        self.write(caller, b"question")
+        self.write(called, b"answer")
+        self.time.run_until_idle()
+        self.assertEqual((called.data, caller.data), (b"", b"answer"))
+        self.network.release("server")
+        self.time.run_until_idle()
+        self.assertEqual(called.data, b"question")
+
     def test_connect_over_a_cut(self) -> None:
         """Nor can anybody connect over it."""
         self.network.separate("client", "server")

@@ -64,6 +64,31 @@ class VirtualTimeTests(SynchronousTestCase):
         self.assertFalse(call.active())
         self.assertEqual(list(dead.getDelayedCalls()), [])
 
+    def test_frozen(self) -> None:
+        """What becomes due in a frozen process runs in its order when it goes on, unless somebody
+        has cancelled it; a process that ends meanwhile runs nothing more."""
+        time = VirtualTime()
+        said: list[str] = []
+        frozen, dead = time.view(), time.view()
+        for delay in (2, 1, 3):
+            frozen.callLater(delay, said.append, f"{delay}")
+            dead.callLater(delay, said.append, "dead")
+        call = frozen.callLater(1, said.append, "cancelled")
+        moved = frozen.callLater(1, said.append, "moved")
+        frozen.freeze()
+        dead.freeze()
+        time.run_until(2.5)
+        self.assertEqual((said, call.active(), frozen.seconds()), ([], True, 2.5))
+        call.cancel()
+        moved.reset(1.5)
+        dead.crash()
+        frozen.thaw()
+        dead.thaw()
+        time.run_until(2.5)
+        self.assertEqual(said, ["1", "2"])
+        time.run_until_idle()
+        self.assertEqual(said, ["1", "2", "3", "moved"])
+
     def test_drift(self) -> None:
         """A fast clock shows more time and calls earlier; a change does not turn it back."""
         time = VirtualTime()

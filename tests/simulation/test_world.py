@@ -168,6 +168,10 @@ class PlantedBugTests(SynchronousTestCase):
         faults = "clock drift", "leader isolated"
         self.assertFound(("linearizable reads",), faults, node=ReadsByLease)
 
+    def test_reads_by_lease_after_a_pause(self) -> None:
+        """So is one that goes on after it was stopped for longer than it takes to elect another."""
+        self.assertFound(("linearizable reads",), ("frozen member",), node=ReadsByLease)
+
     def test_local_state(self) -> None:
         """A state that depends on anything local is found."""
         first = self.first_violation(WorldSettings(parts=MemberParts(machine=RemembersItsOwn)))
