@@ -90,7 +90,8 @@ class RequestTests(SynchronousTestCase):
 
     def test_garbage(self) -> None:
         """What is no answer ends the connection."""
-        for data in (b"nonsense\r\n\r\n", b"x" * 70_000, HEAD + b"zz\r\n"):
+        endless = b"HTTP/1.1 " + b"2" * 5000 + b"\r\n\r\n"
+        for data in (b"nonsense\r\n\r\n", endless, b"x" * 70_000, HEAD + b"zz\r\n"):
             self.setUp()
             self.request.dataReceived(data)
             self.assertTrue(self.transport.disconnected)

@@ -81,6 +81,19 @@ class HostilePeerTests(SynchronousTestCase):
         for path in ("/raft/stream/msgapp/nobody", "/raft/stream/x/1", "/raft/stream/"):
             self.assertEqual(self.ask("GET", path, self.headers())[0], 404, path)
 
+    def test_endless_numbers(self) -> None:
+        """Numbers that are none, or have thousands of digits, are refused like other nonsense."""
+        digits = "9" * 5000
+        headers = self.headers()
+        for body in (b'{"revision":1e999}', b'{"revision":%s}' % digits.encode()):
+            self.assertEqual(
+                self.ask("GET", "/members/hashkv", headers, body),
+                (400, "error unmarshalling request\n"),
+            )
+        self.assertEqual(self.ask("POST", f"/members/promote/{digits}", headers)[0], 404)
+        headers["X-Server-Version"] = f"{digits}.1"
+        self.assertEqual(self.ask("POST", "/raft", headers, b"x"), (412, "incompatible version\n"))
+
     def test_impossible_messages(self) -> None:
         """Messages that decode, and that no member would send, change nothing."""
         with self.cluster.client(0) as client:

@@ -26,7 +26,7 @@ class HashKvPage(Page):
         try:
             wanted = json_in(request)
             revision = int(wanted.get("revision", 0))
-        except (ValueError, AttributeError, TypeError):
+        except (ArithmeticError, AttributeError, TypeError, ValueError):
             return plain_error(request, 400, "error unmarshalling request")
         known = self._store.compaction_hash(revision)
         if known is not None:
