@@ -105,19 +105,16 @@ class HttpCaller:
     ) -> Deferred[Answered]:
         """A whole answer within so long."""
         producer = self.producer(BytesIO(body)) if body else None
-        request: Deferred[Any] = self._agent(persistent=True).request(
-            method, url.encode(), _agent_headers(headers), producer
-        )
-        return self._whole(request, seconds)
+        asked = self._ask(True, method, url.encode(), _agent_headers(headers), producer)
+        return self._whole(asked, seconds)
 
     def upload(
         self, url: str, headers: Mapping[bytes, bytes], file: Any, seconds: float
     ) -> Deferred[Answered]:
         """POST what ``file`` (``read`` and ``close``) has, however much that is."""
-        request: Deferred[Any] = self._agent(persistent=False).request(
-            b"POST", url.encode(), _agent_headers(headers), self.producer(file)
-        )
-        return self._whole(request, seconds)
+        headers = _agent_headers(headers)
+        asked = self._ask(False, b"POST", url.encode(), headers, self.producer(file))
+        return self._whole(asked, seconds)
 
     def send(
         self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], producer: Any
@@ -129,9 +126,18 @@ class HttpCaller:
         found: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             found.setdefault(name, []).append(value)
-        asked: Deferred[Any] = self._agent(persistent=True).request(
-            method, url, Headers(found), producer
-        )
+        return self._ask(True, method, url, Headers(found), producer)
+
+    def _ask(
+        self, persistent: bool, method: bytes, url: bytes, headers: Any, producer: Any
+    ) -> Deferred[Any]:
+        """A URL that cannot be called is one that does not answer: who calls may be in the middle
+        of his turn, and members are added with any URL."""
+        try:
+            asked: Deferred[Any] = self._agent(persistent).request(method, url, headers, producer)
+        except Exception as error:  # of Twisted's, of what reads certificates, and our own
+            asked = Deferred()
+            self.reactor.callLater(0, asked.errback, error)
         return asked
 
     def producer(self, file: Any) -> Any:

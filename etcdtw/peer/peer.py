@@ -112,7 +112,8 @@ class Peer:
         self.counts.active = False
 
     def url(self) -> str:
-        return self.urls[self._turn % len(self.urls)]
+        # A real member takes an update to no URLs at all.
+        return self.urls[self._turn % len(self.urls)] if self.urls else ""
 
     def next_url(self) -> None:
         self._turn += 1

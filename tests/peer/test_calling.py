@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -65,6 +66,21 @@ class CallTests(SynchronousTestCase):
             self.assertEqual((found.status, found.body), (200, b"hello"))
             self.assertEqual(found.headers[b"x-etcd-index"], b"7")
             self.network.stop_listening("h", 80)
+
+    def test_urls_that_cannot_be_called(self) -> None:
+        """Who calls is told so later, as if nobody had answered."""
+        caller = HttpCaller(self.clock, 2.0)
+        for url in ("unix://m:1", "https://m:1", "http://\u00e4:1", "http://[::1", ""):
+            calls: list[Deferred[Any]] = [
+                caller.call(b"GET", url, {}),
+                caller.upload(url, {}, BytesIO(b"x"), 5.0),
+                caller.send(b"GET", url.encode(), [], None),
+            ]
+            for each in calls:
+                self.assertNoResult(each)
+            self.time.run_until(self.time.now + 1)
+            for each in calls:
+                self.failureResultOf(each, ValueError)
 
     def test_too_long(self) -> None:
         """Nobody collects more bytes than he wants, whatever length was announced."""

@@ -131,6 +131,28 @@ class TransportTests(SynchronousTestCase):
         self.run_for(0.05)
         self.assertEqual(self.receivers[2].messages, [self.heartbeat(1, 2)])
 
+    def test_urls_that_cannot_be_called(self) -> None:
+        """A member with such a URL, as anybody may add one, is one that does not answer."""
+        identity = Identity(9, CLUSTER, ("http://m9:2380",))
+        transport = PeerTransport(identity, HttpCaller(self.clock, 2.0))
+        self.addCleanup(transport.stop)
+        receiver = Receiver()
+        urls: tuple[list[str], ...] = (
+            ["unix://m:1"],
+            ["https://m:1"],
+            ["http://\u00e4:1"],
+            ["abc"],
+            [],
+        )
+        for member, each in enumerate(urls, 1):
+            transport.add_peer(member, each)
+        transport.attach(receiver)
+        for index in range(100):
+            transport.send([self.append(9, member, index) for member in range(1, 6)])
+        self.run_for(10)
+        self.assertEqual(set(receiver.unreachable), {1, 2, 3, 4, 5})
+        self.assertEqual(transport.active_ids(0), {9})
+
     def test_snapshot_without_its_database(self) -> None:
         """It is dropped, whichever way it comes."""
         snapshot = Snapshot(7, 5, ConfState(voters=(1, 2, 3)), b"{}")
