@@ -237,6 +237,8 @@ class Faults:
             duplicate=dice.choice((0.0, 0.1)),
             slow=dice.choice((0.0, 0.1)),
             delay_max=dice.choice((0.002, 0.05, 0.3)),
+            # Some come when who sent them, or is to get them, has begun another life or term.
+            delay_slow=dice.choice((0.5, 5.0)),
         )
 
         def undo() -> None:
