@@ -58,6 +58,7 @@ class Peer:
         self.counts = counts
         self.urls = tuple(urls)
         self._turn = 0
+        self._told = ""
         self._identity = identity
         self._caller = caller
         self._owner = owner
@@ -173,6 +174,7 @@ class Peer:
         if self._streams_up and self.active_since is None:
             self.active_since = self._clock.seconds()
             self.counts.active = True
+            self._told = ""
             log.info("peer became active", peer_id=format_id(self.id))
         elif not self._streams_up and self.active_since is not None:
             self.active_since = None
@@ -192,11 +194,15 @@ class Peer:
         if answer.status == 403:
             self._told_removed()
             return
-        log.error(
-            "peer refused a message: {reason}",
-            reason=f"status {answer.status}: {text}",
-            remote_peer_id=format_id(self.id),
-        )
+        reason = f"status {answer.status}: {text}"
+        if reason != self._told:
+            # A leader posts several messages a second to who dials no stream.
+            self._told = reason
+            log.error(
+                "peer refused a message: {reason}",
+                reason=reason,
+                remote_peer_id=format_id(self.id),
+            )
 
     def _told_removed(self) -> None:
         self._owner.removed_from_cluster("the member has been permanently removed from the cluster")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.api.http.factory import HttpFactory
@@ -170,6 +171,17 @@ class TransportTests(SynchronousTestCase):
         self.run_for(1)
         self.assertEqual(self.receivers[1].messages, [])
         self.assertFalse(self.transports[1].is_active(2))
+
+    def test_refusals_are_told_once(self) -> None:
+        """However many messages a peer refuses, the log tells why in one line."""
+        self.down(2)
+        self.up(2, cluster=5)
+        with capturedLogs() as events:
+            for _ in range(50):
+                self.transports[1].send([self.heartbeat(1, 2)])
+                self.run_for(0.1)
+        told = [each for each in events if "refused a message" in (each["log_format"] or "")]
+        self.assertEqual([each["reason"] for each in told], ["status 412: cluster ID mismatch"])
 
     def test_removed(self) -> None:
         """A member that was removed is told so when it calls."""
