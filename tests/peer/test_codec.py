@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,6 +52,7 @@ class AppendTests(SynchronousTestCase):
             b"\x01" + bytes(8) + (5).to_bytes(8, "big"),
         )
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.lists(
             st.tuples(st.integers(1, 3), st.integers(0, 5), st.integers(0, 3), st.integers(1, 3)),
