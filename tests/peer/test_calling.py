@@ -70,7 +70,7 @@ class CallTests(SynchronousTestCase):
     def test_urls_that_cannot_be_called(self) -> None:
         """Who calls is told so later, as if nobody had answered."""
         caller = HttpCaller(self.clock, 2.0)
-        for url in ("unix://m:1", "https://m:1", "http://\u00e4:1", "http://[::1", ""):
+        for url in ("ftp://m:1", "https://m:1", "http://\u00e4:1", "http://[::1", ""):
             calls: list[Deferred[Any]] = [
                 caller.call(b"GET", url, {}),
                 caller.upload(url, {}, BytesIO(b"x"), 5.0),

@@ -348,8 +348,9 @@ class AddressTests(PkiCase):
             .add_extension(odd, critical=False)
             .sign(self.pki.authority.key, hashes.SHA384())
         )
+        resolver: Any = FakeResolver()
         with self.assertRaisesRegex(TLSRefused, "failed to parse client certificate"):
-            check_address(certificate, "10.138.0.2", lambda: FakeResolver())
+            check_address(certificate, "10.138.0.2", lambda: resolver)
 
     def test_ipv6(self) -> None:
         """IPv6 addresses are compared as addresses, IPv4 in IPv6's clothes as IPv4."""
