@@ -15,6 +15,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+from tests.crash.forking import in_child
 from tests.crash.life import live
 
 LIVES_PER_DIRECTORY = 40
@@ -118,10 +119,12 @@ def run(points: int, seed: int, directory: str) -> Counter[str]:
 def one_life(path: str, seed: str, at: int) -> list[list[Any]]:
     """What the member said from its start to its death."""
     reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
+
+    def lived() -> None:
         os.close(reading)
         live(path, seed, at, writing)
+
+    child = in_child(lived)
     os.close(writing)
     with os.fdopen(reading, "rb") as said:
         lines = [json.loads(line) for line in said]

@@ -28,6 +28,7 @@ from etcdtw.storage.interfaces import IFile, IFilesystem
 from etcdtw.storage.received import database_name, install
 from etcdtw.storage.snap import SnapStore
 from etcdtw.storage.wal import Wal, WalSnapshot
+from tests.crash.forking import in_child
 from tests.crash.seam import Death, DyingFilesystem, dying
 from tests.storage.recorded import recorded
 
@@ -198,7 +199,7 @@ class MovingTests(SynchronousTestCase):
             for seed in range(2):
                 directory = self.base / f"killed-{at}-{seed}"
                 shutil.copytree(source, directory)
-                was_killed = self.in_child(work, str(directory), Death(at, Random(seed)))
+                was_killed = self.killed_amid(work, str(directory), Death(at, Random(seed)))
                 check(directory)
                 shutil.rmtree(directory)
                 killed += was_killed
@@ -207,17 +208,17 @@ class MovingTests(SynchronousTestCase):
                 return
         self.fail(f"not done after {STEPS_MAX} steps")
 
-    def in_child(
+    def killed_amid(
         self, work: Callable[[IFilesystem, str], object], directory: str, death: Death
     ) -> bool:
         """Whether it was killed before it was done. Batches of records that go into LMDB count as
         operations too."""
-        child = os.fork()
-        if not child:
+
+        def lived() -> None:
             put_sorted = dying(death, lmdb_environment.put_sorted)
             with mock.patch.object(lmdb_environment, "put_sorted", put_sorted):
                 work(DyingFilesystem(death), directory)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        code = os.waitstatus_to_exitcode(os.waitpid(in_child(lived), 0)[1])
         self.assertIn(code, (0, -signal.SIGKILL))
         return code != 0
