@@ -8,11 +8,11 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from etcdtw.app.settings import MemberSettings
-from etcdtw.apply.alarms import Alarms
+from etcdtw.apply.alarms import Alarms, alarm_name
 from etcdtw.apply.quota import DEFAULT_QUOTA_BYTES
 from etcdtw.ids import format_id
 from etcdtw.membership import Members
-from etcdtw.pb.rpc_pb2 import AlarmMember, AlarmType
+from etcdtw.pb.rpc_pb2 import AlarmMember
 from etcdtw.raft.messages import NO_NODE, ConfChange, ConfChangeType
 from etcdtw.replica.replica import Replica
 from etcdtw.version import ETCD_VERSION
@@ -119,7 +119,7 @@ def tell_alarms(alarms: Alarms) -> None:
     def changed(member: AlarmMember, is_raised: bool) -> None:
         log.warn(
             "alarm raised" if is_raised else "alarm disarmed",
-            alarm=AlarmType.Name(member.alarm),
+            alarm=alarm_name(member.alarm),
             **{"from": format_id(member.memberID)},
         )
 

@@ -88,3 +88,11 @@ class AlarmTests(SynchronousTestCase):
             [(each["log_format"], each["alarm"], each["from"]) for each in said],
             [("alarm raised", "NOSPACE", "a"), ("alarm disarmed", "NOSPACE", "a")],
         )
+
+    def test_unknown(self) -> None:
+        """One that this version has no name for is told by its number."""
+        alarms = Alarms(MemoryBackend())
+        tell_alarms(alarms)
+        said = logged(self, "etcdtw.member")
+        alarms.apply(AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=10, alarm=7))  # type: ignore[arg-type]
+        self.assertEqual([each["alarm"] for each in said], ["7"])
