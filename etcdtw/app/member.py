@@ -449,7 +449,10 @@ class Member(Service):
         """Accept nothing new, let calls under way end, leave it to another to lead, then close
         the log."""
         self.running = False
-        tell_stop(self.settings, "closing etcd server")
+        # Why a member ended by its own fault is the last that it says.
+        is_told = self.core is None or not self.core.replica.has_stopped
+        if is_told:
+            tell_stop(self.settings, "closing etcd server")
         waiting: list[Deferred[Any]] = []
         for port in self._ports:
             closing = port.stopListening()
@@ -462,7 +465,8 @@ class Member(Service):
         if self._client_factory is not None:
             waiting.append(self._client_factory.stop())
         stopped = DeferredList(waiting).addCallback(self._hand_over).addBoth(self._close)
-        stopped.addCallback(lambda _: tell_stop(self.settings, "closed etcd server"))
+        if is_told:
+            stopped.addCallback(lambda _: tell_stop(self.settings, "closed etcd server"))
         return stopped
 
     def _hand_over(self, _: object) -> Deferred[None]:
