@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest
 from etcdtw.pb.rpc_pb2 import RequestOp, TxnRequest
+from etcdtw.raft.codec import decode_varint
 
 _UNFOLDED = {
     kind.DESCRIPTOR.full_name: {kind.DESCRIPTOR.fields_by_name[name].number: name for name in names}
@@ -51,33 +52,22 @@ def decode_deep(data: bytes) -> InternalRaftRequest:
 
 def _fields(data: bytes, end: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """The fields from one place to another: tag, and where field, value and what follows begin."""
-    while end < stop:
-        start = end
-        tag, at = _varint(data, start)
-        kind = tag & 7
-        if kind == _VARINT:
-            _, end = _varint(data, at)
-        elif kind == _BYTES:
-            size, at = _varint(data, at)
-            end = at + size
-        elif kind in (_FIXED64, _FIXED32):
-            end = at + (8 if kind == _FIXED64 else 4)
-        else:
-            raise DecodeError(f"wire type {kind}")
-        if end > stop:
-            raise DecodeError("a field is cut off")
-        yield tag, start, at, end
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
-    number = shift = 0
-    while True:
-        if at == len(data) or shift > 63:
-            raise DecodeError("a number is cut off")
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return number, at
-        shift += 7
+    try:
+        while end < stop:
+            start = end
+            tag, at = decode_varint(data, start)
+            kind = tag & 7
+            if kind == _VARINT:
+                _, end = decode_varint(data, at)
+            elif kind == _BYTES:
+                size, at = decode_varint(data, at)
+                end = at + size
+            elif kind in (_FIXED64, _FIXED32):
+                end = at + (8 if kind == _FIXED64 else 4)
+            else:
+                raise DecodeError(f"wire type {kind}")
+            if end > stop:
+                raise DecodeError("a field is cut off")
+            yield tag, start, at, end
+    except (IndexError, ValueError) as error:
+        raise DecodeError("a number is cut off") from error

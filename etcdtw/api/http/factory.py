@@ -131,6 +131,7 @@ class _Channel(HTTPChannel):
     _clock: IReactorTime
     _next_turn: IDelayedCall | None = None
     _turn_ends = 0.0
+    _begins_request = True
     _buffer: bytes
     _busyReceiving: bool
     _waitingForTransport: bool
@@ -178,10 +179,16 @@ class _Channel(HTTPChannel):
             transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
-        # Go takes UTF-8 in a path or a query for its escapes.
-        if not line.isascii() and getattr(self, "_HTTPChannel__first_line"):  # noqa: B009
-            line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
+        if line and self._begins_request:
+            self._begins_request = False
+            if not line.isascii():
+                # Go takes UTF-8 in a path or a query for its escapes.
+                line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
         super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        self._begins_request = True
+        super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def headerReceived(self, line: bytes) -> bool:
         name, _, value = line.partition(b":")
