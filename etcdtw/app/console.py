@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from etcdtw.app.tuning import tune_process
-from etcdtw.lean import import_lean
+from etcdtw.lean import import_also, import_lean
+from etcdtw.undocumented import load_undocumented
 
 # Any of these in a flag, a variable or a value may lead to TLS, or hide the flags that do.
 TLS_WORDS = (
@@ -27,7 +28,9 @@ def main() -> NoReturn:
     """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
     tune_process()  # early: walks of the collector are a sixth of what loading costs
+    load_undocumented()
     import_lean(may_want_tls(sys.argv[1:], os.environ))
+    import_also("etcdtw.app.main")
     from etcdtw.app.main import run
 
     sys.exit(run(sys.argv[1:], os.environ))

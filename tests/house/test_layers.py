@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.house.source import dotted, imports, is_within, modules, parsed, relative
 
 LAYERS: list[set[str]] = [
-    {"errors", "ids", "counting", "lean", "turns", "varint", "version", "pb"},
+    {"errors", "ids", "counting", "lean", "undocumented", "turns", "varint", "version", "pb"},
     {"raft", "http2", "mvcc", "v2store", "lease", "auth", "membership", "apply"},
     {"storage", "tls", "dns", "observe"},
     {"rpc", "peer", "replica"},
