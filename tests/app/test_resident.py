@@ -1,0 +1,64 @@
+"""Giving back what is resident of program files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from etcdtw.app.resident import program_ranges
+from tests.process.member import Member, server_under_test
+
+SMAPS = """\
+55d0c0000000-55d0c0002000 r--p 00000000 08:01 131 /usr/bin/python with a space
+Size:                  8 kB
+Rss:                   8 kB
+Anonymous:             0 kB
+VmFlags: rd mr mw me
+55d0c0002000-55d0c0003000 r-xp 00002000 08:01 131 /usr/bin/python with a space
+Anonymous:             0 kB
+55d0c0003000-55d0c0004000 r--p 00003000 08:01 131 /usr/bin/python with a space
+Anonymous:             4 kB
+55d0c0004000-55d0c0005000 rw-p 00004000 08:01 131 /usr/bin/python with a space
+Anonymous:             0 kB
+7f0000000000-7f0000001000 r--s 00000000 08:01 977 /data/member/snap/kv.lmdb
+Anonymous:             0 kB
+7f0000002000-7f0000003000 r-xp 00000000 00:00 0 [vdso]
+Anonymous:             0 kB
+7f0000004000-7f0000005000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+7f0000006000-7f0000008000 r--p 00000000 08:01 5 /lib/libc.so.6
+Anonymous:             0 kB
+"""
+
+
+class ProgramRangesTests(SynchronousTestCase):
+    def test_chosen(self) -> None:
+        """Read-only private mappings of files, unless something was written there: relocated
+        addresses are nowhere else."""
+        self.assertEqual(
+            list(program_ranges(iter(SMAPS.splitlines()))),
+            [
+                (0x55D0C0000000, 0x55D0C0002000),
+                (0x55D0C0002000, 0x55D0C0003000),
+                (0x7F0000006000, 0x7F0000008000),
+            ],
+        )
+
+
+class GivenBackTests(SynchronousTestCase):
+    def test_member(self) -> None:
+        """A member that is ready has little of the interpreter's file resident, and works on."""
+        if not Path("/proc/self/smaps").exists():
+            raise SkipTest("this system does not show a process's mappings in /proc")
+        member = Member(server_under_test())
+        self.addCleanup(member.close)
+        member.start()
+        of_files = next(
+            int(line.split()[1])
+            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines()
+            if line.startswith("RssFile:")
+        )
+        self.assertLess(of_files, 7_500, "kB; half of what was mapped in for the start")
+        self.assertTrue(member.healthy())
