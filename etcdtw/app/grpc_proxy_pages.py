@@ -50,7 +50,7 @@ def proxy_site(
     shown: dict[bytes, Resource] = {
         b"/metrics": ClusterMetrics(caller, urls),
         b"/health": HealthPage(lambda report: check_cluster(proxy, report)),
-        b"/proxy/metrics": MetricsPage(proxy_families(proxy)),
+        b"/proxy/metrics": MetricsPage(proxy_families(proxy), clock),
         b"/proxy/health": HealthPage(lambda report: check_proxy(proxy.router, clock, report)),
     }
     debug = debug_pages(proxy.router, clock, True, sys.argv) if profiles else {}

@@ -22,10 +22,7 @@ from etcdtw.api.peer.leases import LeasesPage
 from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
 from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
-from etcdtw.api.v2.auth import AUTH_PREFIX, AuthPage
 from etcdtw.api.v2.keys import KEYS_PREFIX
-from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
-from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
 from etcdtw.app.command_line import told_command_line
 from etcdtw.app.log import verbosity
@@ -61,7 +58,8 @@ def client_sites(
     checks = member_checks(view)
     for each in checks:
         pages.update(each.pages())
-    pages[b"/metrics"] = MetricsPage(families(core.sources, health, factory, checks, tls, received))
+    shown = families(core.sources, health, factory, checks, tls, received)
+    pages[b"/metrics"] = MetricsPage(shown, reactor)
     observed = {path: page for path, page in pages.items() if path.startswith(OBSERVED)}
     trees: dict[bytes, Resource] = {} if gateway is None else {b"/v3/": gateway}
     if settings.enable_v2 and settings.v2_deprecation == V2_SERVED:
@@ -72,6 +70,11 @@ def client_sites(
 
 
 def _v2_pages(core: Core) -> dict[bytes, Resource]:
+    # Few ask for them, and all would pay for them.
+    from etcdtw.api.v2.auth import AUTH_PREFIX, AuthPage
+    from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
+    from etcdtw.api.v2.stats import STATS_PREFIX, Stats
+
     members = MembersPage(
         core.cluster,
         core.members,

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from etcdtw.api.metrics.families import Family
+from etcdtw.api.metrics.library import load_library
 from etcdtw.counting import Histogram
 
 if TYPE_CHECKING:
@@ -21,25 +23,46 @@ _TOTAL = "_total"
 
 
 class Exposition:
-    """Renders families, and what is known about the process."""
+    """Renders families, and what is known about the process, a piece at a time: all of it takes
+    some 25 ms."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = list(families)
 
-    def render(self) -> bytes:
-        from prometheus_client.exposition import generate_latest
+    def pieces(self) -> Iterator[bytes]:
+        """The text, in the order of the names; an empty piece while the library is loaded."""
+        load_library()
+        yield b""
+        readers: list[tuple[str, Callable[[], bytes]]] = [
+            (each.name, partial(_text_of_family, each)) for each in self._families
+        ]
+        readers += [(each.name, partial(_text_of, each)) for each in _process()]
+        for _, read in sorted(readers, key=itemgetter(0)):
+            yield read()
 
-        text: bytes = generate_latest(self)
-        for family in self._families:
-            if family.kind == "counter" and not family.name.endswith(_TOTAL):
-                text = _without_total(text, family.name.encode())
-        return text
+
+def _text_of_family(family: Family) -> bytes:
+    text = _text_of(_metric(family))
+    if family.kind == "counter" and not family.name.endswith(_TOTAL):
+        return _without_total(text, family.name.encode())
+    return text
+
+
+def _text_of(metric: Metric) -> bytes:
+    from prometheus_client.exposition import generate_latest
+
+    text: bytes = generate_latest(_Only(metric))
+    return text
+
+
+class _Only:
+    """One metric, as the library wants a collection of them."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
 
     def collect(self) -> Iterator[Metric]:
-        """For the library: everything, by name."""
-        found = [*(_metric(each) for each in self._families), *_process()]
-        found.sort(key=lambda each: each.name)
-        return iter(found)
+        yield self._metric
 
 
 def _without_total(text: bytes, name: bytes) -> bytes:
