@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from etcdtw.app.settings import MemberSettings
 from etcdtw.bootstrap.interfaces import BootstrapSettings
-from etcdtw.bootstrap.last_known_good import KnownCluster, known_path
+from etcdtw.bootstrap.known_cluster import KnownCluster, known_path
 from etcdtw.bootstrap.naming import LAST_KNOWN_GOOD, links
 from etcdtw.ids import format_id
 from etcdtw.membership import Members

@@ -211,7 +211,9 @@ def address_of(flag: str, host: str) -> str:
     if host in ("", "0.0.0.0"):
         return ""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        # As bytes, since for other names Python would bring in all of IDNA.
+        name = host.encode() if host.isascii() else host
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(flag, host, f"listen tcp: lookup {host}: {error.strerror}") from error
     found.sort(key=lambda each: each[0] != socket.AF_INET)

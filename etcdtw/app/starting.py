@@ -26,6 +26,7 @@ from etcdtw.bootstrap.interfaces import BootstrapSettings, ClusterPlan, IBootstr
 from etcdtw.bootstrap.refusal import CLUSTER_IS_FULL, BootstrapError
 from etcdtw.config.problems import ConfigProblems
 from etcdtw.dns.resolvers import install_resolver, make_resolver
+from etcdtw.lean import import_also
 from etcdtw.storage.filesystem import OsFilesystem
 from etcdtw.storage.note import NoteFile
 
@@ -205,5 +206,6 @@ async def ask_others(plan: ClusterPlan, asked: BootstrapSettings, reactor: Any) 
 
 def find_assemble() -> Assemble:
     """``assemble_member``, imported late: it brings the whole program with it."""
+    import_also("etcdtw.app.member")
     assemble: Assemble = import_module("etcdtw.app.member").assemble_member
     return assemble

@@ -8,8 +8,7 @@ joins: a cluster is known to be there, so none is founded by it, nor by what a c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -29,40 +28,12 @@ from etcdtw.bootstrap.interfaces import (
     IBootstrapProvider,
     ReactorView,
 )
+from etcdtw.bootstrap.known_cluster import KnownCluster, known_path
 from etcdtw.bootstrap.lists import FLAG, bad_list, no_list
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
 from etcdtw.bootstrap.waiting import a_turn
 from etcdtw.ids import format_id
 from etcdtw.peer.calling import Calls, HttpCaller
-
-SUFFIX = ".members"
-
-
-@dataclass(frozen=True)
-class KnownCluster:
-    """A cluster as its member saw it: id, and names and peer URLs of the others and its own."""
-
-    cluster_id: int
-    members: tuple[tuple[str, tuple[str, ...]], ...]
-
-    def text(self) -> str:
-        """What the file holds."""
-        return json.dumps(
-            {
-                "cluster-id": format_id(self.cluster_id),
-                "members": [{"name": name, "peer-urls": urls} for name, urls in self.members],
-            },
-            indent=1,
-        )
-
-    def urls_but(self, own: Iterable[str]) -> list[str]:
-        """Where the others are."""
-        return sorted({url for _, urls in self.members for url in urls} - set(own))
-
-
-def known_path(settings: BootstrapSettings) -> str:
-    """The file: the provider's argument, or beside the data directory."""
-    return settings.provider_argument or settings.data_dir + SUFFIX
 
 
 def read_known(path: str) -> KnownCluster:

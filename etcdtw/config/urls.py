@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from etcdtw.config.gotext import quote
 
 SCHEMES = ("http", "https", "unix", "unixs")
 
+_LOOPBACK = bytes(15) + b"\x01"
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 # In a host only bytes beyond ASCII may be escaped, and the mark of a zone.
 _BAD_HOST_ESCAPE = re.compile(r"%(?!25|[89a-fA-F][0-9a-fA-F])")
@@ -150,18 +152,25 @@ def parse_initial_cluster(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name, parse_url_list(urls[name])) for name in sorted(urls))
 
 
+def packed_address(host: str) -> bytes | None:
+    """The 4 or 16 bytes of an IP address; None if the host is none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError, ValueError):
+            return socket.inet_pton(family, host)
+    return None
+
+
 def is_ip_address(host: str) -> bool:
     """Whether Go would read this as an IP address: no zone, no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host
+    return packed_address(host) is not None
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the host."""
-    return host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
+    if host == "localhost":
+        return True
+    packed = packed_address(host) or b""
+    return packed == _LOOPBACK or (len(packed) == 4 and packed[0] == 127)
 
 
 def host_of(url: str) -> str:

@@ -22,13 +22,8 @@ from etcdtw.bootstrap.interfaces import (
     IBootstrapProvider,
     ReactorView,
 )
-from etcdtw.bootstrap.last_known_good import (
-    KnownCluster,
-    LastKnownGood,
-    join_known,
-    known_path,
-    read_known,
-)
+from etcdtw.bootstrap.known_cluster import KnownCluster, known_path
+from etcdtw.bootstrap.last_known_good import LastKnownGood, join_known, read_known
 from etcdtw.bootstrap.refusal import BootstrapError, BootstrapUnavailable
 from etcdtw.config.load import member_settings
 from etcdtw.ids import format_id

@@ -70,7 +70,9 @@ class URLTests(SynchronousTestCase):
         self.assertTrue(is_ip_address("10.0.0.1") and is_ip_address("fe80::1"))
         self.assertFalse(is_ip_address("fe80::1%eth0") or is_ip_address("localhost"))
         self.assertTrue(is_loopback("localhost") and is_loopback("127.9.9.9"))
-        self.assertFalse(is_loopback("10.0.0.1") or is_loopback("example.com"))
+        self.assertTrue(is_loopback("::1") and is_loopback("0:0::1"))
+        for other in ("10.0.0.1", "example.com", "::2", "::", "::ffff:127.0.0.1", "127.1", ""):
+            self.assertFalse(is_loopback(other), other)
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.text(max_size=30))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.process.member import Member, server_under_test
 
-RESIDENT_BYTES_MAX = 48 << 20
+RESIDENT_BYTES_MAX = 38 << 20
 """A third above what was measured, for other versions of Python and the libraries."""
 
 
