@@ -24,6 +24,7 @@ from tests.process.foreign import ForeignClient, path_of, request_class
 from tests.process.member import server_under_test
 from tests.process.raw_http2 import message
 
+BEGIN, END = signal.SIGRTMIN, signal.SIGRTMIN + 1
 WARM_REQUESTS = 2000
 COUNTED_REQUESTS = 500
 CALLS_MIN = 0.5
@@ -39,8 +40,8 @@ class Counting:
         self._path = path
         self._instructions: Counter[CodeType] = Counter()
         self._calls: Counter[CodeType] = Counter()
-        signal.signal(signal.SIGUSR1, self._begin)
-        signal.signal(signal.SIGUSR2, self._end)
+        signal.signal(BEGIN, self._begin)
+        signal.signal(END, self._end)
 
     def _begin(self, number: int, frame: FrameType | None) -> None:
         sys.settrace(self._trace)
@@ -116,9 +117,9 @@ def count(group: str, shape: tuple[int, int], members: int, at: str, watch: str)
                 )
 
             send(WARM_REQUESTS)
-            counted.process.send_signal(signal.SIGUSR1)
+            counted.process.send_signal(BEGIN)
             send(COUNTED_REQUESTS)
-            counted.process.send_signal(signal.SIGUSR2)
+            counted.process.send_signal(END)
             until(found.exists, "counts are written")
             rows = [line.split("\t") for line in found.read_text().splitlines()]
     per_request = (

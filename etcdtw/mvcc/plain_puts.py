@@ -14,6 +14,9 @@ from etcdtw.varint import varint, varints
 if TYPE_CHECKING:
     from etcdtw.mvcc.store import Store
 
+WRITES_TO_HEAT = 8
+"""Whether a key is written again and again is looked at so often."""
+
 
 def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     """Carry out each pair of a key and a value, neither empty, as a transaction of its own: what
@@ -21,6 +24,7 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     main = store.revision
     revisions = varints(main + 1, len(puts))
     index, recent, backend, lease_of = store.index, store.recent, store.backend, store.lease_of
+    hot = recent.hot
     is_heard = bool(store.on_change)
     made_keys: list[bytes] = []
     made: list[bytes] = []
@@ -47,13 +51,29 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             index.add(key, main << MAIN_SHIFT)
             recent.keep(key, chunk)
         else:
-            head, version = successor(before, len(key))
-            number = varint(version + 1)
-            record = b"%b\x18%b\x20%b\x2a%b%b" % (head, revision, number, value_size, value)
+            parts = hot.get(key)
+            if parts is not None and parts[0] is before:
+                _, head, version = parts
+                version += 1
+            else:
+                head, version = successor(before, len(key))
+                version += 1
+                parts = None
+            record = b"%b\x18%b\x20%b\x2a%b%b" % (
+                head,
+                revision,
+                varint(version),
+                value_size,
+                value,
+            )
             chunk = b"\x12%b%b" % (varint(len(record)), record)
             index.replace(key, main << MAIN_SHIFT)
             recent.young[key] = chunk
             recent.used += len(chunk) - len(before)
+            if parts is not None:
+                hot[key] = chunk, head, version
+            elif not version % WRITES_TO_HEAT:
+                recent.heat(key, chunk, head, version)
         value_bytes += len(key) + len(value)
         if lease_of:
             store.set_lease(key, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # What an entry costs besides its bytes: a dict slot and a bytes object.
 _ENTRY_BYTES = 120
+_HOT_MAX = 512
 
 
 class RecentChunks:
@@ -12,15 +13,19 @@ class RecentChunks:
     Two generations: ``young`` takes what is written or read; when it holds half of the bound, it
     becomes the old one and the old one is forgotten. ``used`` counts its bytes. The hot paths use
     both directly and call a method on a miss.
+
+    ``hot`` has some chunks of keys that are written again and again, each with its head and version
+    (see ``keyvalue.successor``). A chunk there may be no longer a key's newest.
     """
 
-    __slots__ = ("_half", "_old", "used", "young")
+    __slots__ = ("_half", "_old", "hot", "used", "young")
 
     def __init__(self, bytes_max: int) -> None:
         self._half = bytes_max // 2
         self.used = 0
         self._old: dict[bytes, bytes] = {}
         self.young: dict[bytes, bytes] = {}
+        self.hot: dict[bytes, tuple[bytes, bytes, int]] = {}
 
     def find(self, key: bytes) -> bytes | None:
         chunk = self.young.get(key)
@@ -36,6 +41,7 @@ class RecentChunks:
         if self.used > self._half:
             self._old = self.young
             self.young = {}
+            self.hot.clear()
             self.used = len(key) + len(chunk) + _ENTRY_BYTES
         self.young[key] = chunk
 
@@ -47,6 +53,12 @@ class RecentChunks:
         else:
             self.used += len(chunk) - len(known)
             self.young[key] = chunk
+
+    def heat(self, key: bytes, chunk: bytes, head: bytes, version: int) -> None:
+        """Note the parts of a chunk of a key that ``hot`` does not hold."""
+        if len(self.hot) >= _HOT_MAX:
+            self.hot.clear()
+        self.hot[key] = chunk, head, version
 
     def forget(self, keys: list[bytes]) -> None:
         young = self.young.pop
