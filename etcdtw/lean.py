@@ -74,6 +74,8 @@ _TYPES = ("Concatenate", "ParamSpec", "Self", "TypeAlias", "TypedDict")
 # used at once is given here; any other name brings the module in.
 STANDING_IN: Mapping[str, Mapping[str, object]] = {
     "ast": {"NodeVisitor": object},  # inspect's, to look for the source of a class
+    "attr.validators": {},
+    "attrs.validators": {},
     "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
     "calendar": {},
     "email": {"message_from_bytes": later("email", "message_from_bytes")},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 
 _SMAPS = "/proc/self/smaps"
 _MADV_DONTNEED = 4
-_READ_ONLY = ("r--p", "r-xp")
+_MAPPING = re.compile(
+    r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ ([0-9]+) .*\n(?:[A-Z].*\n)*?Anonymous: +([0-9]+) kB",
+    re.M,
+)
 
 
 def give_back_program_pages() -> None:
@@ -23,22 +27,16 @@ def give_back_program_pages() -> None:
     advise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
     try:
         with open(_SMAPS, encoding="ascii", errors="replace") as smaps:
-            for start, end in program_ranges(smaps):
+            for start, end in program_ranges(smaps.read()):
                 advise(start, end - start, _MADV_DONTNEED)
     except OSError:  # no /proc here, or one that hides it
         return
 
 
-def program_ranges(smaps: Iterator[str]) -> Iterator[tuple[int, int]]:
+def program_ranges(smaps: str) -> Iterator[tuple[int, int]]:
     """Addresses of read-only private mappings of files which hold nothing but the file's content,
-    by the lines of proc(5)'s ``smaps``: pages that were written to exist nowhere else."""
-    start = end = 0
-    candidate = False
-    for line in smaps:
-        words = line.split(maxsplit=5)
-        if not words[0].endswith(":"):
-            addresses, permissions, _, _, inode = words[:5]
-            start, end = (int(each, 16) for each in addresses.split("-"))
-            candidate = permissions in _READ_ONLY and inode != "0"
-        elif candidate and words[0] == "Anonymous:" and words[1] == "0":
-            yield start, end
+    by proc(5)'s ``smaps``: pages that were written to exist nowhere else."""
+    for mapping in _MAPPING.finditer(smaps):
+        start, end, inode, anonymous = mapping.groups()
+        if inode != "0" and anonymous == "0":
+            yield int(start, 16), int(end, 16)

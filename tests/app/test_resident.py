@@ -38,7 +38,7 @@ class ProgramRangesTests(SynchronousTestCase):
         """Read-only private mappings of files, unless something was written there: relocated
         addresses are nowhere else."""
         self.assertEqual(
-            list(program_ranges(iter(SMAPS.splitlines()))),
+            list(program_ranges(SMAPS)),
             [
                 (0x55D0C0000000, 0x55D0C0002000),
                 (0x55D0C0002000, 0x55D0C0003000),
