@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -52,6 +52,16 @@ def _overriding(method: object) -> object:
     return method
 
 
+def _one_of(options: Container[object]) -> Callable[..., None]:
+    """attrs' validator of that name, which is asked for each address of a connection."""
+
+    def validate(instance: object, attribute: object, value: object) -> None:
+        if value not in options:
+            import_module("attr.validators").in_(options)(instance, attribute, value)
+
+    return validate
+
+
 def _system() -> object:
     return "Linux" if sys.platform == "linux" else import_module("platform").system()
 
@@ -74,9 +84,9 @@ _TYPES = ("Concatenate", "ParamSpec", "Self", "TypeAlias", "TypedDict")
 # used at once is given here; any other name brings the module in.
 STANDING_IN: Mapping[str, Mapping[str, object]] = {
     "ast": {"NodeVisitor": object},  # inspect's, to look for the source of a class
-    "attr.validators": {},
-    "attrs.validators": {},
     "asyncio": {"AbstractEventLoop": object, "Future": object, "iscoroutine": _is_coroutine},
+    "attr.validators": {"in_": _one_of},
+    "attrs.validators": {},
     "calendar": {},
     "email": {"message_from_bytes": later("email", "message_from_bytes")},
     "email.message": {

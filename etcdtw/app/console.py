@@ -7,13 +7,13 @@ parts of TLS where TLS may be asked for.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from etcdtw.app.tuning import tune_process
 from etcdtw.lean import import_also, import_lean
 from etcdtw.undocumented import load_undocumented
 
@@ -27,7 +27,7 @@ TLS_WORDS = (
 def main() -> NoReturn:
     """Run as the program; ends with etcd's exit code, or by the signal that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C during the start
-    gc.disable()  # walks of the collector are a sixth of what loading costs
+    tune_process()  # early: walks of the collector are a sixth of what loading costs
     load_undocumented()
     import_lean(may_want_tls(sys.argv[1:], os.environ))
     import_also("etcdtw.app.main")

@@ -26,7 +26,6 @@ from etcdtw.app.refusals import START_ERRORS, problems_of, tell
 from etcdtw.app.resident import give_back_program_pages
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
-from etcdtw.app.tuning import tune_process
 from etcdtw.bootstrap.factories import bootstrap_factories
 from etcdtw.bootstrap.interfaces import IBootstrapFactory
 from etcdtw.config.help import USAGE, help_text, version_text
@@ -56,7 +55,6 @@ def run(
     if words and words[0] in COMMANDS:
         import_also("twisted.internet.endpoints")  # all of them call somebody
         command: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).run
-        tune_process()
         return command(words[1:])
     try:
         loaded = load(words, variables, os.getcwd(), read_text)
@@ -133,7 +131,6 @@ def _run_member(
     assemble: Assemble,
     newcomer: bool,
 ) -> int:
-    tune_process()  # everything is loaded
     reactor = choose_reactor()
     fatal = Fatal(reactor)
     on_ready: list[Callable[[], object]] = [notify_ready, give_back_program_pages]

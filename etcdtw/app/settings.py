@@ -19,7 +19,7 @@ AutoTls = bool | str
 InitialCluster = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MemberSettings:
     """Every setting of one member; ``etcdtw.config.load.member_settings`` fills in defaults."""
 

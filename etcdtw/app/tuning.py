@@ -18,12 +18,9 @@ _WALKED_MAX = 100_000
 
 def tune_process() -> None:
     """Prefer short pauses: threads get their turn soon, and the collector runs rarely, because
-    requests make almost no cycles and long-lived data are tuples and bytes. To be called when
-    what the process needs is loaded."""
+    requests make almost no cycles and long-lived data are tuples and bytes."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    freeze_loaded()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
-    gc.enable()
 
 
 def freeze_loaded() -> None:

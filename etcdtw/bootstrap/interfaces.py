@@ -46,7 +46,7 @@ class Note(Protocol):
         """Keep it: it is there after a power cut. Empty: forget it. OSError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BootstrapSettings:
     """What providers may know; the fields have the meaning of etcd's flags of that name.
 

@@ -214,6 +214,10 @@ class ImportLeanTests(SynchronousTestCase):
             "archive = io.BytesIO(file.getvalue())\n"
             "print(zippath.ZipFile(archive).namelist())\n"
             "STDLibLogObserver()\n"
+            "from twisted.internet.address import IPv4Address\n"
+            "IPv4Address('TCP', '127.0.0.1', 1)\n"
+            "try: IPv4Address('SCTP', '127.0.0.1', 1)\n"
+            "except ValueError as error: print(error.args[0])\n"
             "import logging, platform, typing_extensions\n"
             "print(logging.getLevelName(30), platform.python_version() != '')\n"
             "print(typing_extensions.TypeVar('T', default=int).__default__)\n"
@@ -225,6 +229,7 @@ class ImportLeanTests(SynchronousTestCase):
             "3",
             "&lt; CookiePolicy",
             "['a']",
+            "'type' must be in ['TCP', 'UDP'] (got 'SCTP')",
             "WARNING True",
             "<class 'int'>",
             "",
