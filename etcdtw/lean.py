@@ -130,7 +130,6 @@ IMPORTED_FIRST = (
     "twisted.web.http",
     "twisted.plugin",
     "google.protobuf.internal.builder",
-    "twisted.trial.itrial",  # loaded with the list of all plugins
 )
 
 _held_away: list[str] | None = None

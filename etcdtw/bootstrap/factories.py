@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
+import twisted.plugins
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     IBootstrapFactory,
@@ -17,6 +19,7 @@ from etcdtw.bootstrap.interfaces import (
     ReactorView,
 )
 from etcdtw.bootstrap.refusal import BootstrapError
+from etcdtw.lean import import_also
 
 
 @implementer(IPlugin, IBootstrapFactory)
@@ -127,11 +130,35 @@ BUILT_IN: tuple[IBootstrapFactory, ...] = (
 )
 """Known without a search: an installation that hides plugin files must still start."""
 
+_KNOWN_DROP_INS = frozenset(
+    {
+        *("__init__.py", "__pycache__", "dropin.cache", "etcdtw_plugin.py"),
+        *("cred_anonymous.py", "cred_file.py", "cred_memory.py", "cred_sshkeys.py", "cred_unix.py"),
+        *("twisted_conch.py", "twisted_core.py", "twisted_ftp.py", "twisted_inet.py"),
+        *("twisted_mail.py", "twisted_names.py", "twisted_portforward.py", "twisted_reactors.py"),
+        *("twisted_runner.py", "twisted_socks.py", "twisted_trial.py", "twisted_web.py"),
+        "twisted_words.py",
+    }
+)
+
 
 def bootstrap_factories() -> list[IBootstrapFactory]:
     """The built-in bootstrap providers and those of other installed packages."""
+    if not others_drop_in(twisted.plugins.__path__):
+        return [*BUILT_IN]
+    import_also("twisted.trial.itrial")  # which comes with the list
     others = [each for each in getPlugins(IBootstrapFactory) if each not in BUILT_IN]
     return [*BUILT_IN, *others]
+
+
+def others_drop_in(paths: Iterable[str]) -> bool:
+    """Whether there may be drop-ins besides Twisted's and our own. To list the plugins takes all
+    that they are for: 400 KiB and 10 ms."""
+    try:
+        names = {name for path in paths if os.path.exists(path) for name in os.listdir(path)}
+    except OSError:
+        return True  # in an archive, say
+    return not names <= _KNOWN_DROP_INS
 
 
 def choose_factory(

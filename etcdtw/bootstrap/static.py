@@ -14,8 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from etcdtw.bootstrap.addresses import Addresses, compare_by_address
-from etcdtw.bootstrap.existing import decide_state, join_plan
 from etcdtw.bootstrap.interfaces import (
     BootstrapSettings,
     ClusterPlan,
@@ -50,7 +48,12 @@ class StaticProvider:
         check_unique(settings)
         check_state(settings)
         plan, state = static_plan(settings), settings.initial_cluster_state
-        if state == "auto" and len(plan.members) > 1:
+        if state == "new" or (state == "auto" and len(plan.members) == 1):
+            return plan
+        # Only who asks others needs what asks them.
+        from etcdtw.bootstrap.existing import decide_state, join_plan
+
+        if state == "auto":
             state, why = await decide_state(plan, settings, self._reactor)
             log.info("decided the initial cluster state", state=state, because=why)
         return await join_plan(settings, self._reactor) if state == "existing" else plan
@@ -59,6 +62,8 @@ class StaticProvider:
         ours, listed = settings.peer_urls, listed_urls(settings)
         if sorted(ours) == sorted(listed):
             return ""
+        from etcdtw.bootstrap.addresses import Addresses, compare_by_address
+
         return await compare_by_address(Addresses(self._reactor, settings), ours, listed)
 
 

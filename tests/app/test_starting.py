@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+import twisted.plugins
 from etcdtw.app.earlier import has_log
 from etcdtw.app.fatal import STOP_SECONDS, Fatal
 from etcdtw.app.greeting import greeting
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import StartingMember, note_of
-from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories
+from etcdtw.bootstrap.factories import BUILT_IN, bootstrap_factories, others_drop_in
 from etcdtw.bootstrap.interfaces import ClusterPlan
 from etcdtw.bootstrap.refusal import BootstrapError
 from etcdtw.config.load import member_settings
@@ -192,6 +195,33 @@ class StartingTests(SynchronousTestCase):
     def test_factories(self) -> None:
         """The built-in providers are known however the package is installed."""
         self.assertEqual(bootstrap_factories()[: len(BUILT_IN)], list(BUILT_IN))
+
+    def test_drop_ins(self) -> None:
+        """Plugins are listed if any file is there that is neither Twisted's nor ours, or if it
+        cannot be seen what is there; directories that are not there hold none."""
+        own = list(twisted.plugins.__path__)
+        self.assertFalse(others_drop_in([*own, self.mktemp()]))
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.assertFalse(others_drop_in([*own, str(directory)]))
+        (directory / "twisted_etcd_finder.py").touch()
+        self.assertTrue(others_drop_in([*own, str(directory)]))
+        archive = Path(self.mktemp())
+        archive.touch()
+        self.assertTrue(others_drop_in([*own, str(archive)]))
+
+    def test_found_drop_in(self) -> None:
+        """A provider of another package is found by its drop-in file."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "somebody_elses.py").write_text(
+            "from etcdtw.bootstrap.factories import BootstrapFactory\n"
+            "other = BootstrapFactory('other', '', (), 'a.b', 'a.c')\n",
+            encoding="utf-8",
+        )
+        self.patch(twisted.plugins, "__path__", [*twisted.plugins.__path__, str(directory)])
+        self.addCleanup(sys.modules.pop, "twisted.plugins.somebody_elses", None)
+        self.assertEqual([each.name for each in bootstrap_factories()][-1], "other")
 
 
 class GreetingTests(SynchronousTestCase):
