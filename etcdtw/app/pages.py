@@ -22,7 +22,10 @@ from etcdtw.api.peer.leases import LeasesPage
 from etcdtw.api.peer.promote import PROMOTE_PREFIX, PromoteTree
 from etcdtw.api.peer.raft import STREAM_PREFIX, Probing, RaftPage, StreamTree
 from etcdtw.api.peer.snapshot import Receiver, SnapshotPage
+from etcdtw.api.v2.auth import AUTH_PREFIX, AuthPage
 from etcdtw.api.v2.keys import KEYS_PREFIX
+from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
+from etcdtw.api.v2.stats import STATS_PREFIX, Stats
 from etcdtw.app.assemble import Core
 from etcdtw.app.command_line import told_command_line
 from etcdtw.app.log import verbosity
@@ -70,11 +73,6 @@ def client_sites(
 
 
 def _v2_pages(core: Core) -> dict[bytes, Resource]:
-    # Few ask for them, and all would pay for them.
-    from etcdtw.api.v2.auth import AUTH_PREFIX, AuthPage
-    from etcdtw.api.v2.members import MEMBERS_PREFIX, Machines, MembersPage
-    from etcdtw.api.v2.stats import STATS_PREFIX, Stats
-
     members = MembersPage(
         core.cluster,
         core.members,
