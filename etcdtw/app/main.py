@@ -23,7 +23,7 @@ from etcdtw.app.log import observers_for
 from etcdtw.app.notify import notify_ready
 from etcdtw.app.preflight import preflight
 from etcdtw.app.refusals import START_ERRORS, problems_of, tell
-from etcdtw.app.resident import give_back_program_pages
+from etcdtw.app.resident import ProgramPages
 from etcdtw.app.settings import MemberSettings
 from etcdtw.app.starting import Assemble, StartingMember, find_assemble
 from etcdtw.bootstrap.factories import bootstrap_factories
@@ -133,7 +133,7 @@ def _run_member(
 ) -> int:
     reactor = choose_reactor()
     fatal = Fatal(reactor)
-    on_ready: list[Callable[[], object]] = [notify_ready, give_back_program_pages]
+    on_ready: list[Callable[[], object]] = [notify_ready, ProgramPages().give_back]
     if newcomer:
         on_ready.append(lambda: sys.stderr.write(greeting(settings)))
     member = StartingMember(settings, reactor, factories, fatal, assemble, on_ready)

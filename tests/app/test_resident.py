@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from mmap import MAP_PRIVATE, PROT_READ, mmap
 from pathlib import Path
 from unittest import SkipTest
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.app.resident import program_ranges
+from etcdtw.app.resident import SMAPS, ProgramPages, program_ranges
 from tests.process.member import Member, server_under_test
 
-SMAPS = """\
+SHOWN = """\
 55d0c0000000-55d0c0002000 r--p 00000000 08:01 131 /usr/bin/python with a space
 Size:                  8 kB
 Rss:                   8 kB
@@ -38,19 +41,41 @@ class ProgramRangesTests(SynchronousTestCase):
         """Read-only private mappings of files, unless something was written there: relocated
         addresses are nowhere else."""
         self.assertEqual(
-            list(program_ranges(SMAPS)),
-            [
+            program_ranges(SHOWN),
+            {
                 (0x55D0C0000000, 0x55D0C0002000),
                 (0x55D0C0002000, 0x55D0C0003000),
                 (0x7F0000006000, 0x7F0000008000),
-            ],
+            },
         )
 
 
 class GivenBackTests(SynchronousTestCase):
+    def test_loaded(self) -> None:
+        """Only what was mapped before is given back, and this process goes on."""
+        if not Path(SMAPS).exists():
+            raise SkipTest("this system does not show a process's mappings in /proc")
+        pages = ProgramPages()
+        with (
+            open(__file__, "rb") as file,
+            mmap(file.fileno(), 0, prot=PROT_READ, flags=MAP_PRIVATE),
+        ):
+            mapped = program_ranges(Path(SMAPS).read_text())
+            given_back = pages.give_back()
+        self.assertLess(set(given_back), mapped)
+        self.assertGreater(len(given_back), 10)
+        self.assertEqual(pages.give_back(), given_back)
+
+    def test_cannot(self) -> None:
+        """Where the mappings cannot be seen, or there is no ctypes, nothing happens."""
+        self.assertEqual(ProgramPages(self.mktemp()).give_back(), [])
+        pages = ProgramPages()
+        with patch.dict(sys.modules, {"ctypes": None}):
+            self.assertEqual(pages.give_back(), [])
+
     def test_member(self) -> None:
         """A member that is ready has little of the interpreter's file resident, and works on."""
-        if not Path("/proc/self/smaps").exists():
+        if not Path(SMAPS).exists():
             raise SkipTest("this system does not show a process's mappings in /proc")
         member = Member(server_under_test())
         self.addCleanup(member.close)
