@@ -15,7 +15,7 @@ class Slices:
     """Runs jobs one after another, a few milliseconds at a time.
 
     A job is a callable that does a small step and returns True when it is finished; ``done``, if
-    given, is called then.
+    given, is called then. One that fails is dropped.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -37,15 +37,21 @@ class Slices:
             self._call.cancel()
 
     def _work(self) -> None:
-        self._call = None
         until = self._clock.seconds() + SLICE_SECONDS
+        try:
+            self._slice(until)
+        finally:
+            self._call = None
+            if self._jobs and not self._stopped:
+                self._call = self._clock.callLater(PAUSE_SECONDS, self._work)
+
+    def _slice(self, until: float) -> None:
         while self._jobs:
-            step, done = self._jobs[0]
-            if step():
-                self._jobs.popleft()
-                if done is not None:
-                    done()
+            job = step, done = self._jobs.popleft()
+            if not step():
+                if not self._stopped:
+                    self._jobs.appendleft(job)
+            elif done is not None:
+                done()
             if self._clock.seconds() >= until:
                 break
-        if self._jobs and not self._stopped:
-            self._call = self._clock.callLater(PAUSE_SECONDS, self._work)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NoReturn
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -55,6 +58,47 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(self.turn(), ["b", "b done"])
         self.job("c", 1, 0.0)
         self.assertEqual(self.turn(), ["c", "c done"])
+
+    def test_added_by_step(self) -> None:
+        """Jobs that come from within a step begin no second row of slices."""
+
+        def step() -> bool:
+            self.job("b", 2, SLICE_SECONDS)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            return True
+
+        self.slices.run(step)
+        self.assertEqual(self.turn(), ["b"])
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.assertEqual(self.turn(PAUSE_SECONDS), ["b", "b done"])
+
+    def test_failure(self) -> None:
+        """A job that fails is gone, the others are not."""
+
+        def fail() -> NoReturn:
+            raise ValueError
+
+        self.slices.run(fail)
+        self.slices.run(lambda: True, fail)
+        self.job("a", 1, 0.0)
+        self.assertRaises(ValueError, self.turn)
+        self.assertRaises(ValueError, self.turn, PAUSE_SECONDS)
+        self.assertEqual(self.turn(PAUSE_SECONDS), ["a", "a done"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopped_by_step(self) -> None:
+        """A job may stop them all, with its last step or before."""
+
+        def stop(is_done: bool) -> bool:
+            self.slices.stop()
+            return is_done
+
+        for is_done in (True, False):
+            self.slices = Slices(self.clock)
+            self.slices.run(partial(stop, is_done))
+            self.job("a", 1, 0.0)
+            self.assertEqual(self.turn(), [])
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
         """After ``stop`` nothing runs, neither what was under way nor what comes."""
