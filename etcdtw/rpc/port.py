@@ -180,7 +180,7 @@ class ClientPortProtocol(Protocol):
         wait for it: some say at once that they have only one request."""
         transport: Any = self.transport
         web: Any = self._web
-        if getattr(web, "is_idle", False):
+        if getattr(web, "answers_soon", False):
             web.drain()
             self._stop_timeout()
             self._timeout = self._port.clock.callLater(LAST_ANSWER_SECONDS, self._too_late)

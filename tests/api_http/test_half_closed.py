@@ -10,9 +10,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from etcdtw.api.http.factory import HttpFactory
-from etcdtw.api.http.requests import HttpRequest, answer
+from etcdtw.api.http.requests import HttpRequest, Resource, answer
 from etcdtw.api.http.resources import Page
 from etcdtw.api.http.site import Site
+from etcdtw.api.metrics.page import MetricsPage
 from etcdtw.http2.frames import PREFACE, settings_frame
 from etcdtw.rpc import ClientPortFactory, Router, ServerSettings
 from tests.rpc.wire import Wire
@@ -35,7 +36,12 @@ class HalfClosedTests(TestCase):
         from twisted.internet import reactor
 
         self.clock = Clock()
-        site = HttpFactory(Site({b"/text": _Text(), b"/never": _Never()}), self.clock)
+        pages: dict[bytes, Resource] = {
+            b"/text": _Text(),
+            b"/never": _Never(),
+            b"/metrics": MetricsPage([], cast(Any, reactor)),
+        }
+        site = HttpFactory(Site(pages), self.clock)
         self.factory = ClientPortFactory(Router(), site, ServerSettings(), self.clock)
         self.port = cast(Any, reactor).listenTCP(0, self.factory, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
@@ -51,6 +57,14 @@ class HalfClosedTests(TestCase):
         said = await deferToThread(self._ask, b"GET /text HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertTrue(said.startswith(b"HTTP/1.1 200 OK"))
         self.assertTrue(said.endswith(TEXT))
+        self.assertEqual(self.factory.connection_count, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_answered_later(self) -> None:
+        """What takes several turns, but nothing else, is answered too."""
+        said = await deferToThread(self._ask, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(said.startswith(b"HTTP/1.1 200 OK"))
+        self.assertIn(b"promhttp_metric_handler_requests_in_flight 1.0\n", said)
         self.assertEqual(self.factory.connection_count, 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

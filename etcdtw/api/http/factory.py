@@ -43,6 +43,7 @@ class RoutedRequest(Request):
     """A request that the site of its factory answers."""
 
     is_upload = False
+    comes_soon = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

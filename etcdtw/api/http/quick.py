@@ -87,7 +87,7 @@ class QuickRequest:
         self.uri = head.uri
         self.path = head.path
         self.content = BytesIO(body)
-        self.is_gone = False
+        self.is_gone = self.comes_soon = False
 
     @property
     def args(self) -> Any:
@@ -240,6 +240,11 @@ class QuickChannel(Protocol):
     def is_idle(self) -> bool:
         """Whether every request is answered, though the answer may still be on its way out."""
         return self._request is None and not self.channel.requests
+
+    @property
+    def answers_soon(self) -> bool:
+        """Whether every request is answered, or is about to be."""
+        return self._request is None and all(each.comes_soon for each in self.channel.requests)
 
     def drain(self) -> None:
         """Close once what is being answered is answered."""

@@ -14,6 +14,10 @@ from twisted.python.failure import Failure
 class HttpRequest(Protocol):
     """The part of ``twisted.web.http.Request`` that pages use."""
 
+    comes_soon: bool
+    """Whether the answer takes some turns and nothing else: a client that says that it sends no
+    more still gets it."""
+
     @property
     def method(self) -> bytes: ...
 

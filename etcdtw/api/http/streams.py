@@ -51,7 +51,7 @@ class Http2Request:
         self.path, _, query = self.uri.partition(b"?")
         self.args: Any = parse_qs(query, keep_blank_values=True) if query else {}
         self.content = BytesIO()
-        self.is_gone = False
+        self.is_gone = self.comes_soon = False
 
     # --- the stream's side -----------------------------------------------------------------------
 

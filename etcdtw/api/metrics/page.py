@@ -23,6 +23,7 @@ class MetricsPage:
         self._exposition = Exposition([*families, *self._own_families()])
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
+        request.comes_soon = True
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
         pieces = self._exposition.pieces()
