@@ -24,7 +24,7 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     main = store.revision
     revisions = varints(main + 1, len(puts))
     index, recent, backend, lease_of = store.index, store.recent, store.backend, store.lease_of
-    hot = recent.hot
+    hot, half = recent.hot, recent.half
     is_heard = bool(store.on_change)
     made_keys: list[bytes] = []
     made: list[bytes] = []
@@ -70,7 +70,9 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             index.replace(key, main << MAIN_SHIFT)
             recent.young[key] = chunk
             recent.used += len(chunk) - len(before)
-            if parts is not None:
+            if recent.used > half:
+                recent.turn_old()
+            elif parts is not None:
                 hot[key] = chunk, head, version
             elif not version % WRITES_TO_HEAT:
                 recent.heat(key, chunk, head, version)
