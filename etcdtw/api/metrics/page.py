@@ -17,7 +17,7 @@ class MetricsPage:
     """Answers every method, as etcd's page does, and takes turns with the requests of others."""
 
     def __init__(self, families: list[Family], clock: IReactorTime) -> None:
-        self._served = 0
+        self._served = self._failed = 0
         self._in_flight = 0
         self._slices = Slices(clock)
         self._exposition = Exposition([*families, *self._own_families()])
@@ -35,6 +35,7 @@ class MetricsPage:
                 piece = None if gone else next(pieces, None)
             except Exception:
                 _log.failure("failed to show metrics")
+                self._failed += 1
                 return end(plain_error(request, 500, "failed to show metrics"))
             if piece is not None:
                 text.append(piece)
@@ -63,4 +64,8 @@ class MetricsPage:
         # fmt: on
 
     def _requests(self) -> Labelled:
-        return [({"code": "200"}, self._served), ({"code": "500"}, 0), ({"code": "503"}, 0)]
+        return [
+            ({"code": "200"}, self._served),
+            ({"code": "500"}, self._failed),
+            ({"code": "503"}, 0),
+        ]
