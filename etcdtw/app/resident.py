@@ -8,7 +8,8 @@ from contextlib import suppress
 SMAPS = "/proc/self/smaps"
 _MADV_DONTNEED = 4
 _MAPPING = re.compile(
-    r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ ([0-9]+) .*\n(?:[A-Z].*\n)*?Anonymous: +([0-9]+) kB",
+    r"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ ([0-9]+) .*\n"
+    r"(?:[A-Z].*\n)*?Anonymous: +([0-9]+) kB\n(?:(?:[A-Z].*\n)*?Swap: +([0-9]+) kB)?",
     re.M,
 )
 
@@ -47,9 +48,10 @@ class ProgramPages:
 
 def program_ranges(smaps: str) -> set[Range]:
     """Addresses of read-only private mappings of files which hold nothing but the file's content,
-    by proc(5)'s ``smaps``: pages that were written to exist nowhere else."""
+    by proc(5)'s ``smaps``: pages that were written to exist nowhere else, and count as anonymous
+    only until they are swapped out."""
     return {
         (int(start, 16), int(end, 16))
-        for start, end, inode, anonymous in _MAPPING.findall(smaps)
-        if inode != "0" and anonymous == "0"
+        for start, end, inode, anonymous, swapped in _MAPPING.findall(smaps)
+        if inode != "0" and anonymous == "0" and swapped in ("", "0")
     }

@@ -33,19 +33,27 @@ Anonymous:             0 kB
 Anonymous:             0 kB
 7f0000006000-7f0000008000 r--p 00000000 08:01 5 /lib/libc.so.6
 Anonymous:             0 kB
+Swap:                  0 kB
+7f0000008000-7f0000009000 r--p 00002000 08:01 5 /lib/libc.so.6
+Anonymous:             0 kB
+Swap:                  4 kB
+SwapPss:               4 kB
+7f000000a000-7f000000b000 r--p 00000000 08:01 6 /lib/libm.so.6
+Anonymous:             0 kB
 """
 
 
 class ProgramRangesTests(SynchronousTestCase):
     def test_chosen(self) -> None:
-        """Read-only private mappings of files, unless something was written there: relocated
-        addresses are nowhere else."""
+        """Read-only private mappings of files, unless something was written there, also where that
+        was swapped out since: relocated addresses are nowhere else."""
         self.assertEqual(
             program_ranges(SHOWN),
             {
                 (0x55D0C0000000, 0x55D0C0002000),
                 (0x55D0C0002000, 0x55D0C0003000),
                 (0x7F0000006000, 0x7F0000008000),
+                (0x7F000000A000, 0x7F000000B000),
             },
         )
 
