@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
@@ -154,8 +155,11 @@ def bootstrap_factories() -> list[IBootstrapFactory]:
 def others_drop_in(paths: Iterable[str]) -> bool:
     """Whether there may be drop-ins besides Twisted's and our own. To list the plugins takes all
     that they are for: 400 KiB and 10 ms."""
+    names: set[str] = set()
     try:
-        names = {name for path in paths if os.path.exists(path) for name in os.listdir(path)}
+        for path in paths:
+            with suppress(FileNotFoundError):
+                names.update(os.listdir(path))
     except OSError:
         return True  # in an archive, say
     return not names <= _KNOWN_DROP_INS

@@ -209,6 +209,7 @@ class StartingTests(SynchronousTestCase):
         archive = Path(self.mktemp())
         archive.touch()
         self.assertTrue(others_drop_in([*own, str(archive)]))
+        self.assertTrue(others_drop_in([*own, str(archive / "twisted" / "plugins")]))
 
     def test_found_drop_in(self) -> None:
         """A provider of another package is found by its drop-in file."""
