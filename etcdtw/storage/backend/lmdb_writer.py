@@ -67,29 +67,39 @@ class BatchWriter:
         self._path = path
         self._thread: int | None = None
 
-    def write(self, databases: Databases, batch: Batch) -> Written:
+    def write(self, known: Databases, batch: Batch) -> Written:
         """Commit the batch; lmdb.Error, or NoSpaceOnDisk when that was why."""
         here = get_ident()
         assert self._thread in (None, here), "batches of one file are written by one thread"
         self._thread = here
-        databases = dict(databases)
+        databases = dict(known)
         # A child that was killed while it read would keep pages from being reused for ever.
         self._env.reader_check()
         try:
-            with self._env.begin(write=True) as txn:
-                for name, changes in batch.layer.buckets.items():
-                    self._put(txn, self._database(txn, databases, name), name, changes)
-                meta = self._database(txn, databases, META)
-                txn.put(CONSISTENT_INDEX, batch.entry_index.to_bytes(8, "big"), db=meta)
-                txn.put(TERM, batch.entry_term.to_bytes(8, "big"), db=meta)
-                begin = time.monotonic()
-                self.commit(txn)
-                seconds = time.monotonic() - begin
+            try:
+                seconds = self._write(databases, batch)
+            except lmdb.Error as error:
+                if not _came_out_short(error) or _lacks_space(error, self._path, batch.layer.bytes):
+                    raise
+                # Room may have come since; a disk that is at fault fails again.
+                databases = dict(known)
+                seconds = self._write(databases, batch)
         except lmdb.Error as error:
             if _lacks_space(error, self._path, batch.layer.bytes):
                 raise NoSpaceOnDisk(str(error)) from error
             raise
         return Written(databases, measure(self._env, databases), seconds)
+
+    def _write(self, databases: Databases, batch: Batch) -> float:
+        with self._env.begin(write=True) as txn:
+            for name, changes in batch.layer.buckets.items():
+                self._put(txn, self._database(txn, databases, name), name, changes)
+            meta = self._database(txn, databases, META)
+            txn.put(CONSISTENT_INDEX, batch.entry_index.to_bytes(8, "big"), db=meta)
+            txn.put(TERM, batch.entry_term.to_bytes(8, "big"), db=meta)
+            begin = time.monotonic()
+            self.commit(txn)
+            return time.monotonic() - begin
 
     def commit(self, txn: lmdb.Transaction[bytes]) -> None:
         """Tests replace this with a disk that fails."""
@@ -137,6 +147,10 @@ def measure(env: lmdb.Environment, databases: Databases) -> Sizes:
     return Sizes(total * main["psize"], min(pages, total) * main["psize"])
 
 
+def _came_out_short(error: lmdb.Error) -> bool:
+    return getattr(error, "code", 0) == errno.EIO
+
+
 def _lacks_space(error: lmdb.Error, path: str, batch_bytes: int) -> bool:
     """Whether a commit failed for lack of space.
 
@@ -146,7 +160,7 @@ def _lacks_space(error: lmdb.Error, path: str, batch_bytes: int) -> bool:
     code = getattr(error, "code", 0)  # errors of the binding itself have none
     if isinstance(error, lmdb.DiskError) or code in _NO_SPACE:
         return True
-    if code != errno.EIO:
+    if not _came_out_short(error):
         return False
     probe = path + PROBE_SUFFIX
     try:
