@@ -183,7 +183,7 @@ class DaemonTests(EntryPointTestCase):
                 self.assertEqual(daemon.returncode, 1)
                 said = f"listen tcp {address}: bind: address already in use"
                 self.assertIn(said, daemon.stderr)
-                self.assertFalse(Path(self.directory, "twistd.pid").exists())
+                self.assert_no_pid_file()
 
     def test_daemon(self) -> None:
         """The daemon serves, keeps a relative data directory where it was started, and is gone
@@ -200,10 +200,7 @@ class DaemonTests(EntryPointTestCase):
                 [f"k{each}" for each in range(number + 1)],
             )
             os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
-            deadline = time.monotonic() + SECONDS_MAX
-            while pid_file.exists() and time.monotonic() < deadline:
-                time.sleep(0.02)
-            self.assertFalse(pid_file.exists())
+            self.assert_no_pid_file()
             self.assert_closed(self.client_port, self.peer_port)
         self.assertTrue(Path(self.directory, "d/member/wal").is_dir())
         self.assertEqual(os.listdir(os.path.join(self.directory, "run")), [])
