@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from etcdtw.api.metrics.families import Family
-from etcdtw.api.metrics.library import load_library
+from etcdtw.api.metrics.prometheus import load_prometheus
 from etcdtw.counting import Histogram
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Exposition:
 
     def pieces(self) -> Iterator[bytes]:
         """The text, in the order of the names; an empty piece while the library is loaded."""
-        load_library()
+        load_prometheus()
         yield b""
         readers: list[tuple[str, Callable[[], bytes]]] = [
             (each.name, partial(_text_of_family, each)) for each in self._families

@@ -34,7 +34,7 @@ _SERVERS_AND_PUSHERS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def load_library() -> None:
+def load_prometheus() -> None:
     """Import it, lean where the process is."""
     import_also("prometheus_client", standing_in=_SERVERS_AND_PUSHERS)
     import_module("prometheus_client")
