@@ -13,11 +13,14 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import count as counter
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from benchmarks import varying
 from benchmarks.h2load import run
 from tests.process.cluster import Cluster, until
 from tests.process.foreign import ForeignClient, path_of, request_class
@@ -85,9 +88,11 @@ Row = tuple[float, float, str]
 """Instructions, calls and the function's name."""
 
 
-def count(group: str, shape: tuple[int, int], members: int, at: str, watch: str) -> list[Row]:
+def count(
+    group: str, shape: tuple[int, int], members: int, at: str, watch: str, different: bool
+) -> list[Row]:
     """Per request, most first: what member 0 does, which is the leader or a follower (``watch``),
-    when a leader or a follower (``at``) is asked."""
+    when a leader or a follower (``at``) is asked. ``different``: no request is like another."""
     connections, streams = shape
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "counts")
@@ -104,17 +109,20 @@ def count(group: str, shape: tuple[int, int], members: int, at: str, watch: str)
                 client.call("KV.Put", key=KEY, value=VALUE)
             if group == "put":
                 fields["value"] = VALUE
-            body = message_of(f"KV.{group.capitalize()}", fields)
+            rpc = f"KV.{group.capitalize()}"
+            numbers = counter()
+
+            def bodies(connection: int) -> Iterator[bytes]:
+                for number in numbers:
+                    fields["key"] = b"%s/%d" % (KEY, number)
+                    yield request_class(rpc)(**fields).SerializeToString()
 
             def send(requests: int) -> None:
-                run(
-                    asked,
-                    path_of(f"KV.{group.capitalize()}"),
-                    body,
-                    connections=connections,
-                    streams=streams,
-                    requests=requests,
-                )
+                path, load = path_of(rpc), {"connections": connections, "streams": streams}
+                if different:
+                    varying.run(asked, path, bodies, requests=requests, **load)
+                else:
+                    run(asked, path, message_of(rpc, fields), requests=requests, **load)
 
             send(WARM_REQUESTS)
             counted.process.send_signal(BEGIN)
@@ -139,12 +147,13 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--at", choices=("leader", "follower"), default="leader")
     parser.add_argument("--watch", choices=("leader", "follower"), help="default: whom is asked")
+    parser.add_argument("--different", action="store_true", help="key and grpc-timeout vary")
     parser.add_argument("--lines", type=int, default=40)
     given = parser.parse_args()
     connections, streams = map(int, given.shape.split("x"))
-    rows = count(
-        given.group, (connections, streams), given.members, given.at, given.watch or given.at
-    )
+    shape = connections, streams
+    watch = given.watch or given.at
+    rows = count(given.group, shape, given.members, given.at, watch, given.different)
     print(
         f"{sum(row[0] for row in rows):,.0f} instructions, {sum(row[1] for row in rows):,.0f} calls"
     )

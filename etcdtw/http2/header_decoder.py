@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from etcdtw.errors import ProtocolError
 
 from . import huffman
@@ -18,15 +20,19 @@ _NEWEST = _DYNAMIC - 1
 
 class HeaderDecoder:
     """One direction of one connection. ``changes`` rises whenever a block altered the table (or
-    its bound), so equal ``changes`` before and after prove that a block can be remembered."""
+    its bound), so equal ``changes`` before and after prove that a block can be remembered.
 
-    __slots__ = ("_bytes", "_bytes_max", "_dynamic", "changes")
+    ``entries`` are the dynamic table's, newest last: HPACK's index 62 is [-1]. ``entered`` counts
+    those that ever were in it."""
+
+    __slots__ = ("_bytes_left", "_bytes_max", "_sizes", "changes", "entered", "entries")
 
     def __init__(self) -> None:
-        self._dynamic: list[Field] = []  # newest last: HPACK's index 62 is [-1]
-        self._bytes = 0
-        self._bytes_max = HEADER_TABLE_BYTES
+        self.entries: deque[Field] = deque()
+        self._sizes: deque[int] = deque()  # of the entries
+        self._bytes_left = self._bytes_max = HEADER_TABLE_BYTES
         self.changes = 0
+        self.entered = 0
 
     def decode(self, block: bytes) -> list[Field]:
         """The fields of a whole header block, in order.
@@ -44,7 +50,7 @@ class HeaderDecoder:
         raise ProtocolError(ErrorCode.COMPRESSION_ERROR, fault)
 
     def _decode(self, block: bytes) -> list[Field]:
-        dynamic = self._dynamic
+        dynamic = self.entries
         fields: list[Field] = []
         listed = 0  # bytes of literal fields and of table entries that are named again
         # Most blocks begin with entries whose index takes one byte.
@@ -92,7 +98,7 @@ class HeaderDecoder:
             value, at = self._string(block, at)
             fields.append((name, value))
             if first >= 0x40:
-                self._insert(name, value)
+                self.enter(name, value)
         # An entry may be named once per byte of the block: only the sum shows what that makes.
         if len(fields) > 30 or end > 4096:
             listed = sum(len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields)
@@ -125,29 +131,36 @@ class HeaderDecoder:
                 return value, at
         raise ValueError("integer in a header block is too large")
 
-    def _insert(self, name: str, value: str) -> None:
+    def enter(self, name: str, value: str) -> None:
+        """Put an entry into the table (RFC 7541 section 4.4)."""
         self.changes += 1
         size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
-        self._bytes += size
-        if self._bytes > self._bytes_max:
-            self._evict()
-            if size > self._bytes_max:  # RFC 7541 section 4.4: it empties the table, no more
-                self._bytes -= size
+        left = self._bytes_left - size
+        if left < 0:
+            if size > self._bytes_max:  # it empties the table, no more
+                self._evict(self._bytes_max)
                 return
-        self._dynamic.append((name, value))
+            left = self._evict(size) - size
+        self._bytes_left = left
+        self.entries.append((name, value))
+        self._sizes.append(size)
+        self.entered += 1
 
     def _resize(self, size: int) -> None:
         if size > HEADER_TABLE_BYTES:
             raise ValueError(f"header table of {size} bytes exceeds ours of {HEADER_TABLE_BYTES}")
         self.changes += 1
+        self._bytes_left += size - self._bytes_max
         self._bytes_max = size
-        self._evict()
+        self._evict(0)
 
-    def _evict(self) -> None:
-        dynamic = self._dynamic
-        drop = 0
-        while self._bytes > self._bytes_max and drop < len(dynamic):
-            name, value = dynamic[drop]
-            self._bytes -= len(name) + len(value) + FIELD_OVERHEAD_BYTES
-            drop += 1
-        del dynamic[:drop]
+    def _evict(self, wanted: int) -> int:
+        """Make room for so many bytes; how many are left then."""
+        left = self._bytes_left
+        sizes = self._sizes
+        entries = self.entries
+        while left < wanted:
+            left += sizes.popleft()
+            entries.popleft()
+        self._bytes_left = left
+        return left

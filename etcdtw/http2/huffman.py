@@ -27,8 +27,6 @@ _BAD = -1
 _CHILDREN: list[int] = [_BAD, _BAD]
 # States of the nodes on the path of ones from the root, at most seven deep: a string may end there.
 _ENDS: set[int] = {0}
-# (state << 8 | byte) -> (text, next state << 8). A fault leads to a state that none leaves.
-_STEPS: dict[int, tuple[str, int]] = {}
 _FAULT = -1 << 8
 
 
@@ -57,24 +55,30 @@ def _grow() -> None:
 _grow()
 
 
-def _step(key: int) -> tuple[str, int]:
-    if key < 0:
-        return "", _FAULT
-    node = key >> 8
-    text = ""
-    for shift in range(7, -1, -1):
-        child = _CHILDREN[2 * node + (key >> shift & 1)]
-        if child >= 0:
-            node = child
-            continue
-        symbol = -2 - child
-        if child == _BAD or symbol == _END_OF_STRING:
-            node = _BAD
-            break
-        text += chr(symbol)
-        node = 0
-    result = _STEPS[key] = (text, node << 8)
-    return result
+class _Steps(dict[int, tuple[str, int]]):
+    """(state << 8 | byte) -> (text, next state << 8). A fault leads to a state that none leaves."""
+
+    def __missing__(self, key: int) -> tuple[str, int]:
+        if key < 0:
+            return "", _FAULT
+        node = key >> 8
+        text = ""
+        for shift in range(7, -1, -1):
+            child = _CHILDREN[2 * node + (key >> shift & 1)]
+            if child >= 0:
+                node = child
+                continue
+            symbol = -2 - child
+            if child == _BAD or symbol == _END_OF_STRING:
+                node = _BAD
+                break
+            text += chr(symbol)
+            node = 0
+        result = self[key] = (text, node << 8)
+        return result
+
+
+_STEPS = _Steps()
 
 
 def decode(data: bytes) -> str:
@@ -87,7 +91,7 @@ def decode(data: bytes) -> str:
     state = 0
     text = ""
     for byte in data:
-        piece, state = steps.get(state | byte) or _step(state | byte)
+        piece, state = steps[state | byte]
         text += piece
     if state not in _ENDS:
         if state == _FAULT:

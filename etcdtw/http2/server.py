@@ -28,7 +28,8 @@ from .frames import (
 )
 from .header_table import Field
 from .limits import CONNECTION_WINDOW_BYTES, FRAME_BYTES
-from .message import Headers, request_headers, trailers
+from .message import Headers, trailers
+from .request_blocks import Known, RequestBlocks
 from .sending import Stream
 
 _NO_STREAM = STREAM_ID_MAX + 1
@@ -70,7 +71,6 @@ class ServerConnection(Connection):
         indexed = frozenset(ok_headers + ok_trailers)
         super().__init__(events, indexed.__contains__)
         self._events = events
-        self._varying_field = varying_field
         self._ok_headers = ok_headers
         self._ok_trailers = ok_trailers
         self._streams_max = min(concurrent_streams_max, limits.OPEN_STREAMS_MAX)
@@ -79,9 +79,8 @@ class ServerConnection(Connection):
         # Requests come the short way from streams above this one; _NO_STREAM shuts it.
         self._short_way_above = _NO_STREAM
         # Requests of the current read whose body has not come yet.
-        self._pending: dict[int, tuple[Headers, str | None]] = {}
-        self._block_cache: dict[bytes, tuple[Headers, str | None]] = {}
-        self._shapes: dict[tuple[Field, ...], Headers] = {}
+        self._pending: dict[int, Known] = {}
+        self._blocks = RequestBlocks(self._decoder, varying_field)
         # The short way of answers: largest DATA that may take it (-1: shut), and its constants.
         self._short_answer_bytes = -1
         self._answer_start = Struct("")
@@ -162,7 +161,7 @@ class ServerConnection(Connection):
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "connection preface is wrong")
             self._preface_left = self._preface_left[at:]
         unpack = FRAME_HEADER.unpack_from
-        cache = self._block_cache
+        known_blocks = self._blocks.unchanging
         pending = self._pending
         streams = self._streams
         request_received = self._events.request_received
@@ -181,7 +180,7 @@ class ServerConnection(Connection):
             if kind == HEADERS:
                 if flags == END_HEADERS and stream_id > self._short_way_above and stream_id & 1:
                     block = data[start:stop]
-                    known = cache.get(block) or self._short_headers(stream_id, block)
+                    known = known_blocks.get(block) or self._short_headers(stream_id, block)
                     self._short_way_above = self._highest_stream = stream_id
                     self._opened += 1
                     if known is not None:
@@ -233,43 +232,13 @@ class ServerConnection(Connection):
         self._owe_ack()
         self._count_reset()
 
-    def _short_headers(self, stream_id: int, block: bytes) -> tuple[Headers, str | None] | None:
+    def _short_headers(self, stream_id: int, block: bytes) -> Known | None:
         """The headers of a block that the cache does not know; None if they end the stream."""
         try:
-            return self._request_headers(block)
+            return self._blocks.read(block)
         except StreamError as error:
             self._refuse(stream_id, error.wire_code)
             return None
-
-    def _request_headers(self, block: bytes) -> tuple[Headers, str | None]:
-        decoder = self._decoder
-        before = decoder.changes
-        fields = decoder.decode(block)
-        stable = decoder.changes == before
-        if not stable:
-            # Indexes mean something else now, in every remembered block.
-            self._block_cache.clear()
-        varying = None
-        name = self._varying_field
-        for at in range(len(fields) - 1, -1, -1):
-            if fields[at][0] == name:
-                varying = fields.pop(at)[1]
-                break
-        shape = tuple(fields)
-        headers = self._shapes.get(shape)
-        if headers is None:
-            headers = request_headers(fields)
-            if len(self._shapes) >= limits.SHAPE_CACHE_ENTRIES:
-                self._shapes.clear()
-            # Large fields of one's own come in small blocks once they are in the header table.
-            if len(block) <= limits.BLOCK_CACHE_BLOCK_BYTES:
-                self._shapes[shape] = headers
-        known = headers, varying
-        if stable and len(block) <= limits.BLOCK_CACHE_BLOCK_BYTES:
-            if len(self._block_cache) >= limits.BLOCK_CACHE_ENTRIES:
-                self._block_cache.clear()
-            self._block_cache[block] = known
-        return known
 
     def _header_block(
         self, stream_id: int, block: bytes, ended: bool, self_dependent: bool
@@ -278,7 +247,7 @@ class ServerConnection(Connection):
             self._request_begins(stream_id, block, ended, self_dependent)
             return
         if stream_id in self._streams:
-            fields = self._decode_apart(block)
+            fields = self._blocks.read_apart(block)
             stream = self._streams[stream_id]
             if stream is None or not stream.remote_open:
                 raise StreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
@@ -289,7 +258,7 @@ class ServerConnection(Connection):
             self._events.trailers_received(stream_id, checked)
         elif stream_id in self._own_resets:
             self._count_idle()
-            self._decode_apart(block)
+            self._blocks.read_apart(block)
         elif stream_id & 1:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, f"HEADERS on closed stream {stream_id}")
         else:
@@ -301,12 +270,12 @@ class ServerConnection(Connection):
         self._highest_stream = stream_id
         if self._draining:
             self._count_idle()
-            self._decode_apart(block)
+            self._blocks.read_apart(block)
             self._remember_reset(stream_id)
             return
         self._short_way_above = stream_id
         self._opened += 1
-        known = self._block_cache.get(block) or self._request_headers(block)
+        known = self._blocks.unchanging.get(block) or self._blocks.read(block)
         headers, varying = known
         if len(self._streams) >= self._streams_max:
             self._refuse_for_now(stream_id)
@@ -321,14 +290,6 @@ class ServerConnection(Connection):
             else Stream(self._peer_window, remote_open=True, content_length=headers.content_length)
         )
         self._events.headers_received(stream_id, headers, varying, ended)
-
-    def _decode_apart(self, block: bytes) -> list[Field]:
-        """Decode a block that is no request, keeping the caches true."""
-        before = self._decoder.changes
-        fields = self._decoder.decode(block)
-        if self._decoder.changes != before:
-            self._block_cache.clear()
-        return fields
 
     # --- Bounds -------------------------------------------------------------------------------
 

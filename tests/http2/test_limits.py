@@ -251,8 +251,8 @@ class LimitTests(SynchronousTestCase):
             fields = (*REQUEST, ("x", str(number)))
             peer.feed(peer.headers(1 + 2 * number, fields=fields))
             peer.server.reset(1 + 2 * number)
-        self.assertLessEqual(len(peer.server._block_cache), limits.BLOCK_CACHE_ENTRIES)
-        self.assertLessEqual(len(peer.server._shapes), limits.SHAPE_CACHE_ENTRIES)
+        self.assertLessEqual(len(peer.server._blocks.unchanging), limits.BLOCK_CACHE_ENTRIES)
+        self.assertLessEqual(len(peer.server._blocks._shapes), limits.SHAPE_CACHE_ENTRIES)
         self.assertLessEqual(len(peer.server._own_resets), limits.RESET_MEMORY_STREAMS)
 
     def test_large_headers_are_not_kept(self) -> None:
@@ -262,6 +262,6 @@ class LimitTests(SynchronousTestCase):
             fields = (*REQUEST, *((f"x{each}", f"{number:04}" * 1100) for each in range(3)))
             peer.feed(peer.headers(1 + 2 * number, fields=fields))
             peer.server.reset(1 + 2 * number)
-        kept = [value for shape in peer.server._shapes for _, value in shape]
+        kept = [value for shape in peer.server._blocks._shapes for _, value in shape]
         self.assertLess(sum(map(len, kept)), 64 * 1024)
         self.assertFalse(peer.server.failed)
