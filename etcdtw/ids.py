@@ -52,3 +52,11 @@ class RequestIds:
     def next(self) -> int:
         self._suffix = (self._suffix + 1) & _SUFFIX_MASK
         return self._prefix | self._suffix
+
+    def take(self, count: int) -> Iterable[int]:
+        """The next so many."""
+        if self._suffix + count > _SUFFIX_MASK:
+            return [self.next() for _ in range(count)]
+        first = (self._prefix | self._suffix) + 1
+        self._suffix += count
+        return range(first, first + count)

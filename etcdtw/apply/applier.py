@@ -6,7 +6,7 @@ write is applied all the same and only its caller is told; refusals come from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from etcdtw.apply.alarms import Alarms
 from etcdtw.apply.auth import CHANGES as AUTH_KINDS
 from etcdtw.apply.auth import AuthChecks
 from etcdtw.apply.kv import KvApplier
-from etcdtw.apply.plain_put import PlainPut, plain_put_of_entry
+from etcdtw.apply.plain_put import PlainPut, is_plain, plain_put_of_entry
 from etcdtw.apply.quota import COST_PER_BYTE_MAX, PUT_OVERHEAD, Quota, request_cost
 from etcdtw.apply.requests import V2, caller_of, decode_request
 from etcdtw.apply.times import ApplyTimes
@@ -34,6 +34,7 @@ from etcdtw.mvcc.compaction import Compaction
 from etcdtw.mvcc.interfaces import IBackend
 from etcdtw.pb.rpc_pb2 import CompactionRequest
 from etcdtw.raft.messages import ConfChange, ConfState, Entry, EntryType, Snapshot
+from etcdtw.raft.sizes import data_bytes
 from etcdtw.raft.state_machine import IStateMachine, Proposed, Saving
 from etcdtw.turns import TakesTurns, Work
 from etcdtw.v2store import Saving as V2Saving
@@ -45,6 +46,22 @@ _TAKES_SPACE = frozenset({"put", "txn", "lease_grant"})
 _REFUSED_WHEN_CORRUPT = _TAKES_SPACE | {"delete_range", "lease_revoke", "compaction", "range"}
 
 Handler = Callable[[Any], object]
+
+
+def _leading_puts(
+    entries: Sequence[Entry], proposals: Sequence[Proposed | None]
+) -> Iterator[PlainPut]:
+    """Those before the first entry that holds something else."""
+    for entry, proposed in zip(entries, proposals, strict=True):
+        if proposed is not None:
+            put = proposed.request
+        elif entry.type == EntryType.NORMAL:
+            put = plain_put_of_entry(entry.data or b"")
+        else:
+            return
+        if not is_plain(put):
+            return
+        yield put
 
 
 @implementer(IStateMachine)
@@ -116,26 +133,15 @@ class Applier:
             return []
         if entries[start].index <= self._together_after:
             return []
-        puts: list[PlainPut] = []
-        size = 0
-        for place in range(start, min(len(entries), start + RUN_MAX)):
-            entry = entries[place]
-            proposed = proposals[place]
-            data = entry.data or b""
-            if proposed is not None:
-                put = proposed.request
-            elif entry.type == EntryType.NORMAL:
-                put = plain_put_of_entry(data)
-            else:
-                break
-            if type(put) is not tuple:
-                break
-            puts.append(put)
-            size += len(data)
+        stop = min(len(entries), start + RUN_MAX)
+        puts: list[Any] = [each and each.request for each in proposals[start:stop]]
+        if set(map(type, puts)) != {tuple}:
+            puts = list(_leading_puts(entries[start:stop], proposals[start:stop]))
         if not puts:
             return []
-        last = entries[start + len(puts) - 1]
-        if self._quota.exceeded_by(PUT_OVERHEAD * len(puts) + size):
+        stop = start + len(puts)
+        last = entries[stop - 1]
+        if self._quota.exceeded_by(PUT_OVERHEAD * len(puts) + data_bytes(entries[start:stop])):
             # One by one, without gathering the rest of them each time.
             self._together_after = last.index
             return []

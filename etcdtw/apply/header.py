@@ -58,7 +58,8 @@ class HeaderSource:
     def encode_each(self, revisions: list[bytes]) -> list[bytes]:
         """The same of several revisions, given as varints of which none is 0."""
         starts, tail = self._starts, self._tail
-        return [b"%b\x18%b%b" % (starts[len(each) + 1], each, tail) for each in revisions]
+        begins = [start + b"\x18" for start in starts[1:]]
+        return [begins[len(each)] + each + tail for each in revisions]
 
 
 def revision_header(revision: int) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TypeGuard
 
+from etcdtw.varint import SHORT, SHORT_END, varint
+
 PlainPut = tuple[bytes, bytes]
 
 # What follows the request in the entry of an unauthenticated client: a header with an id alone.
@@ -28,22 +30,16 @@ def plain_put(raw: bytes) -> PlainPut | None:
     if end < 6 or raw[0] != 0x0A or not 0 < raw[1] < 0x80:
         return None
     key_end = raw[1] + 2
-    # The tag of field 2, and the length of all that follows its shortest form.
-    length = end - key_end - 2
-    if length < 1 or raw[key_end] != 0x12:
+    # The tag of field 2, and the length of all that follows in its shortest form.
+    size = end - key_end - 2
+    if size >= 0x80:
+        size -= 1
+    if not 0 < size < SHORT_END:
         return None
-    if length < 0x80:
-        if raw[key_end + 1] == length:
-            return raw[2:key_end], raw[key_end + 2 :]
+    value_start = end - size
+    if raw[key_end:value_start] != b"\x12" + (SHORT[size] or varint(size)):
         return None
-    length -= 1
-    if (
-        0x80 <= length < 0x4000
-        and raw[key_end + 1] == length & 0x7F | 0x80
-        and raw[key_end + 2] == length >> 7
-    ):
-        return raw[2:key_end], raw[key_end + 3 :]
-    return None
+    return raw[2:key_end], raw[value_start:]
 
 
 def plain_put_of_entry(data: bytes) -> PlainPut | None:

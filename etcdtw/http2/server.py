@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct
-from typing import Protocol
+from typing import Any, Protocol
 
 from etcdtw.errors import ProtocolError
 
@@ -13,7 +15,6 @@ from .frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    FRAME_HEADER,
     HEADER_BYTES,
     HEADERS,
     PREFACE,
@@ -33,17 +34,37 @@ from .request_blocks import Known, RequestBlocks
 from .sending import Stream
 
 _NO_STREAM = STREAM_ID_MAX + 1
-_LENGTH_PREFIX_BYTES = 5  # of a message inside DATA: a flag and a 32-bit length
+_LENGTH_PREFIX = Struct(">BI")  # of a message inside DATA: a flag and a 32-bit length
+_LENGTH_PREFIX_BYTES = _LENGTH_PREFIX.size
+_NO_PREFIX = (1, 0)
+# As FRAME_HEADER, with kind and flags in one number: those of a request that comes whole.
+_FRAME_HEADER = Struct(">BHHI")
+_WHOLE_HEADERS = HEADERS << 8 | END_HEADERS
+_WHOLE_BODY = DATA << 8 | END_STREAM
 _SHORT_ANSWER_BYTES_MAX = 0xFFFF  # what the short way's length field holds
+
+
+_WHOLE_HEADERS_BYTES = bytes((HEADERS, END_HEADERS))
+_FRAME_START_BYTES = 5  # size, kind and flags
+
+
+@lru_cache(maxsize=256)
+def _pair_with(block_bytes: int) -> tuple[int, Callable[[bytes, int], tuple[Any, ...]]]:
+    """HEADERS and DATA of one request whose header block has so many bytes: bytes up to its
+    message, and what reads them: start, stream and block of HEADERS; size and kind, flags and
+    stream of DATA; flag and length of the message."""
+    shape = Struct(f">5sI{min(block_bytes, FRAME_BYTES)}sIBIBI")
+    return shape.size, shape.unpack_from
 
 
 class ServerEvents(ConnectionEvents, Protocol):
     """What a server's connection tells its shell."""
 
     def request_received(
-        self, stream_id: int, headers: Headers, varying: str | None, body: bytes
+        self, stream_id: int, headers: Headers, varying: str | None, message: bytes
     ) -> None:
-        """A request that came whole: one HEADERS frame and one DATA frame.
+        """A request that came whole: one HEADERS frame, and one DATA frame with one
+        length-prefixed message, uncompressed, which is given without its prefix.
 
         ``varying`` is the value of the field that was named as varying, if it was there."""
 
@@ -81,6 +102,9 @@ class ServerConnection(Connection):
         # Requests of the current read whose body has not come yet.
         self._pending: dict[int, Known] = {}
         self._blocks = RequestBlocks(self._decoder, varying_field)
+        # Of requests that come as pairs of frames, as the last one came.
+        self._pair_start = b""
+        self._pair_bytes, self._unpack_pair = _pair_with(FRAME_BYTES)
         # The short way of answers: largest DATA that may take it (-1: shut), and its constants.
         self._short_answer_bytes = -1
         self._answer_start = Struct("")
@@ -160,13 +184,19 @@ class ServerConnection(Connection):
             if data[:at] != self._preface_left[:at]:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "connection preface is wrong")
             self._preface_left = self._preface_left[at:]
-        unpack = FRAME_HEADER.unpack_from
+        at = self._read_pairs(data, at)
+        if at == end:
+            return at
+        unpack = _FRAME_HEADER.unpack_from
+        unpack_prefix = _LENGTH_PREFIX.unpack_from
         known_blocks = self._blocks.unchanging
         pending = self._pending
         streams = self._streams
         request_received = self._events.request_received
+        room = self._streams_max - len(streams)
+        received = 0
         while end - at >= HEADER_BYTES:
-            high, size, kind, flags, stream_id = unpack(data, at)
+            high, size, kind_and_flags, stream_id = unpack(data, at)
             start = at + HEADER_BYTES
             stop = start + size
             if high or size > FRAME_BYTES:
@@ -176,36 +206,103 @@ class ServerConnection(Connection):
             if stop > end:
                 break
             at = stop
-            stream_id &= STREAM_ID_MAX
-            if kind == HEADERS:
-                if flags == END_HEADERS and stream_id > self._short_way_above and stream_id & 1:
-                    block = data[start:stop]
-                    known = known_blocks.get(block) or self._short_headers(stream_id, block)
-                    self._short_way_above = self._highest_stream = stream_id
-                    self._opened += 1
-                    if known is not None:
-                        pending[stream_id] = known
-                    continue
-            elif kind == DATA and flags == END_STREAM and stream_id in pending:
+            if kind_and_flags == _WHOLE_BODY and stream_id in pending:
                 headers, varying = pending.pop(stream_id)
-                self._receive_left -= size
-                if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
-                    self._count_received(0)
+                received += size
                 if headers.content_length >= 0 and headers.content_length != size:
                     self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
-                elif len(streams) + len(pending) >= self._streams_max:
-                    self._refuse_for_now(stream_id)
-                else:
-                    streams[stream_id] = None
-                    request_received(stream_id, headers, varying, data[start:stop])
+                    continue
+                if room <= 0:
+                    room = self._streams_max - len(streams)
+                    if room <= 0:
+                        self._refuse_for_now(stream_id)
+                        continue
+                room -= 1
+                streams[stream_id] = None
+                flag, length = (
+                    unpack_prefix(data, start) if size >= _LENGTH_PREFIX_BYTES else _NO_PREFIX
+                )
+                if flag or length != size - _LENGTH_PREFIX_BYTES:
+                    self._events.headers_received(stream_id, headers, varying, False)
+                    self._events.data_received(stream_id, data[start:stop], True)
+                    continue
+                message = data[start + _LENGTH_PREFIX_BYTES : stop]
+                request_received(stream_id, headers, varying, message)
+                continue
+            stream_id &= STREAM_ID_MAX
+            if (
+                kind_and_flags == _WHOLE_HEADERS
+                and stream_id > self._short_way_above
+                and stream_id & 1
+            ):
+                block = data[start:stop]
+                known = known_blocks.get(block) or self._short_headers(stream_id, block)
+                self._short_way_above = self._highest_stream = stream_id
+                self._opened += 1
+                if known is not None:
+                    pending[stream_id] = known
                 continue
             if stream_id in pending:
                 self._announce(stream_id)
-            self._frame(kind, flags, stream_id, data[start:stop])
+            self._frame(kind_and_flags >> 8, kind_and_flags & 0xFF, stream_id, data[start:stop])
             if self.failed:
                 return end
+            room = self._streams_max - len(streams)
+        self._receive_left -= received
+        if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+            self._count_received(0)
         while pending:
             self._announce(next(iter(pending)))
+        return at
+
+    def _read_pairs(self, data: bytes, at: int) -> int:
+        """Requests at the beginning that come as most do, one after the other, HEADERS and DATA
+        each; where they end."""
+        end = len(data)
+        start = data[at : at + _FRAME_START_BYTES]
+        if start != self._pair_start and start[:1] == b"\0" and start[3:] == _WHOLE_HEADERS_BYTES:
+            self._pair_start = start
+            self._pair_bytes, self._unpack_pair = _pair_with(int.from_bytes(start[:3], "big"))
+        pair_start = self._pair_start
+        pair_bytes = self._pair_bytes
+        unpack_pair = self._unpack_pair
+        known_blocks = self._blocks.unchanging
+        streams = self._streams
+        received = 0
+        while end - at >= pair_bytes:
+            start, stream_id, block, body, flags, same, flag, length = unpack_pair(data, at)
+            size = length + _LENGTH_PREFIX_BYTES
+            stop = at + pair_bytes + length
+            if (
+                start != pair_start
+                or body != size << 8
+                or flags != END_STREAM
+                or flag
+                or stream_id != same
+                or not self._short_way_above < stream_id <= STREAM_ID_MAX
+                or not stream_id & 1
+                or size > FRAME_BYTES
+                or stop > end
+                or len(streams) >= self._streams_max
+            ):
+                break
+            at = stop
+            received += size
+            known = known_blocks.get(block) or self._short_headers(stream_id, block)
+            self._short_way_above = self._highest_stream = stream_id
+            self._opened += 1
+            if known is None:
+                continue
+            headers, varying = known
+            if headers.content_length >= 0 and headers.content_length != size:
+                self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+                continue
+            streams[stream_id] = None
+            message = data[stop - length : stop]
+            self._events.request_received(stream_id, headers, varying, message)
+        self._receive_left -= received
+        if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+            self._count_received(0)
         return at
 
     def _announce(self, stream_id: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.interfaces import KEY_BUCKET
 from etcdtw.mvcc.keyvalue import successor, unchunk
-from etcdtw.mvcc.revision import MAIN_SHIFT, revision_key
-from etcdtw.varint import varint, varints
+from etcdtw.mvcc.revision import MAIN_SHIFT, revision_key, revision_keys
+from etcdtw.varint import SHORT, SHORT_END, varint, varints
 
 if TYPE_CHECKING:
     from etcdtw.mvcc.store import Store
@@ -21,23 +22,24 @@ WRITES_TO_HEAT = 8
 def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     """Carry out each pair of a key and a value, neither empty, as a transaction of its own: what
     ``Store.put`` does, written out. Their revisions, as varints."""
-    main = store.revision
-    revisions = varints(main + 1, len(puts))
+    first = store.revision + 1
+    revisions = varints(first, len(puts))
     index, recent, backend, lease_of = store.index, store.recent, store.backend, store.lease_of
+    current, history = index.current, index.history
     hot, half = recent.hot, recent.half
     is_heard = bool(store.on_change)
-    made_keys: list[bytes] = []
-    made: list[bytes] = []
-    value_bytes = 0
-    for (key, value), revision in zip(puts, revisions, strict=True):
-        main += 1
+    made: list[bytes] = []  # from ``made_from`` on
+    made_from = first
+    for main, ((key, value), revision) in enumerate(zip(puts, revisions, strict=True), first):
         before = recent.young.get(key)
-        if before is None and key in index.current:
+        if before is None and key in current:
             # It may be one of those just made.
-            backend.put_all(KEY_BUCKET, made_keys, made)
-            made_keys, made = [], []
+            backend.put_all(KEY_BUCKET, revision_keys(made_from, len(made)), made)
+            made = []
+            made_from = main
             before = store.current_chunk(key)
-        value_size = varint(len(value))
+        size = len(value)
+        value_size = (size < SHORT_END and SHORT[size]) or varint(size)
         if before is None:
             record = b"\x0a%b%b\x10%b\x18%b\x20\x01\x2a%b%b" % (
                 varint(len(key)),
@@ -47,7 +49,8 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
                 value_size,
                 value,
             )
-            chunk = b"\x12%b%b" % (varint(len(record)), record)
+            size = len(record)
+            chunk = b"\x12%b%b" % ((size < SHORT_END and SHORT[size]) or varint(size), record)
             index.add(key, main << MAIN_SHIFT)
             recent.keep(key, chunk)
         else:
@@ -66,8 +69,14 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
                 value_size,
                 value,
             )
-            chunk = b"\x12%b%b" % (varint(len(record)), record)
-            index.replace(key, main << MAIN_SHIFT)
+            size = len(record)
+            chunk = b"\x12%b%b" % ((size < SHORT_END and SHORT[size]) or varint(size), record)
+            known = history.get(key)
+            if type(known) is list:
+                known.append(current[key])
+            else:
+                index.remember(key, current[key])
+            current[key] = main << MAIN_SHIFT
             recent.young[key] = chunk
             recent.used += len(chunk) - len(before)
             if recent.used > half:
@@ -76,7 +85,6 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
                 hot[key] = chunk, head, version
             elif not version % WRITES_TO_HEAT:
                 recent.heat(key, chunk, head, version)
-        value_bytes += len(key) + len(value)
         if lease_of:
             store.set_lease(key, 0)
         if is_heard:
@@ -84,10 +92,9 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             prev = None if before is None else unchunk(before)
             store.publish(main, [Change(key, record, False, prev, before is None)])
         else:
-            made_keys.append(revision_key(main, 0))
             made.append(record)
-    store.revision = main
+    store.revision = first + len(puts) - 1
     store.puts += len(puts)
-    store.put_bytes += value_bytes
-    backend.put_all(KEY_BUCKET, made_keys, made)
+    store.put_bytes += sum(map(len, chain.from_iterable(puts)))
+    backend.put_all(KEY_BUCKET, revision_keys(made_from, len(made)), made)
     return revisions

@@ -36,6 +36,13 @@ def revision_key(main: int, sub: int) -> bytes:
     return _pack(main, b"_", sub)
 
 
+def revision_keys(main: int, count: int) -> list[bytes]:
+    """The backend keys of so many transactions of one put, the first of which is ``main``."""
+    if count == 1:
+        return [_pack(main, b"_", 0)]
+    return [_pack(each, b"_", 0) for each in range(main, main + count)]
+
+
 def tombstone_keys(main: int, sub: int, count: int) -> list[bytes]:
     """The backend keys of so many deletions, the first of which is change ``sub``."""
     return [_pack_tombstone(main, b"_", each, b"t") for each in range(sub, sub + count)]

@@ -27,6 +27,7 @@ from etcdtw.raft.messages import (
     EntryType,
     Message,
     MessageType,
+    number_entries,
 )
 from etcdtw.raft.progress import Progress
 from etcdtw.raft.ready import Ready
@@ -208,13 +209,7 @@ class RaftNode:
         raft = self._raft
         if raft.state is StateType.LEADER:
             check_may_append(raft)
-            log, term, normal = raft.log, raft.term, EntryType.NORMAL
-            log.append(
-                [
-                    Entry(term, index, normal, data)
-                    for index, data in enumerate(datas, log.last_index + 1)
-                ]
-            )
+            raft.log.append(number_entries(raft.term, raft.log.last_index + 1, datas))
             broadcast_append(raft)
         else:
             self._forward_proposal([_unnumbered(EntryType.NORMAL, each) for each in datas])

@@ -116,12 +116,11 @@ class Applying:
         results = self._machine.apply_run(entries, proposals, start)
         if results:
             waiting = self._proposals.waiting
-            answers = self._answers
-            for place, result in enumerate(results, start):
-                proposal = proposals[place]
-                if proposal is not None:
-                    del waiting[proposal.data]
-                    answers.append((proposal, result))
+            asked = zip(proposals[start : start + len(results)], results, strict=True)
+            own = [(proposal, result) for proposal, result in asked if proposal is not None]
+            self._answers += own
+            for proposal, _ in own:
+                del waiting[proposal.data]
         return len(results)
 
     def _apply_one(self, entry: Entry) -> int:

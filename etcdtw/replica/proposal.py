@@ -39,6 +39,10 @@ class Proposal:
         self._done(result)
 
 
+Submitted = tuple[Proposal, bytes, int]
+"""A proposal that has no data yet, the request's own bytes, and what it costs of the quota."""
+
+
 class ConfChangeProposal(Proposal):
     """A membership change on its way through the log; etcd gives it no timeout of its own."""
 
@@ -67,6 +71,15 @@ class ProposalQueue:
         self._new.append(proposal)
         self.waiting[proposal.data] = proposal
 
+    def add_all(self, proposals: list[Proposal], now: float) -> None:
+        """``add`` for each."""
+        deadline = now + self._timeout
+        waiting = self.waiting
+        for each in proposals:
+            each.deadline = deadline
+            waiting[each.data] = each
+        self._new += proposals
+
     def hand_over(self, node: RaftNode) -> None:
         """Give everything new to Raft in the order in which it came; without a leader it stays
         here. Requests between two membership changes are one batch."""
@@ -74,7 +87,10 @@ class ProposalQueue:
         while new:
             first = new[0]
             try:
-                if isinstance(first, ConfChangeProposal):
+                if ConfChangeProposal not in set(map(type, new)):
+                    taken = len(new)
+                    node.propose_batch([each.data for each in new])
+                elif isinstance(first, ConfChangeProposal):
                     taken = 1
                     node.propose_conf_change(first.data, first.request)
                 else:

@@ -35,7 +35,7 @@ from etcdtw.replica.commit_notices import CommitNotices
 from etcdtw.replica.counts import ReplicaCounts
 from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
-from etcdtw.replica.proposal import Proposal, ProposalQueue
+from etcdtw.replica.proposal import Proposal, ProposalQueue, Submitted
 from etcdtw.replica.reads import ReadQueue, Waiter
 from etcdtw.replica.slowness import Slowness
 
@@ -52,6 +52,10 @@ with 100 requests in flight on 10 connections: one look 67,500 puts/s, three 72,
 
 
 log = Logger(namespace="etcdtw.replica")
+
+
+def _refuse_numbering(submitted: Sequence[Submitted]) -> list[Proposal]:
+    raise AssertionError("nobody makes entries here")
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,9 @@ class Replica:
         self.holds_back: Callable[[], bool] = lambda: False
         """Asked each turn: while it says True, new requests wait. Who sets it wakes the replica
         when that changes."""
+        self.number: Callable[[Sequence[Submitted]], list[Proposal]] = _refuse_numbering
+        """Gives what was submitted its data, and says which of it is to be proposed."""
+        self._submitted: list[Submitted] = []
         self.reads_are_local = False
         """A linearizable read may run at once: the only voter leads, and has applied all."""
         self.reads_served = 0
@@ -178,7 +185,7 @@ class Replica:
     @property
     def pending_proposals(self) -> int:
         """Requests on their way through the log."""
-        return len(self._proposals)
+        return len(self._proposals) + len(self._submitted)
 
     @property
     def slow_reads(self) -> int:
@@ -211,6 +218,15 @@ class Replica:
                 proposal.done(TooManyRequests())
                 return
         self._proposals.add(proposal, self._clock.seconds())
+        if self._turn is None:
+            self.wake()
+
+    def submit(self, proposal: Proposal, raw: bytes, cost: int) -> None:
+        """The same for a request of which ``number`` makes an entry, in the next turn."""
+        if self._stopped:
+            proposal.done(Stopped())
+            return
+        self._submitted.append((proposal, raw, cost))
         if self._turn is None:
             self.wake()
 
@@ -288,7 +304,7 @@ class Replica:
         """Several requests at once mean several clients: while the first were read others have
         written, and another look at the sockets lets them share the sync."""
         self._turn = None
-        count = self._proposals.new_count
+        count = self._proposals.new_count + len(self._submitted)
         if count > 1 and count > self._last_count and self._looks < LOOKS_MAX:
             self._last_count = count
             self._looks += 1
@@ -320,6 +336,8 @@ class Replica:
             self._flush()
             self.durable.compact(self.machine.applied_index)
         turn_ends = now + self._settings.turn_seconds
+        if self._submitted:
+            self._propose_submitted(now)
         if self._proposals.new_count:
             if self.holds_back():
                 if not self._held_bytes:
@@ -374,6 +392,15 @@ class Replica:
             self._applying.work_off()
             if self._turn is None:
                 self._turn = self._clock.callLater(self._settings.pause_seconds, self._on_turn)
+
+    def _propose_submitted(self, now: float) -> None:
+        submitted, self._submitted = self._submitted, []
+        proposals = self.number(submitted)
+        if self._is_far_behind or self._held_bytes:
+            for each in proposals:
+                self.propose(each)
+        else:
+            self._proposals.add_all(proposals, now)
 
     def _lead_at_once(self) -> None:
         """A lone voter has nobody to wait for, so it skips the election timeout."""
@@ -496,6 +523,9 @@ class Replica:
                 call.cancel()
         self._commit_notices.stop()
         self._transport.stop()
+        submitted, self._submitted = self._submitted, []
+        for proposal, *_ in submitted:
+            proposal.done(Stopped())
         self._proposals.fail_all(Stopped())
         for proposal, _ in self._applying.take_answers():
             proposal.done(Stopped())

@@ -19,7 +19,7 @@ from etcdtw.http2.server import ServerConnection
 from .call import MESSAGES_AT_ONCE, Call, StreamCall, Target, UnaryCall, UnaryRequest
 from .flusher import Flusher
 from .keepalive import TIMER_GRAIN_SECONDS, PingStrikes
-from .messages import BAD_UNARY_MESSAGE, MessageReader, whole_message
+from .messages import BAD_UNARY_MESSAGE, PREFIX, MessageReader
 from .output import Output
 from .pages import OpenPage, PageStream
 from .router import Router
@@ -324,14 +324,17 @@ class RpcConnection:
     # --- Requests -----------------------------------------------------------------------------
 
     def request_received(
-        self, stream_id: int, headers: Headers, varying: str | None, body: bytes
+        self, stream_id: int, headers: Headers, varying: str | None, message: bytes
     ) -> None:
         """A request in one piece; nearly all unary ones are."""
         target = headers.note
-        message = whole_message(body, self.message_bytes_max)
-        if message is None or type(target) is not Target or target.method.unary_handler is None:
+        if (
+            type(target) is not Target
+            or target.method.unary_handler is None
+            or len(message) > self.message_bytes_max
+        ):
             self.headers_received(stream_id, headers, varying, False)
-            self.data_received(stream_id, body, True)
+            self.data_received(stream_id, PREFIX.pack(0, len(message)) + message, True)
             return
         deadline = None
         if varying is not None:

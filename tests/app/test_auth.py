@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import Message
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.v3.submit import entry_data_for
+from etcdtw.api.v3.submit import entry_data
 from etcdtw.auth import ROOT, Caller
 from etcdtw.pb import raft_internal_pb2 as log
 from etcdtw.pb import rpc_pb2 as pb
@@ -24,7 +24,7 @@ class AuthTests(SynchronousTestCase):
         """As an entry that another member has proposed for root."""
         replica = self.member.core.replica
         caller = Caller(ROOT, 1)
-        data = entry_data_for(kind, request.SerializeToString(), replica.ids.next(), caller)
+        data = entry_data(kind, request.SerializeToString(), replica.ids.next(), caller)
         replica.propose(Proposal(data, kind, request, lambda result: None))
         self.member.settle()
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from etcdtw.api.v3.submit import entry_data, entry_data_for
+from etcdtw.api.v3.submit import entry_data
 from etcdtw.apply.quota import COST_PER_BYTE_MAX, request_cost
 from etcdtw.apply.requests import V2, caller_of, decode_request
 from etcdtw.auth import Caller
@@ -88,7 +88,7 @@ class EntryTests(SynchronousTestCase):
         body = inner
         for _ in range(ETCD_NESTING_MAX):
             body = field(0x12, field(0x22, body))
-        data = entry_data_for("txn", body, 1 << 14, Caller(b"alice", 3))
+        data = entry_data("txn", body, 1 << 14, Caller(b"alice", 3))
         kind, request = decode_request(data, 7)
         assert isinstance(request, TxnRequest)
         self.assertEqual((kind, caller_of(data)), ("txn", Caller(b"alice", 3)))

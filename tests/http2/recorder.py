@@ -42,9 +42,9 @@ class Recorder:
         self.events: list[tuple[object, ...]] = []
 
     def request_received(
-        self, stream_id: int, headers: Headers, varying: str | None, body: bytes
+        self, stream_id: int, headers: Headers, varying: str | None, message: bytes
     ) -> None:
-        self.events.append(("request", stream_id, headers, varying, body))
+        self.events.append(("request", stream_id, headers, varying, message))
 
     def headers_received(
         self, stream_id: int, headers: Headers, varying: str | None, ended: bool

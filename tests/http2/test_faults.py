@@ -136,8 +136,8 @@ class ConnectionFaultTests(SynchronousTestCase):
         """A client that overruns the connection's window is cut off."""
         peer = Peer()
         self.assertGreater(peer.server._receive_left, 0)
-        peer.server._receive_left = 10
         peer.feed(peer.headers(1))
+        peer.server._receive_left = 10
         self._fails(frame(DATA, 0, 1, bytes(11)), ErrorCode.FLOW_CONTROL_ERROR, peer)
         peer = Peer()
         peer.server._receive_left = 10

@@ -87,12 +87,11 @@ class KvService:
         submitter = self._submitter
         plain = plain_put(body)
         if plain is not None:
-            key, value = plain
-            submitter.answer(call, "put", plain, body, PUT_OVERHEAD + len(key) + len(value))
+            submitter.answer(call, "put", plain, body, PUT_OVERHEAD + len(body))
             return
         request, raw = canonical(PutRequest, body)
         check_put(request)
-        submitter.answer(call, "put", request, raw, request_cost("put", request))
+        submitter.answer(call, "put", request, raw, PUT_OVERHEAD + len(raw))
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         request, raw = canonical(DeleteRangeRequest, body)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Protocol
 
+from etcdtw.apply.quota import request_cost
 from etcdtw.auth import Caller
 from etcdtw.errors import EtcdError, NoSpace, RequestTooLarge
 from etcdtw.pb.raft_internal_pb2 import InternalRaftRequest, RequestHeader
-from etcdtw.replica.proposal import Proposal
+from etcdtw.replica.proposal import Proposal, Submitted
 from etcdtw.replica.replica import Replica
 from etcdtw.rpc import UnaryCall
-from etcdtw.varint import varint
+from etcdtw.varint import SHORT, SHORT_END, varint
 
 _HEADER_FIELD = InternalRaftRequest.DESCRIPTOR.fields_by_name["header"].number
 _HEADER_TAG = b"\xa2\x06"
@@ -35,26 +37,34 @@ def _header_around(id_rest: int) -> tuple[bytes, bytes]:
     return _HEADER_TAG + bytes((2 + len(rest),)) + b"\x08", rest
 
 
-def entry_data(kind: str, raw: bytes, request_id: int) -> bytes:
+def _headers(request_ids: Iterable[int]) -> list[bytes]:
+    """Header fields with these ids."""
+    return [
+        (around := _header_around(each >> 7))[0] + _MORE[each & 0x7F] + around[1]
+        for each in request_ids
+    ]
+
+
+def _headers_for(caller: Caller, request_ids: Iterable[int]) -> list[bytes]:
+    """The same with a caller in each."""
+    headers = [
+        RequestHeader(
+            ID=each, username=caller.name, auth_revision=caller.revision
+        ).SerializeToString()
+        for each in request_ids
+    ]
+    return [_HEADER_TAG + varint(len(each)) + each for each in headers]
+
+
+def entry_data(kind: str, raw: bytes, request_id: int, caller: Caller | None = None) -> bytes:
     """The bytes of an InternalRaftRequest that holds ``raw`` as its member ``kind`` and a header
-    with the id; fields ascend, as every etcd encoder writes them."""
+    with the id and the caller; fields ascend, as every etcd encoder writes them."""
     assert request_id > 0x7F, f"request id {request_id}: ids begin with the member's"
-    tag, before_header = _TAGS[kind]
-    start, rest = _header_around(request_id >> 7)
-    first = _MORE[request_id & 0x7F]
-    if before_header:
-        return b"".join((tag, varint(len(raw)), raw, start, first, rest))
-    return b"".join((start, first, rest, tag, varint(len(raw)), raw))
-
-
-def entry_data_for(kind: str, raw: bytes, request_id: int, caller: Caller) -> bytes:
-    """The same with a caller in the header."""
-    header = RequestHeader(ID=request_id, username=caller.name, auth_revision=caller.revision)
-    around = header.SerializeToString()
+    ids = (request_id,)
+    (header,) = _headers(ids) if caller is None else _headers_for(caller, ids)
     tag, before_header = _TAGS[kind]
     pieces = [tag, varint(len(raw)), raw]
-    own = [_HEADER_TAG, varint(len(around)), around]
-    return b"".join(pieces + own if before_header else own + pieces)
+    return b"".join([*pieces, header] if before_header else [header, *pieces])
 
 
 class Quota(Protocol):
@@ -72,6 +82,9 @@ class NoSpaceAlarm(Protocol):
 
     def raise_first(self, done: Callable[[], None]) -> None:
         """This member's, where none stands."""
+
+
+_cost_of: Callable[[Submitted], int] = itemgetter(2)
 
 
 class _CallProposal(Proposal):
@@ -108,6 +121,7 @@ class Submitter:
         max_request_bytes: int,
         no_space: NoSpaceAlarm,
     ) -> None:
+        replica.number = self._number
         self._replica = replica
         self._quota = quota
         self._max_request_bytes = max_request_bytes
@@ -123,30 +137,41 @@ class Submitter:
         done: Callable[[object], None],
         cost: int = 0,
     ) -> None:
-        """Propose ``raw``, the canonical bytes of ``request``; ``done`` gets the apply result or
-        an :class:`EtcdError`.
-
-        Raises RequestTooLarge.
-        """
-        self._propose(Proposal(b"", kind, request, done), raw, cost)
+        """Propose ``raw``, the canonical bytes of ``request``, which costs at most ``cost`` of the
+        quota; ``done`` gets the apply result or an :class:`EtcdError`."""
+        self._replica.submit(Proposal(b"", kind, request, done), raw, cost)
 
     def answer(
         self, call: UnaryCall, kind: str, request: object, raw: bytes, cost: int = 0
     ) -> None:
         """The same for a request whose result is the answer of a call."""
-        self._propose(_CallProposal(kind, request, call, self._no_space), raw, cost)
+        self._replica.submit(_CallProposal(kind, request, call, self._no_space), raw, cost)
 
-    def _propose(self, proposal: Proposal, raw: bytes, cost: int) -> None:
-        replica = self._replica
+    def _number(self, submitted: Sequence[Submitted]) -> list[Proposal]:
+        """Make entries of requests, and refuse those that are too large."""
+        ids = self._replica.ids.take(len(submitted))
         caller = self.caller
-        if caller is None:
-            data = entry_data(proposal.kind, raw, replica.ids.next())
-        else:
-            data = entry_data_for(proposal.kind, raw, replica.ids.next(), caller)
-        if len(data) > self._max_request_bytes:
-            raise RequestTooLarge
-        proposal.data = data
-        if cost and self._quota.exceeded_by(cost):
-            self._no_space.raise_alarm(lambda: proposal.done(NoSpace()))
-            return
-        replica.propose(proposal)
+        headers = _headers(ids) if caller is None else _headers_for(caller, ids)
+        total_cost = sum(map(_cost_of, submitted))
+        is_scarce = total_cost and self._quota.exceeded_by(total_cost)
+        bytes_max = self._max_request_bytes
+        numbered = []
+        for (proposal, raw, cost), header in zip(submitted, headers, strict=True):
+            tag, before_header = _TAGS[proposal.kind]
+            size = len(raw)
+            length = (size < SHORT_END and SHORT[size]) or varint(size)
+            if before_header:
+                data = b"%b%b%b%b" % (tag, length, raw, header)
+            else:
+                data = b"%b%b%b%b" % (header, tag, length, raw)
+            if len(data) > bytes_max:
+                proposal.done(RequestTooLarge())
+            elif is_scarce and cost and self._is_too_much(proposal):
+                self._no_space.raise_alarm(partial(proposal.done, NoSpace()))
+            else:
+                proposal.data = data
+                numbered.append(proposal)
+        return numbered
+
+    def _is_too_much(self, proposal: Proposal) -> bool:
+        return self._quota.exceeded_by(request_cost(proposal.kind, proposal.request))

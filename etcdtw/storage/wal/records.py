@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -16,7 +16,7 @@ from etcdtw.raft.codec import (
     encode_entry_head,
 )
 from etcdtw.raft.messages import ConfState, Entry
-from etcdtw.varint import varint
+from etcdtw.varint import SHORT, SHORT_END, varint, varints
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5
 """Record types."""
@@ -107,8 +107,8 @@ def encode_chained(record_type: int, crc: int, data: bytes) -> tuple[bytes, int]
     return encode_frame(record_type, crc, data), crc
 
 
-def encode_entry_frames(entries: Iterable[Entry], crc: int) -> tuple[list[bytes], int]:
-    """Pieces of the frames of a batch of entries, to be joined, and the checksum after them.
+def encode_entry_frames(entries: Sequence[Entry], crc: int) -> tuple[list[bytes], int]:
+    """Pieces of the frames of consecutive entries, to be joined, and the checksum after them.
 
     This is the one loop that every write passes through: the parts of a frame are spelled out
     here rather than gathered from the functions above, which would double its cost.
@@ -116,28 +116,27 @@ def encode_entry_frames(entries: Iterable[Entry], crc: int) -> tuple[list[bytes]
     pieces: list[bytes] = []
     term = entry_type = -1
     head = b""
-    for entry in entries:
-        if entry.term != term or entry.type != entry_type:
-            term = entry.term
-            entry_type = entry.type
-            head = encode_entry_head(entry.type, entry.term)
-        content = entry.data
+    if not entries:
+        return pieces, crc
+    indexes = varints(entries[0].index, len(entries))
+    for (entry_term, _, kind, content), index in zip(entries, indexes, strict=True):
+        if entry_term != term or kind != entry_type:
+            term = entry_term
+            entry_type = kind
+            head = encode_entry_head(kind, term)
         if content is None:
-            data = head + varint(entry.index)
+            data = head + index
         else:
-            data = b'%b%b"%b%b' % (
-                head,
-                varint(entry.index),
-                varint(len(content)),
-                content,
-            )
+            size = len(content)
+            length = (size < SHORT_END and SHORT[size]) or varint(size)
+            data = b'%b%b"%b%b' % (head, index, length, content)
         crc = extend(crc, data)
         size = len(data)
         start = entry_frame_start(crc, size)
         if not start:
             start = b"\x08\x02\x10%b\x1a%b" % (varint(crc), varint(size))
-            length = len(start) + size
-            start = _pack_length(length | _PADDING_MARK[-length & 7]) + start
+            record_bytes = len(start) + size
+            start = _pack_length(record_bytes | _PADDING_MARK[-record_bytes & 7]) + start
         pieces += (start, data, _PADDING[-len(start) - size & 7])
     return pieces, crc
 
