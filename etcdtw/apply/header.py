@@ -15,6 +15,7 @@ class HeaderSource:
     """
 
     __slots__ = (
+        "_before_revision",
         "_encoded",
         "_identity",
         "_revision",
@@ -44,6 +45,7 @@ class HeaderSource:
         self._starts = [
             b"\x0a" + varint(rest + length) + self._identity for length in range(_NUMBER_BYTES_MAX)
         ]
+        self._before_revision = [start + b"\x18" for start in self._starts[1:]]
         self._revision = -1
         self._encoded = b""
 
@@ -57,9 +59,8 @@ class HeaderSource:
 
     def encode_each(self, revisions: list[bytes]) -> list[bytes]:
         """The same of several revisions, given as varints of which none is 0."""
-        starts, tail = self._starts, self._tail
-        begins = [start + b"\x18" for start in starts[1:]]
-        return [begins[len(each)] + each + tail for each in revisions]
+        before, tail = self._before_revision, self._tail
+        return [before[len(each)] + each + tail for each in revisions]
 
 
 def revision_header(revision: int) -> bytes:

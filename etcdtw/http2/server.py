@@ -248,9 +248,10 @@ class ServerConnection(Connection):
             if self.failed:
                 return end
             room = self._streams_max - len(streams)
-        self._receive_left -= received
-        if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
-            self._count_received(0)
+        if received:
+            self._receive_left -= received
+            if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+                self._count_received(0)
         while pending:
             self._announce(next(iter(pending)))
         return at
@@ -300,9 +301,10 @@ class ServerConnection(Connection):
             streams[stream_id] = None
             message = data[stop - length : stop]
             self._events.request_received(stream_id, headers, varying, message)
-        self._receive_left -= received
-        if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
-            self._count_received(0)
+        if received:
+            self._receive_left -= received
+            if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
+                self._count_received(0)
         return at
 
     def _announce(self, stream_id: int) -> None:

@@ -204,7 +204,10 @@ class LmdbBackend:
 
     def overlay_bytes(self) -> int:
         """Memory that changes take which are not on disk yet."""
-        return sum(layer.bytes for layer in self._layers())
+        total = self._open.bytes + self._ended.bytes
+        for batch in self._batches:
+            total += batch.layer.bytes
+        return total
 
     # --- writing -------------------------------------------------------------------------------
 
