@@ -114,7 +114,7 @@ def count(
 
             def bodies(connection: int) -> Iterator[bytes]:
                 for number in numbers:
-                    fields["key"] = b"%s/%d" % (KEY, number)
+                    fields["key"] = b"%s/%d" % (KEY, number % WARM_REQUESTS)
                     yield request_class(rpc)(**fields).SerializeToString()
 
             def send(requests: int) -> None:
