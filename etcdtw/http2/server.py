@@ -41,11 +41,9 @@ _NO_PREFIX = (1, 0)
 _FRAME_HEADER = Struct(">BHHI")
 _WHOLE_HEADERS = HEADERS << 8 | END_HEADERS
 _WHOLE_BODY = DATA << 8 | END_STREAM
-_SHORT_ANSWER_BYTES_MAX = 0xFFFF  # what the short way's length field holds
-
-
-_WHOLE_HEADERS_BYTES = bytes((HEADERS, END_HEADERS))
 _FRAME_START_BYTES = 5  # size, kind and flags
+_WHOLE_HEADERS_BYTES = bytes((HEADERS, END_HEADERS))
+_SHORT_ANSWER_BYTES_MAX = 0xFFFF  # what the short way's length field holds
 
 
 @lru_cache(maxsize=256)
