@@ -68,6 +68,7 @@ class Layer:
         if newer.bytes > LARGE_BYTES:
             self._slip_under(newer)
         buckets = self.buckets
+        idle = None
         for name, changes in newer.buckets.items():
             records = changes.records
             if records:
@@ -77,6 +78,11 @@ class Layer:
                 known.records.update(records)
                 self.count += len(records)
                 changes.clear()
+            else:
+                idle = name
+        if idle is not None:
+            # Most entries change one bucket; the others would be looked through in vain.
+            del newer.buckets[idle]
         self.bytes += newer.bytes
         newer.bytes = 0
 
