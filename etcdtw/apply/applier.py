@@ -6,7 +6,7 @@ write is applied all the same and only its caller is told; refusals come from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,20 +48,23 @@ _REFUSED_WHEN_CORRUPT = _TAKES_SPACE | {"delete_range", "lease_revoke", "compact
 Handler = Callable[[Any], object]
 
 
-def _leading_puts(
-    entries: Sequence[Entry], proposals: Sequence[Proposed | None]
-) -> Iterator[PlainPut]:
+_ONLY_PLAIN = {tuple}
+
+
+def _leading_puts(entries: Sequence[Entry], proposals: Sequence[Proposed | None]) -> list[PlainPut]:
     """Those before the first entry that holds something else."""
+    puts: list[PlainPut] = []
     for entry, proposed in zip(entries, proposals, strict=True):
         if proposed is not None:
             put = proposed.request
         elif entry.type == EntryType.NORMAL:
             put = plain_put_of_entry(entry.data or b"")
         else:
-            return
+            break
         if not is_plain(put):
-            return
-        yield put
+            break
+        puts.append(put)
+    return puts
 
 
 @implementer(IStateMachine)
@@ -133,15 +136,16 @@ class Applier:
             return []
         if entries[start].index <= self._together_after:
             return []
-        stop = min(len(entries), start + RUN_MAX)
-        puts: list[Any] = [each and each.request for each in proposals[start:stop]]
-        if set(map(type, puts)) != {tuple}:
-            puts = list(_leading_puts(entries[start:stop], proposals[start:stop]))
-        if not puts:
+        run = entries[start : start + RUN_MAX]
+        proposed = proposals[start : start + RUN_MAX]
+        puts: list[Any] = [each and each.request for each in proposed] if len(run) > 1 else []
+        if set(map(type, puts)) != _ONLY_PLAIN:
+            puts = _leading_puts(run, proposed)
+            run = run[: len(puts)]
+        if not run:
             return []
-        stop = start + len(puts)
-        last = entries[stop - 1]
-        if self._quota.exceeded_by(PUT_OVERHEAD * len(puts) + data_bytes(entries[start:stop])):
+        last = run[-1]
+        if self._quota.exceeded_by(PUT_OVERHEAD * len(run) + data_bytes(run)):
             # One by one, without gathering the rest of them each time.
             self._together_after = last.index
             return []

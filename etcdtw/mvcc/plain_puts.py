@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.changes import Change
@@ -30,6 +29,7 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     is_heard = bool(store.on_change)
     made: list[bytes] = []  # from ``made_from`` on
     made_from = first
+    put_bytes = 0
     for main, ((key, value), revision) in enumerate(zip(puts, revisions, strict=True), first):
         before = recent.young.get(key)
         if before is None and key in current:
@@ -39,6 +39,7 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             made_from = main
             before = store.current_chunk(key)
         size = len(value)
+        put_bytes += len(key) + size
         value_size = (size < SHORT_END and SHORT[size]) or varint(size)
         if before is None:
             record = b"\x0a%b%b\x10%b\x18%b\x20\x01\x2a%b%b" % (
@@ -95,6 +96,6 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             made.append(record)
     store.revision = first + len(puts) - 1
     store.puts += len(puts)
-    store.put_bytes += sum(map(len, chain.from_iterable(puts)))
+    store.put_bytes += put_bytes
     backend.put_all(KEY_BUCKET, revision_keys(made_from, len(made)), made)
     return revisions

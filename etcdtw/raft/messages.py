@@ -7,7 +7,7 @@ passes over them quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
 from itertools import count, repeat
@@ -65,8 +65,10 @@ class Entry(NamedTuple):
 _make_entry: Callable[[tuple[int, int, EntryType, bytes]], Entry] = partial(tuple.__new__, Entry)
 
 
-def number_entries(term: int, index: int, datas: Iterable[bytes]) -> list[Entry]:
+def number_entries(term: int, index: int, datas: Sequence[bytes]) -> list[Entry]:
     """Normal entries with these data, the first at ``index``."""
+    if len(datas) == 1:
+        return [Entry(term, index, EntryType.NORMAL, datas[0])]
     slots = zip(repeat(term), count(index), repeat(EntryType.NORMAL), datas, strict=False)
     return list(map(_make_entry, slots))
 

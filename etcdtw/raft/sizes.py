@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from etcdtw.raft.messages import Entry
@@ -14,8 +14,10 @@ ENTRY_OVERHEAD_BYTES = 24
 _data_of: Callable[[Entry], bytes | None] = attrgetter("data")
 
 
-def data_bytes(entries: Iterable[Entry]) -> int:
+def data_bytes(entries: Sequence[Entry]) -> int:
     """How much data they hold together."""
+    if len(entries) == 1:
+        return len(entries[0].data or b"")
     return sum(map(len, filter(None, map(_data_of, entries))))
 
 

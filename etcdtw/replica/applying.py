@@ -116,11 +116,11 @@ class Applying:
         results = self._machine.apply_run(entries, proposals, start)
         if results:
             waiting = self._proposals.waiting
-            asked = zip(proposals[start : start + len(results)], results, strict=True)
-            own = [(proposal, result) for proposal, result in asked if proposal is not None]
-            self._answers += own
-            for proposal, _ in own:
-                del waiting[proposal.data]
+            answers = self._answers
+            for proposal, result in zip(proposals[start:], results, strict=False):
+                if proposal is not None:
+                    del waiting[proposal.data]
+                    answers.append((proposal, result))
         return len(results)
 
     def _apply_one(self, entry: Entry) -> int:

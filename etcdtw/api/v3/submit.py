@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Protocol
@@ -37,34 +37,28 @@ def _header_around(id_rest: int) -> tuple[bytes, bytes]:
     return _HEADER_TAG + bytes((2 + len(rest),)) + b"\x08", rest
 
 
-def _headers(request_ids: Iterable[int]) -> list[bytes]:
-    """Header fields with these ids."""
-    return [
-        (around := _header_around(each >> 7))[0] + _MORE[each & 0x7F] + around[1]
-        for each in request_ids
-    ]
-
-
-def _headers_for(caller: Caller, request_ids: Iterable[int]) -> list[bytes]:
-    """The same with a caller in each."""
-    headers = [
-        RequestHeader(
-            ID=each, username=caller.name, auth_revision=caller.revision
-        ).SerializeToString()
-        for each in request_ids
-    ]
-    return [_HEADER_TAG + varint(len(each)) + each for each in headers]
+def _header_for(caller: Caller, request_id: int) -> bytes:
+    """The header field with an id and a caller."""
+    header = RequestHeader(ID=request_id, username=caller.name, auth_revision=caller.revision)
+    content = header.SerializeToString()
+    return _HEADER_TAG + varint(len(content)) + content
 
 
 def entry_data(kind: str, raw: bytes, request_id: int, caller: Caller | None = None) -> bytes:
     """The bytes of an InternalRaftRequest that holds ``raw`` as its member ``kind`` and a header
     with the id and the caller; fields ascend, as every etcd encoder writes them."""
     assert request_id > 0x7F, f"request id {request_id}: ids begin with the member's"
-    ids = (request_id,)
-    (header,) = _headers(ids) if caller is None else _headers_for(caller, ids)
+    if caller is None:
+        start, rest = _header_around(request_id >> 7)
+        first = _MORE[request_id & 0x7F]
+    else:
+        start, first, rest = _header_for(caller, request_id), b"", b""
     tag, before_header = _TAGS[kind]
-    pieces = [tag, varint(len(raw)), raw]
-    return b"".join([*pieces, header] if before_header else [header, *pieces])
+    size = len(raw)
+    length = (size < SHORT_END and SHORT[size]) or varint(size)
+    if before_header:
+        return b"%b%b%b%b%b%b" % (tag, length, raw, start, first, rest)
+    return b"%b%b%b%b%b%b" % (start, first, rest, tag, length, raw)
 
 
 class Quota(Protocol):
@@ -150,20 +144,13 @@ class Submitter:
     def _number(self, submitted: Sequence[Submitted]) -> list[Proposal]:
         """Make entries of requests, and refuse those that are too large."""
         ids = self._replica.ids.take(len(submitted))
-        caller = self.caller
-        headers = _headers(ids) if caller is None else _headers_for(caller, ids)
         total_cost = sum(map(_cost_of, submitted))
         is_scarce = total_cost and self._quota.exceeded_by(total_cost)
+        caller = self.caller
         bytes_max = self._max_request_bytes
         numbered = []
-        for (proposal, raw, cost), header in zip(submitted, headers, strict=True):
-            tag, before_header = _TAGS[proposal.kind]
-            size = len(raw)
-            length = (size < SHORT_END and SHORT[size]) or varint(size)
-            if before_header:
-                data = b"%b%b%b%b" % (tag, length, raw, header)
-            else:
-                data = b"%b%b%b%b" % (header, tag, length, raw)
+        for (proposal, raw, cost), request_id in zip(submitted, ids, strict=True):
+            data = entry_data(proposal.kind, raw, request_id, caller)
             if len(data) > bytes_max:
                 proposal.done(RequestTooLarge())
             elif is_scarce and cost and self._is_too_much(proposal):
