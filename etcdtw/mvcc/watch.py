@@ -10,9 +10,10 @@ more for now. *Closed*: cancelled, or it needs history that is compacted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from etcdtw.mvcc.audience import Audience, audiences_of, collect
@@ -96,9 +97,17 @@ class Watcher:
         """Events, at least one. Called only while the subscriber is ready."""
         raise NotImplementedError
 
+    def deliver_together(self, watchers: Sequence[Watcher], batch: EventBatch) -> int:
+        """The same to several of its subscriber's at once, of which it is the first; to how many
+        of them it was done. Nothing may change any watcher's place meanwhile."""
+        return 0
+
     def compacted(self, revision: int) -> None:
         """It is closed: it needed history from before ``revision``, which is gone."""
         raise NotImplementedError
+
+
+_subscriber_of: Callable[[Watcher], Subscriber] = attrgetter("subscriber")
 
 
 class WatchHub:
@@ -221,9 +230,23 @@ class WatchHub:
     # --- delivery -----------------------------------------------------------------------------
 
     def _tell(self, audience: Audience, batch: EventBatch) -> None:
+        before = self._deliveries_left
+        watchers = tuple(audience.watchers)
+        if len(watchers) > 1 and watchers[0].subscriber is watchers[1].subscriber:
+            left = self._tell_together(audience, watchers, batch, before)
+        else:
+            left = self._tell_each(audience, watchers, batch, before)
+        self._deliveries_left = left
+        self.events_sent += (before - left) * len(batch.events)
+        if left < TURN_DELIVERIES_MAX // 2 <= before:
+            self.on_work()  # a turn of the driver gives a new allowance
+
+    def _tell_each(
+        self, audience: Audience, watchers: Iterable[Watcher], batch: EventBatch, left: int
+    ) -> int:
+        """How many deliveries are left after these."""
         revision = batch.revision
-        left = before = self._deliveries_left
-        for watcher in tuple(audience.watchers):
+        for watcher in watchers:
             # A delivery may end other watches of the same subscriber.
             if watcher.audience is not audience or watcher.next_revision > revision:
                 continue
@@ -234,10 +257,27 @@ class WatchHub:
                 self._take_out(watcher)
                 watcher.next_revision = revision
                 self._fall_behind(watcher)
-        self._deliveries_left = left
-        self.events_sent += (before - left) * len(batch.events)
-        if left < TURN_DELIVERIES_MAX // 2 <= before:
-            self.on_work()  # a turn of the driver gives a new allowance
+        return left
+
+    def _tell_together(
+        self, audience: Audience, watchers: Iterable[Watcher], batch: EventBatch, left: int
+    ) -> int:
+        """The same where subscribers have several watchers one after the other."""
+        revision = batch.revision
+        for subscriber, shared in groupby(watchers, _subscriber_of):
+            due = [
+                each
+                for each in shared
+                if each.audience is audience and each.next_revision <= revision
+            ]
+            while len(due) > 1 and left > 0 and subscriber.ready:
+                taken = due[0].deliver_together(due[:left], batch)
+                if not taken:
+                    break
+                left -= taken
+                del due[:taken]
+            left = self._tell_each(audience, due, batch, left)
+        return left
 
     def _sync_slice(self, budget: int) -> int:
         """One walk for the watchers behind that have waited longest; returns what it cost."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -192,6 +192,9 @@ class StreamCall(_CallFacts):
 
     __slots__ = ("_headers_sent", "_reader", "on_half_close", "on_message", "on_writable")
 
+    is_local: ClassVar[bool] = False
+    """Whether the caller is in this process, and may act on a message before the next one."""
+
     def __init__(
         self,
         owner: CallOwner,
@@ -254,6 +257,27 @@ class StreamCall(_CallFacts):
         method = self._target.method
         method.sent += 1
         method.sent_bytes += size
+        if not owner.dirty:
+            owner.mark_dirty()
+
+    def send_each(self, prefixes: Sequence[bytes], body: bytes) -> None:
+        """Send one message for each prefix, which has this body behind it."""
+        if self.done:
+            return
+        if not self._headers_sent:
+            self.send_headers()
+        owner = self._owner
+        size = len(body)
+        pieces: list[bytes] = []
+        for prefix in prefixes:
+            pieces += (PREFIX.pack(0, len(prefix) + size), prefix, body)
+        data = b"".join(pieces)
+        owner.http2.send_data(self.stream_id, (data,), len(data))
+        message_bytes = len(data) - PREFIX_BYTES * len(prefixes)
+        owner.unsent_bytes += message_bytes
+        method = self._target.method
+        method.sent += len(prefixes)
+        method.sent_bytes += message_bytes
         if not owner.dirty:
             owner.mark_dirty()
 

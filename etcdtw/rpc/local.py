@@ -98,6 +98,8 @@ class LocalStream(_Local, StreamCall):
 
     __slots__ = ("_peer", "_sink")
 
+    is_local = True
+
     def __init__(
         self, method: Method, metadata: Mapping[str, str], peer: str, sink: StreamSink
     ) -> None:

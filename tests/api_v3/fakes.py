@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from etcdtw.errors import EtcdError
 from etcdtw.rpc import UnaryCall
@@ -11,6 +11,8 @@ from etcdtw.rpc import UnaryCall
 class FakeStream:
     """Stands for a ``StreamCall``: remembers what is sent; ``room`` messages fit, then it is not
     writable until ``drain``."""
+
+    is_local = False
 
     def __init__(self, metadata: dict[str, str] | None = None) -> None:
         self.metadata = metadata or {}
@@ -37,6 +39,10 @@ class FakeStream:
     def send_shared(self, prefix: bytes, body: bytes) -> None:
         assert not self.ended, "sent after the end"
         self.sent.append(prefix + body)
+
+    def send_each(self, prefixes: Sequence[bytes], body: bytes) -> None:
+        for prefix in prefixes:
+            self.send_shared(prefix, body)
 
     def finish(self, error: EtcdError | None = None) -> None:
         assert not self.ended, "ended twice"

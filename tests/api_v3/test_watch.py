@@ -295,6 +295,30 @@ class BackPressureTests(SynchronousTestCase):
         self.assertEqual(first + revisions(rest), list(range(2, 202)))
         self.assertEqual(member.hub.slow_watchers, 0)
 
+    def test_many_watches_of_one_stream(self) -> None:
+        """They are answered in pieces while the client reads; when it does not, the rest waits, and
+        each watch gets every event once."""
+        member = Member()
+        stream = member.watch_stream()
+        watch_ids = list(range(300))
+        for _ in watch_ids:
+            create(stream)
+        member.clock.pump([0] * 4)
+        stream.sent.clear()
+        member.store.put_one(b"a", b"1")
+        self.assertEqual([each.watch_id for each in responses(stream)], watch_ids)
+        stream.drain()
+        stream.sent.clear()
+        stream.room = 10
+        member.store.put_one(b"a", b"2")
+        self.assertGreaterEqual(len(stream.sent), 128)
+        self.assertLessEqual(len(stream.sent), 10 + 128 + module.TOGETHER_MAX)
+        self.assertEqual(member.hub.slow_watchers, 300 - len(stream.sent))
+        first = [each.watch_id for each in responses(stream)]
+        stream.drain()
+        member.clock.pump([0] * 4)
+        self.assertEqual(first + [each.watch_id for each in responses(stream)], watch_ids)
+
     def test_answers_not_taken(self) -> None:
         """Requests of a client that does not take the answers wait, until it does or there are too
         many."""

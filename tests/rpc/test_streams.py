@@ -46,13 +46,28 @@ class StreamTests(SynchronousTestCase):
         call = self.calls[0]
         call.send(b"a")
         call.send_shared(b"pre", b"shared")
+        call.send_each([b"1", b"", b"333"], b"body")
         call.finish()
+        call.send_each([b"ignored"], b"")
         call.send(b"ignored")
         call.finish()
         self.wire.clock.advance(0)
         answer = self.wire.answer(stream_id)
-        self.assertEqual(answer.messages, [b"a", b"preshared"])
+        self.assertEqual(answer.messages, [b"a", b"preshared", b"1body", b"body", b"333body"])
         self.assertEqual(answer.status, (0, ""))
+        self.assertTrue(answer.ended)
+        method = call.method
+        self.assertEqual((method.sent, method.sent_bytes), (5, 1 + 9 + 5 + 4 + 7))
+
+    def test_messages_in_one_piece(self) -> None:
+        """More than a frame holds is cut into frames."""
+        stream_id = self.wire.begin(STREAM)
+        prefixes = [b"%d" % each for each in range(300)]
+        self.calls[0].send_each(prefixes, bytes(1000))
+        self.calls[0].finish()
+        self.wire.clock.advance(0)
+        answer = self.wire.answer(stream_id)
+        self.assertEqual(answer.messages, [each + bytes(1000) for each in prefixes])
         self.assertTrue(answer.ended)
 
     def test_lasting(self) -> None:

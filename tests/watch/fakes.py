@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.watch import Watcher, WatchHub
@@ -103,6 +103,21 @@ class Recorder(Watcher):
 
     def compacted(self, revision: int) -> None:
         self.compact_revision = revision
+
+
+class Sharing(Recorder):
+    """Takes the events of up to three watchers of its subscriber at once."""
+
+    __slots__ = ()
+
+    def deliver_together(self, watchers: Sequence[Watcher], batch: EventBatch) -> int:
+        assert watchers[0] is self, "it is the first of them"
+        for taken, each in enumerate(watchers[:3]):
+            assert each.subscriber is self.subscriber, "a watcher of another subscriber"
+            if not self.subscriber.ready:
+                return taken
+            each.deliver(batch)
+        return len(watchers[:3])
 
 
 def catch_up(hub: WatchHub, budget: int = 1 << 20) -> None:

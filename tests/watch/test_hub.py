@@ -10,7 +10,7 @@ from etcdtw.mvcc import watch
 from etcdtw.mvcc.watch import Place, Watcher, WatchHub
 from etcdtw.mvcc.watch_events import EventBatch
 from etcdtw.mvcc.watch_index import Interest
-from tests.watch.fakes import FakeStore, FakeSubscriber, Recorder, catch_up, expected
+from tests.watch.fakes import FakeStore, FakeSubscriber, Recorder, Sharing, catch_up, expected
 
 A = Interest(b"a")
 ALL = Interest(b"\x00", b"")
@@ -84,6 +84,25 @@ class LiveTests(SynchronousTestCase):
         self.store.write((b"a", False))
         self.assertEqual(len({id(each.batches[0]) for each in recorders}), 1)
         self.assertIs(wide.batches[0].body, recorders[0].batches[0].body)
+
+    def test_together(self) -> None:
+        """Watchers of one subscriber are told several at a time, while it has room; none twice,
+        none too early, none that is cancelled."""
+        subscriber = FakeSubscriber(5)
+        recorders = [Sharing(A, subscriber) for _ in range(9)]
+        for at, each in enumerate(recorders):
+            self.hub.add(each, 3 if at == 1 else 0)
+        other = self.add(A)
+        self.hub.cancel(recorders[0])
+        self.store.write((b"a", False))
+        self.assertEqual([len(each.seen) for each in recorders], [0, 0, 1, 1, 1, 1, 1, 0, 0])
+        self.assertEqual(len(other.seen), 1)
+        subscriber.room = 1 << 30
+        self.hub.resume(subscriber)
+        catch_up(self.hub)
+        self.store.write((b"a", True))
+        self.assertEqual([len(each.seen) for each in recorders], [0, 1, *[2] * 7])
+        self.assertEqual(self.hub.events_sent, 1 + 7 + 9)
 
     def test_filters_and_prev_kv(self) -> None:
         """Filters drop puts or deletes; prev_kv comes with all but creations."""
@@ -340,7 +359,8 @@ class ModelTests(SynchronousTestCase):
                 store.write(*dict(detail).items())
             elif name == "watch":
                 interest, start, subscriber = detail
-                recorder = Recorder(interest, subscribers[subscriber])
+                kind = Recorder if subscriber else Sharing
+                recorder = kind(interest, subscribers[subscriber])
                 hub.add(recorder, start)
                 is_from_now = start <= 0 and (not start or start >= store.compacted)
                 watchers.append((recorder, store.revision + 1 if is_from_now else start))
