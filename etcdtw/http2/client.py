@@ -43,8 +43,8 @@ class ClientConnection(Connection):
         self._gone_away = False
         self._peer_streams_max = STREAM_ID_MAX  # until its settings say otherwise
         self._block_cache: dict[bytes, list[Field]] = {}
-        self._out.append(PREFACE)
-        self._out.append(
+        self.out.append(PREFACE)
+        self.out.append(
             settings_frame(
                 {
                     Setting.ENABLE_PUSH: 0,
@@ -54,7 +54,7 @@ class ClientConnection(Connection):
             )
         )
         increment = limits.CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES
-        self._out.append(window_update_frame(0, increment))
+        self.out.append(window_update_frame(0, increment))
 
     # --- What the shell calls -----------------------------------------------------------------
 

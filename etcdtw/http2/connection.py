@@ -118,7 +118,7 @@ class Connection(SendingHalf):
             return
         self.failed = True
         debug = str(error).encode("utf-8", "replace")
-        self._out.append(goaway_frame(self._highest_stream, error.wire_code, debug))
+        self.out.append(goaway_frame(self._highest_stream, error.wire_code, debug))
         self._core_events.connection_failed(error)
 
     def _read(self, data: bytes) -> int:
@@ -215,7 +215,7 @@ class Connection(SendingHalf):
         if stream.receive_left < limits.STREAM_WINDOW_BYTES // 2 and not ended:
             increment = limits.STREAM_WINDOW_BYTES - stream.receive_left
             stream.receive_left += increment
-            self._out.append(window_update_frame(stream_id, increment))
+            self.out.append(window_update_frame(stream_id, increment))
         stream.received += len(data)
         if ended:
             self._remote_end(stream_id, stream)
@@ -231,7 +231,7 @@ class Connection(SendingHalf):
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "connection window is overrun")
             increment = limits.CONNECTION_WINDOW_BYTES - self._receive_left
             self._receive_left += increment
-            self._out.append(window_update_frame(0, increment))
+            self.out.append(window_update_frame(0, increment))
 
     def _remote_end(self, stream_id: int, stream: Stream) -> None:
         """The peer sent END_STREAM."""
@@ -337,7 +337,7 @@ class Connection(SendingHalf):
         self._count_idle(1 + len(self._streams) // limits.SETTINGS_STREAMS)
         self._apply_peer_settings(read_settings(payload))
         self.settings_received = True
-        self._out.append(frame(SETTINGS, ACK, 0))
+        self.out.append(frame(SETTINGS, ACK, 0))
         self._owe_ack()
         self._pump()
 
@@ -350,7 +350,7 @@ class Connection(SendingHalf):
         if len(payload) != 8:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
         if not flags & ACK:
-            self._out.append(frame(PING, ACK, 0, payload))
+            self.out.append(frame(PING, ACK, 0, payload))
             self._owe_ack()
         self._core_events.ping_received(bool(flags & ACK), payload)
 

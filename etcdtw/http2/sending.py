@@ -68,10 +68,11 @@ class Stream:
 
 
 class SendingHalf:
-    """What a connection sends. Every method queues; ``take`` hands out all that is queued."""
+    """What a connection sends. Every method queues; ``take`` hands out all that is queued, which
+    is in ``out`` until then."""
 
     def __init__(self, worth_indexing: Callable[[Field], bool]) -> None:
-        self._out: list[bytes | memoryview] = []
+        self.out: list[bytes | memoryview] = []
         # None stands for a request read to its end with nothing answered yet.
         self._streams: dict[int, Stream | None] = {}
         # Streams with queued bytes and room in their own window, in turn.
@@ -91,10 +92,10 @@ class SendingHalf:
 
     def take(self) -> bytes:
         """All queued frames, b"" if there are none."""
-        out = self._out
+        out = self.out
         if not out:
             return b""
-        self._out = []
+        self.out = []
         self._unsent_acks = 0
         return b"".join(out)
 
@@ -143,7 +144,7 @@ class SendingHalf:
         ):
             self._send_window -= size
             stream.send_window -= size
-            out = self._out
+            out = self.out
             out.append(FRAME_HEADER.pack(size >> 16, size & 0xFFFF, DATA, int(end), stream_id))
             out += chunks
             self.sent_content = True
@@ -166,7 +167,7 @@ class SendingHalf:
     def ping(self, payload: bytes) -> None:
         """A PING of eight bytes, which the peer sends back."""
         assert len(payload) == 8, "a PING carries eight bytes"
-        self._out.append(frame(PING, 0, 0, payload))
+        self.out.append(frame(PING, 0, 0, payload))
 
     # --- For subclasses -----------------------------------------------------------------------
 
@@ -189,15 +190,15 @@ class SendingHalf:
         limit = self._peer_frame_bytes
         self.sent_content = True
         if len(block) <= limit:
-            self._out.append(frame(HEADERS, flags | END_HEADERS, stream_id, block))
+            self.out.append(frame(HEADERS, flags | END_HEADERS, stream_id, block))
             return
-        self._out.append(frame(HEADERS, flags, stream_id, block[:limit]))
+        self.out.append(frame(HEADERS, flags, stream_id, block[:limit]))
         for at in range(limit, len(block), limit):
             last = END_HEADERS if at + limit >= len(block) else 0
-            self._out.append(frame(CONTINUATION, last, stream_id, block[at : at + limit]))
+            self.out.append(frame(CONTINUATION, last, stream_id, block[at : at + limit]))
 
     def _queue_reset(self, stream_id: int, code: int) -> None:
-        self._out.append(reset_frame(stream_id, code))
+        self.out.append(reset_frame(stream_id, code))
         self._remember_reset(stream_id)
 
     def _remember_reset(self, stream_id: int) -> None:
@@ -307,8 +308,8 @@ class SendingHalf:
         self._send_window -= size
         stream.send_window -= size
         ended = stream.ending and not queue
-        self._out.append(frame_header(size, DATA, END_STREAM if ended else 0, stream_id))
-        self._out += chunks
+        self.out.append(frame_header(size, DATA, END_STREAM if ended else 0, stream_id))
+        self.out += chunks
         self.sent_content = True
         if queue:
             self._sendable[stream_id] = stream

@@ -113,7 +113,7 @@ class ServerConnection(Connection):
         self._resets_this_second = 0
         self._ended_before_second = 0
         self._reset_total = 0
-        self._out.append(
+        self.out.append(
             settings_frame(
                 {
                     Setting.MAX_CONCURRENT_STREAMS: self._streams_max,
@@ -122,7 +122,7 @@ class ServerConnection(Connection):
                 }
             )
         )
-        self._out.append(window_update_frame(0, CONNECTION_WINDOW_BYTES - 65_535))
+        self.out.append(window_update_frame(0, CONNECTION_WINDOW_BYTES - 65_535))
 
     # --- What the shell calls -----------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class ServerConnection(Connection):
         ):
             del self._streams[stream_id]
             self._send_window -= size
-            self._out += (
+            self.out += (
                 self._answer_start.pack(
                     self._headers_start,
                     stream_id,
@@ -162,7 +162,7 @@ class ServerConnection(Connection):
     def announce_drain(self) -> None:
         """Ask the peer to open no more streams; those under way are still taken."""
         if not self._draining and not self.failed:
-            self._out.append(goaway_frame(STREAM_ID_MAX, ErrorCode.NO_ERROR, b""))
+            self.out.append(goaway_frame(STREAM_ID_MAX, ErrorCode.NO_ERROR, b""))
 
     def drain(self, debug: bytes = b"") -> None:
         """Take no new streams: GOAWAY with the last one that is served. Later ones are ignored,
@@ -170,7 +170,7 @@ class ServerConnection(Connection):
         if not self._draining and not self.failed:
             self._draining = True
             self._short_way_above = _NO_STREAM
-            self._out.append(goaway_frame(self._highest_stream, ErrorCode.NO_ERROR, debug))
+            self.out.append(goaway_frame(self._highest_stream, ErrorCode.NO_ERROR, debug))
 
     # --- Reading ------------------------------------------------------------------------------
 

@@ -122,12 +122,17 @@ class RpcConnection:
         flusher = self._flusher
         flusher.held = self.dirty = True
         self._now = now = self._clock.seconds()
+        http2 = self.http2
         try:
-            self.http2.receive(data, now)
+            http2.receive(data, now)
         finally:
             flusher.held = False
-        self.flush()
-        flusher.flush()
+        if http2.out or self._attention or http2.blocked_bytes > self._answer_bytes_max:
+            self.flush()
+        else:
+            self.dirty = False
+        if flusher.waiting:
+            flusher.flush()
 
     def connectionLost(self, reason: Failure) -> None:
         self._closing = self._lost = True

@@ -14,7 +14,7 @@ class Flushable(Protocol):
 
 
 class Flusher:
-    """The connections with unwritten output.
+    """The connections with unwritten output, which are ``waiting``.
 
     Whoever ends a batch of work calls ``flush``. Output that nobody claims is flushed by the
     reactor's next turn, unless ``held`` says that the current turn ends with a flush anyway.
@@ -22,13 +22,13 @@ class Flusher:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._waiting: list[Flushable] = []
+        self.waiting: list[Flushable] = []
         self._scheduled = False
         self.held = False
 
     def add(self, connection: Flushable) -> None:
         """Called once by a connection when its output begins to wait."""
-        self._waiting.append(connection)
+        self.waiting.append(connection)
         if not self.held and not self._scheduled:
             self._scheduled = True
             self._clock.callLater(0, self._flush_late)
@@ -44,9 +44,9 @@ class Flusher:
 
     def flush(self) -> None:
         """Write everything that waits now, and what is added meanwhile."""
-        while self._waiting:
-            waiting = self._waiting
-            self._waiting = []
+        while self.waiting:
+            waiting = self.waiting
+            self.waiting = []
             for connection in waiting:
                 connection.flush()
 
