@@ -37,7 +37,7 @@ from etcdtw.replica.durable import DurableLog
 from etcdtw.replica.interfaces import IPeerTransport
 from etcdtw.replica.proposal import Proposal, ProposalQueue, Submitted
 from etcdtw.replica.reads import ReadQueue, Waiter
-from etcdtw.replica.slowness import Slowness
+from etcdtw.replica.slowness import SLOW_SECONDS, Slowness
 
 APPLY_BACKLOG_MAX = 5000
 """Committed but unapplied entries beyond which new requests are refused (etcd's gap)."""
@@ -454,16 +454,14 @@ class Replica:
                 self._transport.send(outbox)
         answers = self._applying.take_answers()
         if answers:
-            self._note_answers(answers)
+            asked = answers[0][0].deadline - self._settings.request_seconds
+            oldest = self._clock.seconds() - asked
+            if oldest >= SLOW_SECONDS or self.slowness.waits:
+                own_waits = (self.durable.last_sync_seconds, self._held_seconds)
+                self.slowness.answered(self._clock.seconds(), oldest, len(answers), *own_waits)
+            self._held_seconds = 0.0
         for proposal, result in answers:
             proposal.done(result)
-
-    def _note_answers(self, answers: list[tuple[Proposal, object]]) -> None:
-        now = self._clock.seconds()
-        oldest = now - answers[0][0].deadline + self._settings.request_seconds
-        own_waits = (self.durable.last_sync_seconds, self._held_seconds)
-        self.slowness.answered(now, oldest, len(answers), *own_waits)
-        self._held_seconds = 0.0
 
     # --- what others want to know --------------------------------------------------------------
 

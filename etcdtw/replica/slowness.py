@@ -24,19 +24,19 @@ class Slowness:
     def __init__(self, apply_seconds: float = 0.1) -> None:
         self.slow_applies = 0
         self._apply_seconds = apply_seconds
-        self._waits: dict[str, float] = {}
+        self.waits: dict[str, float] = {}
+        """What requests under way had to wait for so far, if it was notable."""
         self._next_line = 0.0
         self._untold = 0
 
     def waited(self, what: str, seconds: float) -> None:
         """Something that all requests under way had to wait for."""
-        if seconds > self._waits.get(what, NOTABLE_SECONDS):
-            self._waits[what] = seconds
+        if seconds > self.waits.get(what, NOTABLE_SECONDS):
+            self.waits[what] = seconds
 
     def applied(self, entries: int, seconds: float) -> None:
-        """So many entries were applied in one go."""
-        if seconds > NOTABLE_SECONDS:
-            self.waited("apply", seconds)
+        """So many entries were applied in one go, which took notably long."""
+        self.waited("apply", seconds)
         if seconds > self._apply_seconds:
             self.slow_applies += 1
             log.warn(
@@ -56,9 +56,9 @@ class Slowness:
     ) -> None:
         """Requests were answered, the oldest of which had waited so long; the last two are what
         all of them waited for the disk."""
-        waits = self._waits
+        waits = self.waits
         if waits:
-            self._waits = {}
+            self.waits = {}
         if oldest_seconds < SLOW_SECONDS:
             return
         waits |= {"sync": sync_seconds, "keyspace": keyspace_seconds}

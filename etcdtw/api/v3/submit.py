@@ -144,7 +144,7 @@ class Submitter:
     def _number(self, submitted: Sequence[Submitted]) -> list[Proposal]:
         """Make entries of requests, and refuse those that are too large."""
         ids = self._replica.ids.take(len(submitted))
-        total_cost = sum(map(_cost_of, submitted))
+        total_cost = sum(map(_cost_of, submitted)) if len(submitted) > 1 else submitted[0][2]
         is_scarce = total_cost and self._quota.exceeded_by(total_cost)
         caller = self.caller
         bytes_max = self._max_request_bytes
