@@ -64,7 +64,10 @@ class Life:
     def _started(self, directory: str, death: Death) -> tuple[Core, DataDir]:
         """As ``app/member.py`` starts a member."""
         settings: MemberSettings = replace(
-            SETTINGS, snapshot_count=SNAPSHOT_COUNT, backend_batch_limit=20, unsafe_no_fsync=True
+            SETTINGS,
+            snapshot_count=SNAPSHOT_COUNT,
+            backend_batch_limit=self.dice.choice((5, 20)),
+            unsafe_no_fsync=True,
         )
         fs = DyingFilesystem(death)
         data_dir = DataDir(fs, directory)
@@ -119,7 +122,7 @@ class Life:
             for _ in range(self.dice.randrange(3)):
                 worker.do()
                 worker.report()
-        self.clock.advance(0.0 if self.dice.randrange(3) else 0.02)
+        self.clock.advance(0.0 if self.dice.randrange(3) else self.dice.choice((0.02, 0.1)))
 
     def ask(self, method: str, request: Any) -> Call:
         call = Call()
@@ -163,7 +166,7 @@ class Life:
             return "KV/Put", put, [kind, key, value, lease]
         if kind == "delete":
             end = ""
-            if not dice.randrange(3):
+            if dice.randrange(2):
                 key, end = "k", dice.choice((key, "l"))
             deletion = rpc_pb2.DeleteRangeRequest(key=key.encode(), range_end=end.encode())
             return "KV/DeleteRange", deletion, [kind, key, end]

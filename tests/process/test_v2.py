@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from base64 import b64encode
 from typing import Any
@@ -100,8 +101,14 @@ class RecordedTests(MemberCase):
     def test_keys_given_up(self) -> None:
         """A later phase of --v2-deprecation is refused while a snapshot has keys of the v2 API."""
         member = self.member("--snapshot-count=3")
-        for number in range(10):
-            ask(member, "PUT", "/v2/keys/a", f"value={number}")
+        first = int(ask(member, "PUT", "/v2/keys/a", "value=1").headers["X-Raft-Index"])
+
+        def saved_with_keys() -> bool:
+            ask(member, "PUT", "/v2/keys/a", "value=9")
+            found = re.findall(r'"saved snapshot".*"snapshot-index":(\d+)', member.output(20_000))
+            return any(int(index) >= first for index in found)
+
+        until(saved_with_keys, member.output)
         member.stop()
         for phase in ("write-only", "gone"):
             member.add_flags(f"--v2-deprecation={phase}")
