@@ -214,8 +214,9 @@ def address_of(flag: str, host: str) -> str:
         # As bytes, since for other names Python would bring in all of IDNA.
         name = host.encode() if host.isascii() else host
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(flag, host, f"listen tcp: lookup {host}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # the latter for labels that DNS has no room for
+        reason = getattr(error, "strerror", None) or "no such host"
+        raise ConfigError(flag, host, f"listen tcp: lookup {host}: {reason}") from error
     found.sort(key=lambda each: each[0] != socket.AF_INET)
     return str(found[0][4][0])
 

@@ -84,3 +84,10 @@ class RefusalTests(SynchronousTestCase):
         gates = [("listen-peer-urls", urls, Gate(), lambda factory: factory)]
         refused = self.assertRaises(ConfigError, listen_all, MemoryReactor(), gates)
         self.assertEqual(refused.reason, "listen tcp: address 65536: invalid port")
+
+    def test_label(self) -> None:
+        """So is a name that DNS has no room for."""
+        host = "ü" * 70
+        gates = [("listen-peer-urls", [f"http://{host}:1"], Gate(), lambda factory: factory)]
+        refused = self.assertRaises(ConfigError, listen_all, MemoryReactor(), gates)
+        self.assertEqual(refused.reason, f"listen tcp: lookup {host}: no such host")

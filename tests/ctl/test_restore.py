@@ -13,10 +13,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.app.ctl.commands import run
+from etcdtw.app.ctl.hashkv import offline_hash
 from etcdtw.app.ctl.restore import check_digest
 from etcdtw.errors import StorageError
 from etcdtw.storage.backend.lmdb_view import open_view
 from etcdtw.storage.bolt import BoltFile
+from etcdtw.storage.datadir import STAND_IN
 
 SNAPSHOT = Path(__file__).parents[1] / "storage_bolt/vectors/single-3.5.snapshot.db.xz"
 RESTORED = Path(__file__).parents[1] / "storage/vectors/wal-3.5/restored-r1.tar.xz"
@@ -64,6 +66,13 @@ class RestoreTests(SynchronousTestCase):
             self.assertEqual(view.buckets(), database.buckets())
             for bucket in database.buckets():
                 self.assertEqual(list(view.scan(bucket, b"", None)), list(database.scan(bucket)))
+
+    def test_looks_like_a_member(self) -> None:
+        """Its hash can be asked for before a member ever ran there, and etcd's own programs find
+        what tells them that its keys are elsewhere."""
+        ours = self.restore()
+        self.assertEqual(offline_hash(str(ours)), offline_hash(str(self.snapshot)))
+        self.assertEqual((ours / "member/snap/db").read_bytes(), STAND_IN)
 
     def test_separate_wal(self) -> None:
         """The log goes where ``--wal-dir`` says, and nothing is left of the making."""

@@ -64,8 +64,8 @@ class _SystemAddresses(Addresses):
     async def _resolve(self, host: str) -> str:
         try:
             return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-        except OSError as error:
-            raise DNSLookupError(f"lookup {host}: {error.strerror}") from None
+        except (OSError, UnicodeError) as error:
+            raise DNSLookupError(f"lookup {host}: {error}") from None
 
 
 def check_advertised(settings: BootstrapSettings) -> None:
@@ -91,7 +91,12 @@ def restore(snapshot: str, plan: ClusterPlan, directory: str, wal_dir: str | Non
         BoltFile.open(snapshot) as source,
         new_data_dir(OsFilesystem(), directory, wal_dir) as data_dir,
     ):
-        _build(OsFilesystem(), data_dir, source, plan)
+        # Leaves the stand-in by which etcd's own programs know that this is not theirs.
+        data_dir.lock()
+        try:
+            _build(OsFilesystem(), data_dir, source, plan)
+        finally:
+            data_dir.unlock()
 
 
 def _build(fs: IFilesystem, data_dir: DataDir, source: BoltFile, plan: ClusterPlan) -> None:
