@@ -91,7 +91,8 @@ class V2Proxy(Service):
             settings.proxy_failure_wait / 1000,
             settings.proxy_refresh_interval / 1000,
         )
-        director.start()
+        # Whoever calls before it is over would be told that there are no endpoints.
+        await director.start()
         proxy = ReverseProxy(
             director,
             self._send,

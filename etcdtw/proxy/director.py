@@ -38,10 +38,12 @@ class Director:
         self._looking: Deferred[Sequence[str]] | None = None
         self._next: IDelayedCall | None = None
         self.urls: list[str] = []
-        self.on_found: list[Callable[[], object]] = []
 
-    def start(self) -> None:
-        self._look()
+    def start(self) -> Deferred[None]:
+        """Begin to look; fires after the first time, whatever that has found."""
+        looked: Deferred[None] = Deferred()
+        self._look().addCallback(looked.callback)
+        return looked
 
     def stop(self) -> None:
         if self._next is not None and self._next.active():
@@ -65,9 +67,9 @@ class Director:
             log.warn("marked endpoint unavailable", endpoint=url)
         self._failed[url] = self._clock.seconds() + self._failure_wait
 
-    def _look(self) -> None:
+    def _look(self) -> Deferred[None]:
         self._looking = self._find()
-        self._looking.addCallbacks(self._found, self._not_found)
+        return self._looking.addCallbacks(self._found, self._not_found)
 
     def _found(self, urls: Sequence[str]) -> None:
         self._looking = None
@@ -78,8 +80,6 @@ class Director:
             self.urls = random.sample(sorted(urls), len(urls))
             self._failed = {url: end for url, end in self._failed.items() if url in self.urls}
         self._later()
-        for each in self.on_found:
-            each()
 
     def _not_found(self, failure: Failure) -> None:
         self._looking = None

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from etcdtw.app import v2proxy
 from etcdtw.app.proxy_mode import CLUSTER_FILE
 from etcdtw.app.v2proxy import V2Proxy
 from etcdtw.config.load import member_settings
@@ -23,6 +24,35 @@ class Cluster:
         member = {"id": 1, "peerURLs": ["http://a:2380"], "clientURLs": ["http://a:2379"]}
         body = json.dumps([member]).encode()
         return succeed(Answered(200, {b"x-etcd-cluster-id": b"7"}, body))
+
+
+class StartTests(SynchronousTestCase):
+    def test_first_look(self) -> None:
+        """Nobody is told that there are no endpoints while the cluster is asked for the first
+        time."""
+        settings = member_settings(
+            os.getcwd(), name="p", data_dir=self.mktemp(), proxy="on",
+            initial_cluster="a=http://a:2380",
+        )  # fmt: skip
+        proxy: Any = V2Proxy(settings, Clock())
+        self.patch(v2proxy, "listen_all", lambda *_: [])
+        asked: list[Deferred[Answered]] = []
+
+        class Slow(Cluster):
+            def call(self, method: bytes, url: str, *rest: object) -> Deferred[Answered]:
+                asked.append(Deferred())
+                return asked[-1]
+
+            def stop(self) -> None: ...
+
+        self.patch(proxy, "_caller", Slow())
+        ready: list[None] = []
+        proxy.on_ready.append(lambda: ready.append(None))
+        proxy.startService()
+        self.addCleanup(proxy.stopService)
+        self.assertEqual((len(asked), ready), (1, []))
+        Cluster().call(b"GET", "").chainDeferred(asked[0])
+        self.assertEqual(ready, [None])
 
 
 class ClusterFileTests(SynchronousTestCase):
