@@ -237,6 +237,7 @@ class Member(Service):
             self._data_dir,
             self.settings.max_wals,
             self.settings.max_snapshots,
+            lambda: core.snapshots.newest,
             workers[BACKGROUND],
             self._reactor,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -24,11 +24,14 @@ class Purging:
         data_dir: DataDir,
         max_wals: int,
         max_snapshots: int,
+        snapshot_index: Callable[[], int],
         worker: IWorker,
         clock: IReactorTime,
     ) -> None:
+        """``snapshot_index`` tells the newest snapshot that the log knows of."""
         self._data_dir = data_dir
         self._keep = max_wals, max_snapshots
+        self._snapshot_index = snapshot_index
         self._worker = worker
         self._clock = clock
         self._due: IDelayedCall | None = None
@@ -42,7 +45,7 @@ class Purging:
             self._due.cancel()
 
     def _begin(self) -> None:
-        self._go_on(self._data_dir.purge(*self._keep))
+        self._go_on(self._data_dir.purge(*self._keep, self._snapshot_index()))
 
     def _go_on(self, paths: Iterator[str]) -> None:
         """One file at a time, so that whatever else is to be done there gets its turn."""

@@ -20,6 +20,8 @@ class DataDirKind(Enum):
     PROXY = "proxy"
 
 
+_INDEX_DIGITS = 16
+
 STAND_IN = b"""\
 This is not a database. The keyspace of this etcdtw member is in kv.lmdb, beside this file.
 
@@ -199,22 +201,33 @@ class DataDir:
             if name.startswith(("db.tmp.", "tmp"))
         ]
 
-    def purge(self, max_wals: int, max_snapshots: int) -> Iterator[str]:
+    def purge(self, max_wals: int, max_snapshots: int, snapshot_index: int) -> Iterator[str]:
         """Remove the oldest segments, snapshots and received backends beyond these numbers
         (0: keep all), stopping at the first that somebody holds: one with each path that is taken
-        from this. Blocks, for tens of milliseconds per segment."""
-        yield from self._purge(self.wal_dir, ".wal", max_wals)
-        yield from self._purge(self.snap_dir, ".snap", max_snapshots)
-        yield from self._purge(self.snap_dir, ".snap.db", max_snapshots)
+        from this. Blocks, for tens of milliseconds per segment.
 
-    def _purge(self, directory: str, suffix: str, keep: int) -> Iterator[str]:
-        if keep <= 0:
-            return
-        names = [
+        ``snapshot_index`` is of the newest snapshot that the log knows of: one beyond it counts
+        for nothing, since a start may have to begin without it.
+        """
+        yield from self._purge(self.wal_dir, self._names(self.wal_dir, ".wal"), max_wals)
+        for suffix in (".snap", ".snap.db"):
+            names = [
+                name
+                for name in self._names(self.snap_dir, suffix)
+                if _index_of(name, suffix) <= snapshot_index
+            ]
+            yield from self._purge(self.snap_dir, names, max_snapshots)
+
+    def _names(self, directory: str, suffix: str) -> list[str]:
+        return [
             name
             for name in self._fs.listdir(directory)
             if name.endswith(suffix) and not name.startswith("tmp")
         ]
+
+    def _purge(self, directory: str, names: list[str], keep: int) -> Iterator[str]:
+        if keep <= 0:
+            return
         for name in names[: max(0, len(names) - keep)]:
             file = self._fs.open(posixpath.join(directory, name))
             try:
@@ -231,3 +244,11 @@ class DataDir:
         path = posixpath.join(directory, name)
         self._fs.remove(path)
         return path
+
+
+def _index_of(name: str, suffix: str) -> int:
+    """The index that ends the name of a snapshot; 0 for a file that only looks like one."""
+    try:
+        return int(name.removesuffix(suffix)[-_INDEX_DIGITS:], 16)
+    except ValueError:
+        return 0

@@ -328,7 +328,7 @@ class SimMember:
 
     def _snapshot_saved(self, index: int) -> None:
         self.cluster.rare["snapshot saved"] += 1
-        purged = list(DataDir(self.disk, DATA_DIRECTORY).purge(1, 1))
+        purged = list(DataDir(self.disk, DATA_DIRECTORY).purge(1, 1, index))
         self.cluster.rare["file purged"] += len(purged)
 
     # --- what it reports -----------------------------------------------------------------------

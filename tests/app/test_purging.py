@@ -21,7 +21,7 @@ class PurgingTests(SynchronousTestCase):
             path = f"{self.data_dir.wal_dir}/{number:016x}-{number:016x}.wal"
             self.disk.open(path, create=True).close()
         self.clock, self.worker = Clock(), HeldWorker()
-        self.purging = Purging(self.data_dir, 2, 2, self.worker, self.clock)
+        self.purging = Purging(self.data_dir, 2, 2, lambda: 0, self.worker, self.clock)
         self.purging.start()
 
     def left(self) -> int:

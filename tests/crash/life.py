@@ -197,7 +197,7 @@ class Life:
             if chance == 0:
                 self.core.backend.defragment(lambda: None, lambda error: None)
             elif chance == 1:
-                list(self.data_dir.purge(1, 1))
+                list(self.data_dir.purge(1, 1, self.core.snapshots.newest))
             self.turn()
 
 

@@ -140,20 +140,32 @@ class PurgeTests(SynchronousTestCase):
 
     def test_the_newest_stay(self) -> None:
         """So many segments, snapshots and received backends stay, the newest of each."""
-        removed = list(self.data_dir.purge(3, 5))
+        removed = list(self.data_dir.purge(3, 5, 7))
         self.assertEqual(self.counts(), (3, 5, 5))
         self.assertEqual(len(removed), 11)
         self.assertIn(f"{self.data_dir.wal_dir}/{0:016x}-{0:016x}.wal", removed)
-        self.assertEqual(list(self.data_dir.purge(3, 5)), [])
+        self.assertEqual(list(self.data_dir.purge(3, 5, 7)), [])
+
+    def test_snapshots_that_the_log_does_not_know(self) -> None:
+        """A start may have to begin with the one before them, so they push out no other."""
+        removed = set(self.data_dir.purge(0, 1, 5))
+        self.assertEqual(
+            removed,
+            {
+                f"{self.data_dir.snap_dir}/{name}"
+                for number in range(5)
+                for name in (f"0000000000000001-{number:016x}.snap", f"{number:016x}.snap.db")
+            },
+        )
 
     def test_zero_keeps_all(self) -> None:
         """0 means no limit."""
-        self.assertEqual(list(self.data_dir.purge(0, 0)), [])
+        self.assertEqual(list(self.data_dir.purge(0, 0, 7)), [])
         self.assertEqual(self.counts(), (8, 8, 8))
 
     def test_one_by_one(self) -> None:
         """A file goes when it is asked for, and no earlier."""
-        paths = self.data_dir.purge(3, 0)
+        paths = self.data_dir.purge(3, 0, 7)
         self.assertEqual(self.counts()[0], 8)
         next(paths)
         self.assertEqual(self.counts()[0], 7)
@@ -162,7 +174,7 @@ class PurgeTests(SynchronousTestCase):
     def test_held_segments_stay(self) -> None:
         """A locked segment and everything after it stays, so that the log keeps no hole."""
         self.disk.open(f"{self.data_dir.wal_dir}/{2:016x}-{20:016x}.wal").lock()
-        self.assertEqual(len(list(self.data_dir.purge(1, 0))), 2)
+        self.assertEqual(len(list(self.data_dir.purge(1, 0, 7))), 2)
         self.assertEqual(self.counts()[0], 6)
 
     def test_purge_never_takes_a_live_log(self) -> None:
@@ -174,7 +186,7 @@ class PurgeTests(SynchronousTestCase):
         for index in range(1, 60):
             write(wal, entries(index, 1))
         held = wal.segment_names
-        self.assertEqual(list(data_dir.purge(1, 1)), [])
+        self.assertEqual(list(data_dir.purge(1, 1, 0)), [])
         self.assertEqual(disk.listdir(data_dir.wal_dir), held)
 
     def test_scratch(self) -> None:
