@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,7 +42,7 @@ _WATCH = "/etcdserverpb.Watch/Watch"
 
 
 class Outcome(NamedTuple):
-    """How many there were, whether all were served, and the member's memory meanwhile."""
+    """How many there were, whether those were all and served, and the member's memory meanwhile."""
 
     number: int
     served: bool
@@ -154,17 +155,19 @@ def watchers(member: Member, client: ForeignClient) -> Outcome:
 def leases(member: Member, client: ForeignClient) -> Outcome:
     """Leases that live long."""
     body = message(LeaseGrantRequest(TTL=100_000).SerializeToString())
-    h2load.run(
-        member,
-        "/etcdserverpb.Lease/LeaseGrant",
-        body,
-        connections=10,
-        streams=10,
-        requests=LEASES,
-    )
+    # Real etcd does not get through in time: then those count that it has.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        h2load.run(
+            member,
+            "/etcdserverpb.Lease/LeaseGrant",
+            body,
+            connections=10,
+            streams=10,
+            requests=LEASES,
+        )
     resident = member.resident_bytes()
     listed = client.send("Lease.LeaseLeases", LeaseLeasesRequest(), seconds=60)
-    return Outcome(LEASES, len(listed.leases) == LEASES, resident)
+    return Outcome(len(listed.leases), len(listed.leases) == LEASES, resident)
 
 
 ITEMS: dict[str, Callable[[Member, ForeignClient], Outcome]] = {

@@ -43,11 +43,12 @@ _HTTP_CODES = {
 @dataclass(frozen=True)
 class Keepalive:
     """When to ask a server that was not heard of for so many seconds (0: never) whether it is
-    there, and how long to wait for its answer. ``while_idle``: also while no call is under way."""
+    there, and how long to wait for its answer. ``while_idle``: also while no call is under way,
+    for which etcd ends a connection."""
 
     seconds: float
     timeout: float = 20.0
-    while_idle: bool = True
+    while_idle: bool = False
 
 
 NO_KEEPALIVE = Keepalive(0.0)
@@ -94,6 +95,7 @@ class OutgoingConnection(Protocol):
         self._calls: dict[int, _Call] = {}
         self._flush_call: IDelayedCall | None = None
         self._keepalive: IDelayedCall | None = None
+        self._resting = False  # nothing is asked until there is a call
         self._settling: IDelayedCall | None = None
         self._receiving = False
         self._settled = False
@@ -159,6 +161,9 @@ class OutgoingConnection(Protocol):
             fields.append((TIMEOUT_FIELD, f"{milliseconds}m"))
         call.stream_id = self._http2.open(fields)
         self._calls[call.stream_id] = call
+        if self._resting:
+            self._resting = False
+            self._ping()
         self._flush_soon()
 
     def _send(self, call: _Call, body: bytes, end: bool) -> None:
@@ -253,9 +258,10 @@ class OutgoingConnection(Protocol):
     def _ping(self) -> None:
         """Ask whether the server is there, when it has not been heard of lately."""
         pings = self._pings
-        delay = self._last_heard + pings.seconds - self._clock.seconds()
         if not self._calls and not pings.while_idle:
-            delay = pings.seconds
+            self._resting = True
+            return
+        delay = self._last_heard + pings.seconds - self._clock.seconds()
         if delay > TIMER_GRAIN_SECONDS:
             self._keepalive = self._clock.callLater(delay, self._ping)
             return

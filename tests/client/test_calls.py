@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from etcdtw.client import Txn, created, lease_of, modified, value, version
@@ -11,7 +12,7 @@ from etcdtw.client.txn import delete, get, put
 from etcdtw.errors import Code, EtcdError, FutureRevision, LeaderChanged, NoLeader, StatusError
 from etcdtw.pb.rpc_pb2 import Compare, TxnRequest
 from etcdtw.rpc import ClientPortFactory, ServerSettings
-from etcdtw.rpc.outgoing import SETTINGS_SECONDS
+from etcdtw.rpc.outgoing import SETTINGS_SECONDS, Keepalive
 from tests.client.servers import PORT, Servers
 
 
@@ -224,9 +225,30 @@ class CallTests(Servers):
             self.result(each)
         self.assertEqual(factories["b"].connection_count, 1)
 
+    def test_idle_connection(self) -> None:
+        """Nobody is asked whether he is there while no call is under way: etcd ends the connection
+        of whoever does so more than twice in two hours. The next call makes up for it."""
+        connected: list[str] = []
+        endpoint = self.network.endpoint
+
+        def noting(source: str, host: str, port: int) -> IStreamClientEndpoint:
+            connected.append(host)
+            return endpoint(source, host, port)
+
+        self.patch(self.network, "endpoint", noting)
+        client = self.client()
+        self.result(client.kv.put("k", "1"))
+        before = list(connected)
+        self.run_for(600)
+        self.result(client.kv.get("k"))
+        self.assertEqual(connected, before)
+        self.network.separate("client", "a")
+        self.run_for(600)
+        self.assertEqual(self.result(client.kv.get("k", timeout=25)).kvs[0].value, b"1")
+
     def test_dead_connection(self) -> None:
         """A connection on which nothing arrives any more is given up by keepalive."""
-        client = self.client()
+        client = self.client(keepalive=Keepalive(30.0, while_idle=True))
         self.result(client.kv.put("k", "1"))
         self.network.separate("client", "a")
         self.run_for(60)
