@@ -51,10 +51,14 @@ Handler = Callable[[Any], object]
 _ONLY_PLAIN = {tuple}
 
 
-def _leading_puts(entries: Sequence[Entry], proposals: Sequence[Proposed | None]) -> list[PlainPut]:
-    """Those before the first entry that holds something else."""
+def _leading_puts(
+    entries: Sequence[Entry], proposals: Sequence[Proposed | None], start: int
+) -> list[PlainPut]:
+    """Those from a place on and before the first entry that holds something else."""
     puts: list[PlainPut] = []
-    for entry, proposed in zip(entries, proposals, strict=True):
+    for place in range(start, min(len(entries), start + RUN_MAX)):
+        entry = entries[place]
+        proposed = proposals[place]
         if proposed is not None:
             put = proposed.request
         elif entry.type == EntryType.NORMAL:
@@ -112,6 +116,7 @@ class Applier:
         self.on_compaction: list[Callable[[Compaction], None]] = []
         self._consistent_index, _ = backend.consistent_index()
         self._together_after = self._consistent_index
+        self._mixed_to = 0
         self._note_alarms()
 
     def apply(self, entry: Entry, proposed: Proposed | None) -> object:
@@ -134,14 +139,20 @@ class Applier:
         """Plain puts, where nothing stands in their way."""
         if not self._puts_are_open or self._auth.enabled:
             return []
-        if entries[start].index <= self._together_after:
+        index = entries[start].index
+        if index <= self._together_after:
             return []
-        run = entries[start : start + RUN_MAX]
-        proposed = proposals[start : start + RUN_MAX]
-        puts: list[Any] = [each and each.request for each in proposed] if len(run) > 1 else []
-        if set(map(type, puts)) != _ONLY_PLAIN:
-            puts = _leading_puts(run, proposed)
-            run = run[: len(puts)]
+        puts: list[Any] = []
+        if index > self._mixed_to and len(entries) - start > 1:
+            run = entries[start : start + RUN_MAX]
+            puts = [each and each.request for each in proposals[start : start + RUN_MAX]]
+            if set(map(type, puts)) != _ONLY_PLAIN:
+                # Not to be found out again behind each of the others.
+                self._mixed_to = run[-1].index
+                puts = []
+        if not puts:
+            puts = _leading_puts(entries, proposals, start)
+            run = entries[start : start + len(puts)]
         if not run:
             return []
         last = run[-1]

@@ -117,7 +117,8 @@ class Applying:
         if results:
             waiting = self._proposals.waiting
             answers = self._answers
-            for proposal, result in zip(proposals[start:], results, strict=False):
+            applied = proposals[start : start + len(results)]
+            for proposal, result in zip(applied, results, strict=True):
                 if proposal is not None:
                     del waiting[proposal.data]
                     answers.append((proposal, result))

@@ -37,6 +37,17 @@ class Proposed(NamedTuple):
     request: Any
 
 
+class Counting(list[Any]):
+    """Counts how often one of its items is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.looks += len(found) if isinstance(place, slice) else 1
+        return found
+
+
 def some_request(dice: Random) -> tuple[str, Any]:
     kind = dice.choices(
         ("put", "put with more", "delete", "lease", "alarm"), (30, 2, 2, 1, dice.randrange(2))
@@ -123,6 +134,21 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(side.applier.apply_run(entries, [None] * 60, start), [])
             side.applier.apply(entries[start], None)
         self.assertEqual(len(side.applier.apply_run(entries, [None] * 60, 50)), 10)
+
+    def test_among_others(self) -> None:
+        """Where every second entry is something else, those that come later are not gathered again
+        behind each of them."""
+        for own in (False, True):
+            side = Side(1000)
+            put, other = PutRequest(key=b"a", value=b"v"), PutRequest(key=b"a", prev_kv=True)
+            requests = [put, other] * RUN_MAX
+            entries = Counting(side.entry("put", each) for each in requests)
+            known = [Proposed("put", (b"a", b"v")), Proposed("put", other)] * RUN_MAX
+            proposed = Counting(known if own else [None] * len(entries))
+            self.together = 0
+            self.apply_all(side, entries, proposed)
+            self.assertEqual(self.together, RUN_MAX)
+            self.assertLess(entries.looks + proposed.looks, 10 * len(entries))
 
     def test_other_entries(self) -> None:
         """A membership change whose bytes look like a put, and a leader's empty entry, end it."""
