@@ -295,7 +295,10 @@ class Replica:
             self._note_late_heartbeat(lag)
         self._tick_due = now + self._settings.heartbeat_seconds
         self.node.tick()
-        self.counts.failed_proposals += self._proposals.expire(now)
+        late = self._proposals.expire(now)
+        self.counts.failed_proposals += late
+        if late and self._held_bytes:
+            self._held_bytes = self._proposals.new_bytes
         self.counts.failed_reads += self._reads.expire(now)
         self._flush_due = True
         self.wake()

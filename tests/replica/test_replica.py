@@ -268,6 +268,26 @@ class LoneTests(SynchronousTestCase):
         floor.settle()
         self.assertEqual(floor.answers["c"], "result of c")
 
+    def test_held_back_for_too_long(self) -> None:
+        """What has timed out is not counted any more: others take its place."""
+        floor = Floor()
+        floor.start()
+        floor.replica.holds_back = lambda: True
+        large = "x" * (HELD_BYTES_MAX // 2)
+        for name in "ab":
+            floor.propose(name + large)
+            floor.settle()
+        self.assertEqual(list(floor.answers), ["b" + large])
+        floor.tick(int(REQUEST_SECONDS / TICK_SECONDS) + 1)
+        self.assertIsInstance(floor.answers["a" + large], TimedOut)
+        floor.propose("c" + large)
+        floor.settle()
+        self.assertNotIn("c" + large, floor.answers)
+        floor.replica.holds_back = lambda: False
+        floor.replica.wake()
+        floor.settle()
+        self.assertEqual(floor.answers["c" + large], f"result of c{large}")
+
     def test_leading_once_per_term(self) -> None:
         """``on_leading`` runs when the first own entry of the term is applied, once, and
         ``on_term`` before it."""
