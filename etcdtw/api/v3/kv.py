@@ -128,7 +128,7 @@ class KvService:
             assert isinstance(result, tuple), f"not a compaction's result: {result!r}"
             response: bytes = result[0]
             job: Compaction = result[1]
-            if request.physical:
+            if request.physical and not job.done:
                 job.on_done.append(lambda: call.reply(response))
             else:
                 call.reply(response)
