@@ -12,6 +12,7 @@ import lmdb
 from twisted.trial.unittest import SkipTest
 
 from etcdtw.errors import StorageError
+from etcdtw.storage.backend import lmdb_writer
 from etcdtw.storage.backend.lmdb_backend import (
     OVERLAY_BYTES_MAX,
     RETRY_SECONDS,
@@ -220,6 +221,22 @@ class FailingCommitTests(KeyspaceCase):
         self.assertNotIn("no space", told)
         self.assertFalse(any(isinstance(each, Exception) for each in told))
         self.assertEqual(list(backend.scan(b"key", b"", None)), [(b"a", b"1")])
+
+    def test_room_comes_and_goes(self) -> None:
+        """What one look at the space found counts, whatever the next would find."""
+        for first, no_space in ((True, True), (False, False)):
+            backend, writer, told = self.open_failing()
+            writer.error = lmdb.Error("mdb_txn_commit: Input/output error")
+            writer.error.code = errno.EIO  # type: ignore[misc]
+            writer.fails_left = 1
+            looks = iter((first, not first))
+            self.patch(lmdb_writer, "_lacks_space", lambda *_, looks=looks: next(looks))
+            backend.end_entry(1, 1)
+            backend.commit()
+            self.assertEqual(backend.no_space, no_space)
+            self.assertFalse(any(isinstance(each, Exception) for each in told))
+            self.clock.advance(RETRY_SECONDS)
+            self.assertEqual(backend.durable_index(), 1)
 
     def test_no_address_space(self) -> None:
         """A file that outgrew its map is fatal, and the sentence says what to change."""

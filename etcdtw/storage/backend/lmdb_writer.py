@@ -72,22 +72,19 @@ class BatchWriter:
         here = get_ident()
         assert self._thread in (None, here), "batches of one file are written by one thread"
         self._thread = here
-        databases = dict(known)
         # A child that was killed while it read would keep pages from being reused for ever.
         self._env.reader_check()
-        try:
+        for is_last_try in (False, True):
+            databases = dict(known)
             try:
                 seconds = self._write(databases, batch)
+                break
             except lmdb.Error as error:
-                if not _came_out_short(error) or _lacks_space(error, self._path, batch.layer.bytes):
-                    raise
+                if _lacks_space(error, self._path, batch.layer.bytes):
+                    raise NoSpaceOnDisk(str(error)) from error
                 # Room may have come since; a disk that is at fault fails again.
-                databases = dict(known)
-                seconds = self._write(databases, batch)
-        except lmdb.Error as error:
-            if _lacks_space(error, self._path, batch.layer.bytes):
-                raise NoSpaceOnDisk(str(error)) from error
-            raise
+                if is_last_try or not _came_out_short(error):
+                    raise
         return Written(databases, measure(self._env, databases), seconds)
 
     def _write(self, databases: Databases, batch: Batch) -> float:
