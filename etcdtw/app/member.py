@@ -279,9 +279,9 @@ class Member(Service):
         log.info("beginning again with the received snapshot")
         earlier = self._running_core()
         try:
-            self._client_factory.end_streams(Stopped())
+            self._client_factory.end_calls(Stopped())
             if self._gateway is not None:
-                self._gateway.end_streams(Stopped())
+                self._gateway.end_calls(Stopped())
             self._end_life(streams_stay=True)
             self._begin_life(None, earlier)
         except Exception as error:  # the member ends by its own fault

@@ -500,11 +500,11 @@ class RpcConnection:
         self._lost = True
         self.transport.abortConnection()
 
-    def end_streams(self, error: EtcdError) -> None:
-        """End all streams but lasting ones, the connection stays."""
+    def end_calls(self, error: EtcdError) -> None:
+        """End all calls but lasting ones, the connection stays."""
         for call in list(self.calls.values()):
-            if isinstance(call, StreamCall) and not call.method.lasting:
-                call.fail(error)
+            if isinstance(call, StreamCall | UnaryCall) and not call.method.lasting:
+                call.expire(error)
         self.flush()
 
     def drain(self) -> None:

@@ -119,10 +119,10 @@ class ClientPortFactory(Factory):
             for each in waiting:
                 each.callback(None)
 
-    def end_streams(self, error: EtcdError) -> None:
-        """End all streams but lasting ones, the connections stay."""
+    def end_calls(self, error: EtcdError) -> None:
+        """End all calls but lasting ones, the connections stay."""
         for connection in list(self._connections):
-            connection.end_streams(error)
+            connection.end_calls(error)
 
     def abort(self) -> None:
         """Cut all connections: nothing that waits to be written leaves."""
@@ -203,9 +203,9 @@ class ClientPortProtocol(Protocol):
         elif self.transport is not None:
             self.transport.loseConnection()
 
-    def end_streams(self, error: EtcdError) -> None:
+    def end_calls(self, error: EtcdError) -> None:
         if self._grpc is not None:
-            self._grpc.end_streams(error)
+            self._grpc.end_calls(error)
 
     def abort(self) -> None:
         """Let it end now."""

@@ -132,6 +132,20 @@ class UnaryTests(GatewayTestCase):
         self.post("auth/enable", "{}")
         self.assertEqual(self.said()[0], "HTTP/1.1 501 Not Implemented")
 
+    def test_another_life(self) -> None:
+        """What nobody will answer any more ends with an error when a life of the member ends."""
+        self.post("kv/put", '{"key":"YQ=="}')
+        call, _ = self.unary.pop()
+        call.on_cancel = lambda: self.ended.append("cancel")
+        self.gateway.end_calls(Stopped())
+        status, content = self.said()
+        self.assertEqual(status, "HTTP/1.1 503 Service Unavailable")
+        self.assertIn(str(Stopped()).encode(), content)
+        self.assertEqual(self.ended, ["cancel"])
+        self.gateway.end_calls(Stopped())
+        call.reply(b"")
+        self.assertEqual(self.said(), ("", b""))
+
     def test_timeout(self) -> None:
         """``Grpc-Timeout`` ends a call that takes longer; its answer comes too late."""
         self.post("kv/put", "{}", "Grpc-Timeout: 50m")
@@ -265,7 +279,7 @@ class StreamTests(GatewayTestCase):
         for path, stays in (("watch", True), ("maintenance/snapshot", False)):
             self.connect()
             self.post(path, "{}")
-            self.gateway.end_streams(Stopped())
+            self.gateway.end_calls(Stopped())
             self.assertEqual(self.streams[-1].done, not stays)
 
     def test_back_pressure(self) -> None:

@@ -71,12 +71,23 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(answer.ended)
 
     def test_lasting(self) -> None:
-        """When a life of the member ends, its streams end, but for those of lasting methods."""
+        """When a life of the member ends, its calls end, but for those of lasting methods."""
+        unanswered: list[UnaryCall] = []
+
+        def keep(call: UnaryCall, body: bytes) -> None:
+            call.on_cancel = lambda: self.events.append("given up")
+            unanswered.append(call)
+
+        self.router.add_unary("/test.Echo/Unary", keep)
         self.router.add_stream("/test.Echo/Lasting", self._begin, lasting=True)
         lasting, other = self.wire.begin("/test.Echo/Lasting"), self.wire.begin(STREAM)
-        self.wire.factory.end_streams(Stopped())
+        unary = self.wire.call("/test.Echo/Unary", b"x")
+        self.wire.factory.end_calls(Stopped())
         self.wire.clock.advance(0)
         self.assertEqual(self.wire.answer(other).status, (14, str(Stopped())))
+        self.assertEqual(self.wire.answer(unary).status, (14, str(Stopped())))
+        self.assertEqual(self.events, ["cancelled", "given up"])
+        unanswered[0].reply(b"too late")
         self.assertEqual([each.done for each in self.calls], [False, True])
         self.calls[0].send(b"more")
         self.wire.clock.advance(0)

@@ -51,6 +51,7 @@ class Gateway:
         self._clock = clock
         self._message_bytes_max = message_bytes_max
         self._streams: dict[LocalStream, None] = {}
+        self._unary: dict[LocalUnary, None] = {}
 
     def render(self, request: HttpRequest, path: bytes) -> bytes | None:
         route = self._routes.get(path)
@@ -86,11 +87,12 @@ class Gateway:
         for stream in list(self._streams):
             stream.fail(Stopped())
 
-    def end_streams(self, error: EtcdError) -> None:
-        """End all streams but lasting ones."""
-        for stream in list(self._streams):
-            if not stream.method.lasting:
-                stream.fail(error)
+    def end_calls(self, error: EtcdError) -> None:
+        """End all calls but lasting ones."""
+        calls: list[LocalUnary | LocalStream] = [*self._unary, *self._streams]
+        for call in calls:
+            if not call.method.lasting:
+                call.expire(error)
 
     def _call(self, request: HttpRequest, route: Route) -> None:
         timeout = _timeout(request)
@@ -149,6 +151,8 @@ class Gateway:
         timeout: float | None,
     ) -> None:
         """End the call when its client leaves or its time is up."""
+        if isinstance(call, LocalUnary):
+            self._unary[call] = None
         timer = None
         if timeout is not None:
             timer = self._clock.callLater(timeout, lambda: call.expire(deadline_exceeded()))
@@ -156,7 +160,9 @@ class Gateway:
         def finished(reason: object) -> None:
             if timer is not None and timer.active():
                 timer.cancel()
-            if isinstance(call, LocalStream):
+            if isinstance(call, LocalUnary):
+                del self._unary[call]
+            else:
                 self._streams.pop(call, None)
             if reason is not None:
                 exchange.abandoned()
