@@ -12,7 +12,7 @@ from etcdtw.raft.messages import NO_NODE, ConfState, Entry, EntryType
 from etcdtw.raft.state_machine import IStateMachine
 from etcdtw.replica.backlog import Backlog
 from etcdtw.replica.proposal import Proposal, ProposalQueue
-from etcdtw.replica.slowness import NOTABLE_SECONDS, Slowness
+from etcdtw.replica.slowness import Slowness
 from etcdtw.turns import TakesTurns
 
 
@@ -155,7 +155,7 @@ class Applying:
     def _applied(self, entries: Sequence[Entry], begin: float) -> None:
         self._node.applied_to(entries[-1].index)
         seconds = self._clock.seconds() - begin
-        if seconds > NOTABLE_SECONDS:
+        if seconds > self._slowness.notable_apply_seconds:
             self._slowness.applied(len(entries), seconds)
         for each in self.on_applied:
             each(entries, seconds)

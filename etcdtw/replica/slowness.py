@@ -24,6 +24,8 @@ class Slowness:
     def __init__(self, apply_seconds: float = 0.1) -> None:
         self.slow_applies = 0
         self._apply_seconds = apply_seconds
+        self.notable_apply_seconds = min(apply_seconds, NOTABLE_SECONDS)
+        """``applied`` need not know of what took less."""
         self.waits: dict[str, float] = {}
         """What requests under way had to wait for so far, if it was notable."""
         self._next_line = 0.0
@@ -35,7 +37,7 @@ class Slowness:
             self.waits[what] = seconds
 
     def applied(self, entries: int, seconds: float) -> None:
-        """So many entries were applied in one go, which took notably long."""
+        """So many entries were applied in one go, which took longer than is notable."""
         self.waited("apply", seconds)
         if seconds > self._apply_seconds:
             self.slow_applies += 1
@@ -56,9 +58,7 @@ class Slowness:
     ) -> None:
         """Requests were answered, the oldest of which had waited so long; the last two are what
         all of them waited for the disk."""
-        waits = self.waits
-        if waits:
-            self.waits = {}
+        waits, self.waits = self.waits, {}
         if oldest_seconds < SLOW_SECONDS:
             return
         waits |= {"sync": sync_seconds, "keyspace": keyspace_seconds}

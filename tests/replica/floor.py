@@ -130,6 +130,7 @@ class Floor:
         disk: SimDisk | None = None,
         machine: Callable[[Floor], NotingMachine] | None = None,
         pause_seconds: float = 0.0,
+        slow_apply_seconds: float = 0.1,
     ) -> None:
         self.journal: list[str] = []
         self.disk = disk or SimDisk()
@@ -158,7 +159,11 @@ class Floor:
             self.clock,
             RequestIds(OWN, 0),
             ReplicaSettings(
-                TICK_SECONDS, REQUEST_SECONDS, turn_seconds=1000.0, pause_seconds=pause_seconds
+                TICK_SECONDS,
+                REQUEST_SECONDS,
+                turn_seconds=1000.0,
+                slow_apply_seconds=slow_apply_seconds,
+                pause_seconds=pause_seconds,
             ),
         )
         self.fatal: list[BaseException] = []

@@ -84,6 +84,15 @@ class BacklogTests(SynchronousTestCase):
         for _ in range(20):
             self.turn(floor)
 
+    def test_slow_applies(self) -> None:
+        """They are counted from the threshold on, however low it is."""
+        for threshold, count in ((2 * PIECE_SECONDS, 0), (PIECE_SECONDS / 2, 1)):
+            floor = self.floor(slow_apply_seconds=threshold)
+            self.turn(floor, "slow")
+            self.settle(floor)
+            self.assertEqual(floor.answers, {"slow": "result of slow"})
+            self.assertEqual(floor.replica.slowness.slow_applies, count)
+
     def test_order(self) -> None:
         """Later entries, membership changes among them, wait for the large one, and everybody is
         answered in the order of the log."""
