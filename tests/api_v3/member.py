@@ -53,7 +53,8 @@ class FakeLog:
         assert isinstance(request, Message)
         assert request.SerializeToString() == raw, "the bytes are not those of the request"
         if self.refusal is not None:
-            raise self.refusal
+            done(self.refusal)
+            return
         self.seen.append((kind, request))
 
         def apply() -> None:

@@ -62,7 +62,7 @@ class Proposer(Protocol):
         cost: int = 0,
     ) -> None:
         """Propose ``raw``, the bytes of ``request``, as the member ``kind`` of an
-        InternalRaftRequest; ``done`` gets the response's bytes or an EtcdError. May raise one."""
+        InternalRaftRequest; ``done`` gets the response's bytes or an EtcdError."""
 
     def answer(
         self, call: UnaryCall, kind: str, request: object, raw: bytes, cost: int = 0
@@ -204,10 +204,7 @@ class LeaseService:
 
         if self._lessor.was_checkpointed(lease_id):
             request = _checkpoints([(lease_id, 0)])
-            try:
-                self._proposer.submit("lease_checkpoint", request, request.SerializeToString(), go)
-            except EtcdError as error:
-                done(error)
+            self._proposer.submit("lease_checkpoint", request, request.SerializeToString(), go)
         else:
             go()
 
@@ -388,10 +385,7 @@ class LeaseExpirer:
         request: LeaseRevokeRequest | LeaseCheckpointRequest,
         done: Callable[[object], None],
     ) -> None:
-        try:
-            self._proposer.submit(kind, request, request.SerializeToString(), done)
-        except EtcdError as error:
-            done(error)
+        self._proposer.submit(kind, request, request.SerializeToString(), done)
 
 
 def _checkpoints(remaining: list[tuple[int, int]]) -> LeaseCheckpointRequest:
