@@ -42,6 +42,7 @@ _FRAME_HEADER = Struct(">BHHI")
 _WHOLE_HEADERS = HEADERS << 8 | END_HEADERS
 _WHOLE_BODY = DATA << 8 | END_STREAM
 _FRAME_START_BYTES = 5  # size, kind and flags
+_FRAME_BYTES_MAX = FRAME_BYTES.to_bytes(3, "big")
 _WHOLE_HEADERS_BYTES = bytes((HEADERS, END_HEADERS))
 _SHORT_ANSWER_BYTES_MAX = 0xFFFF  # what the short way's length field holds
 
@@ -51,7 +52,7 @@ def _pair_with(block_bytes: int) -> tuple[int, Callable[[bytes, int], tuple[Any,
     """HEADERS and DATA of one request whose header block has so many bytes: bytes up to its
     message, and what reads them: start, stream and block of HEADERS; size and kind, flags and
     stream of DATA; flag and length of the message."""
-    shape = Struct(f">5sI{min(block_bytes, FRAME_BYTES)}sIBIBI")
+    shape = Struct(f">5sI{block_bytes}sIBIBI")
     return shape.size, shape.unpack_from
 
 
@@ -250,8 +251,8 @@ class ServerConnection(Connection):
             self._receive_left -= received
             if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
                 self._count_received(0)
-        while pending:
-            self._announce(next(iter(pending)))
+        if pending:
+            self._announce_pending()
         return at
 
     def _read_pairs(self, data: bytes, at: int) -> int:
@@ -259,7 +260,11 @@ class ServerConnection(Connection):
         each; where they end."""
         end = len(data)
         start = data[at : at + _FRAME_START_BYTES]
-        if start != self._pair_start and start[:1] == b"\0" and start[3:] == _WHOLE_HEADERS_BYTES:
+        if (
+            start != self._pair_start
+            and start[3:] == _WHOLE_HEADERS_BYTES
+            and start[:3] <= _FRAME_BYTES_MAX
+        ):
             self._pair_start = start
             self._pair_bytes, self._unpack_pair = _pair_with(int.from_bytes(start[:3], "big"))
         pair_start = self._pair_start
@@ -304,6 +309,10 @@ class ServerConnection(Connection):
             if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
                 self._count_received(0)
         return at
+
+    def _announce_pending(self) -> None:
+        while self._pending:
+            self._announce(next(iter(self._pending)))
 
     def _announce(self, stream_id: int) -> None:
         """A request does not come whole in this read: it begins as a stream."""
@@ -393,6 +402,7 @@ class ServerConnection(Connection):
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not flags & END_HEADERS:
             self._short_way_above = _NO_STREAM  # until the block is complete
+            self._announce_pending()  # their bodies may not come before that
         super()._headers(flags, stream_id, payload)
 
     def _end_block(self) -> None:

@@ -53,6 +53,9 @@ class ConnectionFaultTests(SynchronousTestCase):
         for kind in (DATA, HEADERS, SETTINGS, 0x42):
             self._fails(frame(kind, 0, 1, bytes(16385))[:9], ErrorCode.FRAME_SIZE_ERROR)
         self._fails(frame(0x42, 0, 1, bytes(1 << 16))[:9], ErrorCode.FRAME_SIZE_ERROR)
+        # What looks like the body comes where the largest frame would have ended.
+        larger = frame(HEADERS, END_HEADERS, 1, bytes(16385))[: 9 + 16384]
+        self._fails(larger + frame(DATA, END_STREAM, 1, bytes(5)), ErrorCode.FRAME_SIZE_ERROR)
 
     def test_fixed_sizes(self) -> None:
         """SETTINGS, PING, RST_STREAM, WINDOW_UPDATE and GOAWAY have the sizes they have."""
@@ -131,6 +134,14 @@ class ConnectionFaultTests(SynchronousTestCase):
         peer = Peer()
         peer.feed(peer.headers(1))
         self._fails(frame(HEADERS, 5, 1, b"\xc8"), ErrorCode.COMPRESSION_ERROR, peer)
+
+    def test_unfinished_block(self) -> None:
+        """Nothing comes between HEADERS and its CONTINUATION, not even what ends a request that
+        has just begun."""
+        for between in (frame(DATA, END_STREAM, 1, bytes(5)), frame(PING, 0, 0, bytes(8))):
+            peer = Peer()
+            begun = peer.headers(1) + frame(HEADERS, 0, 3, b"\x82")
+            self._fails(begun + between, ErrorCode.PROTOCOL_ERROR, peer)
 
     def test_connection_receive_window(self) -> None:
         """A client that overruns the connection's window is cut off."""
