@@ -312,18 +312,21 @@ class StreamCall(_CallFacts):
 
     def data_received(self, data: bytes, ended: bool) -> None:
         """For the connection: bytes of the request."""
+        owner = self._owner
         reader = self._reader
-        before = reader.buffered
+        owner.partial_bytes -= reader.buffered
         try:
-            messages = reader.feed(data)
-            self._owner.partial_bytes += reader.buffered - before
+            try:
+                messages = reader.feed(data)
+            finally:
+                owner.partial_bytes += reader.buffered
             if ended and reader.buffered:
                 raise StatusError(Code.INTERNAL, "unexpected EOF")
         except StatusError as error:
             self.fail(error)
             return
-        if len(messages) > MESSAGES_AT_ONCE or self._owner.undelivered:
-            self._owner.deliver_later(self, messages, ended)
+        if len(messages) > MESSAGES_AT_ONCE or owner.undelivered:
+            owner.deliver_later(self, messages, ended)
         else:
             self.deliver(messages, ended)
 
@@ -376,10 +379,12 @@ class UnaryRequest:
                 owner.unary_received(self, message)
                 return
             reader = self._reader = MessageReader(owner.message_bytes_max, self.target.gzip)
-        before = reader.buffered
+        owner.partial_bytes -= reader.buffered
         try:
-            messages = reader.feed(data)
-            owner.partial_bytes += reader.buffered - before
+            try:
+                messages = reader.feed(data)
+            finally:
+                owner.partial_bytes += reader.buffered
             if ended and not messages:
                 raise StatusError(Code.UNKNOWN, "unexpected EOF" if reader.buffered else "EOF")
         except StatusError as error:

@@ -363,6 +363,19 @@ class RefusalTests(SynchronousTestCase):
         assert grpc is not None
         self.assertEqual(grpc.partial_bytes, 0)
 
+    def test_faulty_bytes_are_not_counted(self) -> None:
+        """Messages that are refused leave no trace in that sum."""
+        self.router.add_stream(STREAM, lambda call: None)
+        grpc = self.wire.protocol._grpc
+        assert grpc is not None
+        for path in (ECHO, STREAM):
+            for pieces in ([b"\2" + bytes(99)], [b"\0\0", b"\xff\0\0\0x"]):
+                stream_id = self.wire.begin(path)
+                for piece in pieces:
+                    self.wire.send(frame(DATA, 0, stream_id, piece))
+                self.assertTrue(self.wire.answer(stream_id).ended)
+                self.assertEqual(grpc.partial_bytes, 0)
+
     def test_one_large_incomplete(self) -> None:
         """That bound is never below one message of the size that is allowed."""
         settings = ServerSettings(max_receive_bytes=30_000, partial_request_bytes=20_000)
