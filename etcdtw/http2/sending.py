@@ -313,10 +313,9 @@ class SendingHalf:
         self.sent_content = True
         if queue:
             self._sendable[stream_id] = stream
-        elif ended:
-            self._local_end(stream_id, stream)
-        elif stream.trailers is not None:
+            return
+        if stream.trailers is not None:
             self._queue_headers(stream_id, stream.trailers, True)
+        if ended or stream.trailers is not None:
             self._local_end(stream_id, stream)
-        else:
-            self._drained(stream_id)
+        self._drained(stream_id)

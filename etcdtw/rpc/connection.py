@@ -126,13 +126,15 @@ class RpcConnection:
         try:
             http2.receive(data, now)
         finally:
+            # Others may wait for what a request that breaks has led to.
             flusher.held = False
+            if flusher.waiting:
+                flusher.flush()
         if http2.out or self._attention or http2.blocked_bytes > self._answer_bytes_max:
             self.flush()
         else:
             self.dirty = False
-        if flusher.waiting:
-            flusher.flush()
+            self.unsent_bytes = 0
 
     def connectionLost(self, reason: Failure) -> None:
         self._closing = self._lost = True
@@ -179,7 +181,7 @@ class RpcConnection:
                     break
                 now = self._clock.seconds()
         finally:
-            flusher.held = False
+            flusher.release()
         self._unread = data[at:]
         if self._lost:
             return
@@ -189,7 +191,6 @@ class RpcConnection:
             self._at_once_bytes = TURN_BYTES
             self._output.let_read(True)
         self.flush()
-        flusher.flush()
 
     def _wait_for_turn(self) -> None:
         self._later("turn", 0, self._take_next_turn)
@@ -469,6 +470,7 @@ class RpcConnection:
     # --- Events of the codec ------------------------------------------------------------------
 
     def stream_reset(self, stream_id: int, code: int) -> None:
+        self.stream_drained(stream_id)  # nothing of it waits any more
         call = self.calls.pop(stream_id, None)
         if call is not None:
             call.cancelled()

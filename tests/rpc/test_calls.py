@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from etcdtw.errors import EmptyKey, StatusError
 from etcdtw.http2.frames import DATA, END_STREAM, RST_STREAM, ErrorCode, frame
 from etcdtw.rpc.call import UnaryCall
+from etcdtw.rpc.connection import TURN_BYTES
 from etcdtw.rpc.health import Health
 from etcdtw.rpc.router import Method, Router
 from etcdtw.rpc.settings import ServerSettings
@@ -146,6 +147,22 @@ class UnaryTests(SynchronousTestCase):
         before = self.wire.transport.writes
         self.wire.send(b"".join(self.wire.request(ECHO, b"x") for _ in range(20)))
         self.assertEqual(self.wire.transport.writes, before + 1)
+
+    def test_handler_that_breaks(self) -> None:
+        """What a broken request has led to on other connections is written all the same."""
+
+        def breaks(call: UnaryCall, body: bytes) -> None:
+            self.calls[0].reply(b"x")
+            raise RuntimeError
+
+        self.router.add_unary("/test.Echo/Broken", breaks)
+        stream_id = self.wire.call(LATER)
+        for bodies in (b"", b"x" * TURN_BYTES):
+            self.calls.clear()
+            stream_id = self.wire.call(LATER)
+            other = Wire(self.router, factory=self.wire.factory)
+            self.assertRaises(RuntimeError, other.call, "/test.Echo/Broken", bodies)
+            self.assertEqual(self.wire.answer(stream_id).messages, [b"x"])
 
     def test_answer_counts_once(self) -> None:
         """The second answer to a call is ignored."""

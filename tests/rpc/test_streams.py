@@ -206,6 +206,36 @@ class StreamTests(SynchronousTestCase):
         self.wire.clock.advance(0)
         self.assertTrue(self.calls[1].writable)
 
+    def test_held_back_at_once(self) -> None:
+        """Also where a read has led to nothing that could be written."""
+        self.wire = Wire(self.router, window=0)
+        stream_id = self.wire.begin(STREAM)
+        self.wire.begin(STREAM)
+        self.calls[0].send_headers()
+        self.wire.clock.advance(0)
+        self.calls[0].on_message = lambda body: self.calls[0].send(bytes(300_000))
+        self.wire.send(frame(DATA, 0, stream_id, message(b"")))
+        self.assertTrue(self.calls[1].writable)
+
+    def test_given_up_while_held_back(self) -> None:
+        """Calls that are gone are not waited for to become writable."""
+        grpc = self.wire.protocol._grpc
+        assert grpc is not None
+        for ends in (
+            lambda stream_id: frame(RST_STREAM, 0, stream_id, bytes(4)),
+            lambda stream_id: window_update_frame(stream_id, 2 << 20),
+        ):
+            stream_id = self.wire.begin(STREAM)
+            call = self.calls[-1]
+            call.send(bytes(2 << 20))
+            self.wire.clock.advance(0)
+            self.assertFalse(call.writable)
+            self.wire.send(frame(DATA, END_STREAM, stream_id, b"\2\0\0\0\0"))
+            self.wire.send(ends(stream_id))
+            self.wire.clock.advance(0)
+            self.assertTrue(call.done)
+            self.assertFalse(grpc._stalled)
+
     def test_full_transport(self) -> None:
         """A client that does not read makes streams unwritable until the transport drains."""
         stream_id = self.wire.begin(STREAM)
