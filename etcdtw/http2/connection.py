@@ -75,6 +75,7 @@ class Connection(SendingHalf):
         self._now = 0.0
         self._rest = b""
         self._highest_stream = 0  # of those the peer opened
+        self._served_max = STREAM_ID_MAX  # those above are ignored
         self._receive_left = limits.CONNECTION_WINDOW_BYTES
         self._second_began = -1.0
         self._idle_frames = 0
@@ -118,7 +119,8 @@ class Connection(SendingHalf):
             return
         self.failed = True
         debug = str(error).encode("utf-8", "replace")
-        self.out.append(goaway_frame(self._highest_stream, error.wire_code, debug))
+        last = min(self._highest_stream, self._served_max)
+        self.out.append(goaway_frame(last, error.wire_code, debug))
         self._core_events.connection_failed(error)
 
     def _read(self, data: bytes) -> int:

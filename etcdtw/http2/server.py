@@ -171,7 +171,8 @@ class ServerConnection(Connection):
         if not self._draining and not self.failed:
             self._draining = True
             self._short_way_above = _NO_STREAM
-            self.out.append(goaway_frame(self._highest_stream, ErrorCode.NO_ERROR, debug))
+            self._served_max = self._highest_stream
+            self.out.append(goaway_frame(self._served_max, ErrorCode.NO_ERROR, debug))
 
     # --- Reading ------------------------------------------------------------------------------
 

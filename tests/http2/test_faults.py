@@ -22,6 +22,7 @@ from etcdtw.http2.frames import (
     ErrorCode,
     Setting,
     frame,
+    read_goaway,
     settings_frame,
     window_update_frame,
 )
@@ -142,6 +143,17 @@ class ConnectionFaultTests(SynchronousTestCase):
             peer = Peer()
             begun = peer.headers(1) + frame(HEADERS, 0, 3, b"\x82")
             self._fails(begun + between, ErrorCode.PROTOCOL_ERROR, peer)
+
+    def test_last_stream(self) -> None:
+        """A GOAWAY says no greater stream than the one before (section 6.8)."""
+        peer = Peer()
+        peer.feed(peer.request(1))
+        peer.server.drain()
+        peer.server.take()
+        self.assertEqual(peer.feed(peer.request(3)), [])
+        peer.feed(frame(PING, 0, 1, bytes(8)))
+        [(kind, _, _, payload)] = peer.taken()
+        self.assertEqual((kind, read_goaway(payload)[0]), (GOAWAY, 1))
 
     def test_connection_receive_window(self) -> None:
         """A client that overruns the connection's window is cut off."""
