@@ -52,7 +52,6 @@ class HeaderDecoder:
     def _decode(self, block: bytes) -> list[Field]:
         dynamic = self.entries
         fields: list[Field] = []
-        listed = 0  # bytes of literal fields and of table entries that are named again
         # Most blocks begin with entries whose index takes one byte.
         for first in block:
             if first <= 0x80 or first == 0xFF:

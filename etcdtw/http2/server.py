@@ -193,7 +193,7 @@ class ServerConnection(Connection):
         pending = self._pending
         streams = self._streams
         request_received = self._events.request_received
-        room = self._streams_max - len(streams)
+        streams_max = self._streams_max
         received = 0
         while end - at >= HEADER_BYTES:
             high, size, kind_and_flags, stream_id = unpack(data, at)
@@ -212,12 +212,9 @@ class ServerConnection(Connection):
                 if headers.content_length >= 0 and headers.content_length != size:
                     self._refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
                     continue
-                if room <= 0:
-                    room = self._streams_max - len(streams)
-                    if room <= 0:
-                        self._refuse_for_now(stream_id)
-                        continue
-                room -= 1
+                if len(streams) >= streams_max:
+                    self._refuse_for_now(stream_id)
+                    continue
                 streams[stream_id] = None
                 flag, length = (
                     unpack_prefix(data, start) if size >= _LENGTH_PREFIX_BYTES else _NO_PREFIX
@@ -247,7 +244,6 @@ class ServerConnection(Connection):
             self._frame(kind_and_flags >> 8, kind_and_flags & 0xFF, stream_id, data[start:stop])
             if self.failed:
                 return end
-            room = self._streams_max - len(streams)
         if received:
             self._receive_left -= received
             if self._receive_left < CONNECTION_WINDOW_BYTES // 2:
