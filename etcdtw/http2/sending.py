@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from etcdtw.errors import ProtocolError
@@ -75,8 +75,9 @@ class SendingHalf:
         self.out: list[bytes | memoryview] = []
         # None stands for a request read to its end with nothing answered yet.
         self._streams: dict[int, Stream | None] = {}
-        # Streams with queued bytes and room in their own window, in turn.
-        self._sendable: dict[int, Stream] = {}
+        # Streams with queued bytes and room in their own window, in turn. The first of a dict is
+        # looked for behind the places of all that were before it.
+        self._sendable: OrderedDict[int, Stream] = OrderedDict()
         self._encoder = HeaderEncoder(worth_indexing)
         self._send_window = DEFAULT_WINDOW_BYTES
         self._peer_window = DEFAULT_WINDOW_BYTES
