@@ -68,6 +68,12 @@ class ConnectionEvents(Protocol):
 class Connection(SendingHalf):
     """The core. Subclasses say what a header section means."""
 
+    __slots__ = (
+        "_block", "_block_bytes", "_core_events", "_decoder", "_frame_methods", "_highest_stream",
+        "_idle_frames", "_now", "_peer_resets", "_receive_left", "_rest", "_second_began",
+        "_served_max", "failed", "settings_received",
+    )  # fmt: skip
+
     def __init__(self, events: ConnectionEvents, worth_indexing: Callable[[Field], bool]) -> None:
         super().__init__(worth_indexing)
         self._core_events = events

@@ -71,6 +71,11 @@ class SendingHalf:
     """What a connection sends. Every method queues; ``take`` hands out all that is queued, which
     is in ``out`` until then."""
 
+    __slots__ = (
+        "_encoder", "_own_resets", "_peer_frame_bytes", "_peer_window", "_send_window",
+        "_sendable", "_streams", "_unsent_acks", "blocked_bytes", "out", "sent_content",
+    )  # fmt: skip
+
     def __init__(self, worth_indexing: Callable[[Field], bool]) -> None:
         self.out: list[bytes | memoryview] = []
         # None stands for a request read to its end with nothing answered yet.

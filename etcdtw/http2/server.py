@@ -79,6 +79,14 @@ class ServerConnection(Connection):
 
     ``ok_headers`` and ``ok_trailers`` frame every answer made by ``send_answer``."""
 
+    __slots__ = (
+        "_answer_start", "_blocks", "_draining", "_ended_before_second", "_events",
+        "_headers_rest", "_headers_start", "_ok_headers", "_ok_trailers", "_opened", "_pair_bytes",
+        "_pair_start", "_pending", "_preface_left", "_reset_total", "_resets_this_second",
+        "_short_answer_bytes", "_short_way_above", "_streams_max", "_trailers_block",
+        "_trailers_frame", "_trailers_start", "_unpack_pair",
+    )  # fmt: skip
+
     def __init__(
         self,
         events: ServerEvents,

@@ -52,6 +52,14 @@ log = Logger(namespace="etcdtw.rpc")
 class RpcConnection:
     """Serves one client. ``dataReceived`` and ``connectionLost`` are called as a protocol's."""
 
+    __slots__ = (
+        "_answer_bytes_max", "_at_once_bytes", "_attention", "_clock", "_closing", "_draining",
+        "_flusher", "_held_request_bytes", "_held_requests", "_holding", "_lost", "_make_stream",
+        "_make_unary", "_now", "_open_page", "_output", "_partial_bytes_max", "_router",
+        "_settings", "_stalled", "_strikes", "_timers", "_unread", "calls", "dirty", "http2",
+        "message_bytes_max", "partial_bytes", "peer", "transport", "undelivered", "unsent_bytes",
+    )  # fmt: skip
+
     def __init__(
         self,
         transport: Transport,
