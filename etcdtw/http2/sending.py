@@ -73,11 +73,13 @@ class SendingHalf:
 
     __slots__ = (
         "_encoder", "_own_resets", "_peer_frame_bytes", "_peer_window", "_send_window",
-        "_sendable", "_streams", "_unsent_acks", "blocked_bytes", "out", "sent_content",
+        "_sendable", "_streams", "_unsent_acks", "blocked_bytes", "is_large", "out",
+        "sent_content",
     )  # fmt: skip
 
     def __init__(self, worth_indexing: Callable[[Field], bool]) -> None:
         self.out: list[bytes | memoryview] = []
+        self.is_large = False  # what is queued: better not copied
         # None stands for a request read to its end with nothing answered yet.
         self._streams: dict[int, Stream | None] = {}
         # Streams with queued bytes and room in their own window, in turn. The first of a dict is
@@ -102,8 +104,16 @@ class SendingHalf:
         if not out:
             return b""
         self.out = []
+        self.is_large = False
         self._unsent_acks = 0
         return b"".join(out)
+
+    def take_pieces(self) -> list[bytes | memoryview]:
+        """The same, as it is queued."""
+        out, self.out = self.out, []
+        self.is_large = False
+        self._unsent_acks = 0
+        return out
 
     @property
     def open_streams(self) -> int:
@@ -304,6 +314,7 @@ class SendingHalf:
             chunk = queue.popleft()
             left = room - size
             if len(chunk) > left:
+                self.is_large = True
                 view = memoryview(chunk)
                 queue.appendleft(view[left:])
                 chunk = view[:left]

@@ -223,16 +223,18 @@ class RpcConnection:
             self._flusher.add(self)
 
     def flush(self) -> None:
-        """Write what is queued, in one piece."""
+        """Write what is queued, at once."""
         self.dirty = False
         if self._lost:
             return
-        data = self.http2.take()
-        # What windows hold back is not among the data, and not unsent: others need not wait for it.
-        self.unsent_bytes = 0
-        if data:
+        http2 = self.http2
+        if http2.is_large:
+            self._output.write_pieces(http2.take_pieces())
+        elif data := http2.take():
             self._output.write(data)
-        if self._attention or self.http2.blocked_bytes > self._answer_bytes_max:
+        # What windows hold back is not among that, and not unsent: others need not wait for it.
+        self.unsent_bytes = 0
+        if self._attention or http2.blocked_bytes > self._answer_bytes_max:
             self._look_after()
 
     def congested(self) -> bool:

@@ -27,7 +27,8 @@ class Output:
         self._transport = transport
         self._held_bytes_max = held_bytes_max
         self._on_room = on_room
-        self._write = DirectWriter(transport).write
+        writer = DirectWriter(transport)
+        self._write, self._write_pieces = writer.write, writer.write_pieces
         self._held: list[bytes] = []
         self._reading_paused = False
         self._read_enough = False
@@ -45,6 +46,13 @@ class Output:
                 self._transport.pauseProducing()
             return
         self._write(data)
+
+    def write_pieces(self, pieces: list[bytes | memoryview]) -> None:
+        """The same of what is large."""
+        if self.paused:
+            self.write(b"".join(pieces))
+        else:
+            self._write_pieces(pieces)
 
     def let_read(self, wanted: bool) -> None:
         """Whether the transport is to be read, where nothing else is against it."""
