@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -74,7 +75,7 @@ class RandomRequestTests(SynchronousTestCase):
         requests = Requests(Random(seed))
         for number in range(count):
             method, request = requests.next()
-            real, ours = pair.both(lambda side, m=method, r=request: outcome(side, m, r))  # type: ignore[misc]
+            real, ours = pair.both(partial(outcome, method=method, request=request))
             self.assertEqual(ours, real, f"seed {seed}, request {number}: {method}\n{request}")
             if number % WATCH_EVERY == WATCH_EVERY - 1:
                 self.compare_histories(pair, requests)
@@ -84,21 +85,21 @@ class RandomRequestTests(SynchronousTestCase):
     def compare_histories(self, pair: Pair, requests: Requests) -> None:
         """What watches from here and there tell, up to a put that all of them see."""
         pick = requests.dice.choice
-        whole = {"key": b"\0", "range_end": b"\0"}
         last = [
             side.client.call("KV.Put", key=b"a").header.revision
             for side in (pair.real, pair.ours)
             if side.client is not None
         ]
         self.assertEqual(last[0], last[1])
-        for scope in (whole, {"key": b"a"}, {"key": b"a", "range_end": b"b"}):
+        for key, end in ((b"\0", b"\0"), (b"a", b""), (b"a", b"b")):
             request = WatchCreateRequest(
-                **scope,  # type: ignore[arg-type]
+                key=key,
+                range_end=end,
                 start_revision=max(1, last[0] - pick((0, 10, 60, 200))),
                 prev_kv=pick((False, True)),
                 filters=[WatchCreateRequest.NODELETE] if pick((False, True)) else [],
             )
-            real, ours = pair.both(lambda side, r=request: history(side, r, last[0]))  # type: ignore[misc]
+            real, ours = pair.both(partial(history, request=request, last=last[0]))
             self.assertEqual(ours, real, str(request))
 
     def test_answers(self) -> None:

@@ -61,8 +61,10 @@ class ClusterTests(TlsCase):
         )  # fmt: skip
         cluster.start()
         self.write(cluster, 50)
-        for each in cluster.members:
-            until(lambda each=each: "saved snapshot" in each.output(200_000), each.output)  # type: ignore[misc]
+        until(
+            lambda: all("saved snapshot" in each.output(200_000) for each in cluster.members),
+            "all have saved a snapshot",
+        )
         joining = Member(server_under_test(), client_tls=self.pki, peer_tls=self.pki)
         self.addCleanup(joining.close)
         with cluster.client(0) as client:

@@ -68,6 +68,13 @@ print("records", len(list(backend.scan(b"key", b"", None))), backend.consistent_
 """
 
 
+def ambiguous_error() -> lmdb.Error:
+    """Of a disk that is broken, or full."""
+    error = lmdb.Error("mdb_txn_commit: Input/output error")
+    error.code = errno.EIO  # type: ignore[misc]  # the stub has it for one of the class
+    return error
+
+
 class _FailingFilesystem(OsFilesystem):
     """One renaming, or sync of a directory, fails."""
 
@@ -195,8 +202,7 @@ class FailingCommitTests(KeyspaceCase):
     def test_an_ambiguous_error_is_looked_into(self) -> None:
         """EIO on a disk that has space is a broken disk, which is fatal."""
         backend, writer, told = self.open_failing()
-        writer.error = lmdb.Error("mdb_txn_commit: Input/output error")
-        writer.error.code = errno.EIO  # type: ignore[misc]
+        writer.error = ambiguous_error()
         backend.end_entry(1, 1)
         backend.commit()
         self.assertEqual(len(told), 1)
@@ -211,8 +217,7 @@ class FailingCommitTests(KeyspaceCase):
         """EIO of a write that came out short, on a disk that has space by the time it is looked
         into: the batch is written after all."""
         backend, writer, told = self.open_failing()
-        writer.error = lmdb.Error("mdb_txn_commit: Input/output error")
-        writer.error.code = errno.EIO  # type: ignore[misc]
+        writer.error = ambiguous_error()
         writer.fails_left = 1
         backend.put(b"key", b"a", b"1")
         backend.end_entry(1, 1)
@@ -226,8 +231,7 @@ class FailingCommitTests(KeyspaceCase):
         """What one look at the space found counts, whatever the next would find."""
         for first, no_space in ((True, True), (False, False)):
             backend, writer, told = self.open_failing()
-            writer.error = lmdb.Error("mdb_txn_commit: Input/output error")
-            writer.error.code = errno.EIO  # type: ignore[misc]
+            writer.error = ambiguous_error()
             writer.fails_left = 1
             looks = iter((first, not first))
             self.patch(lmdb_writer, "_lacks_space", lambda *_, looks=looks: next(looks))
