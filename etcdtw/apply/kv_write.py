@@ -25,7 +25,7 @@ class Leases(Protocol):
 def check_put(store: Store, leases: Leases, request: PutRequest) -> None:
     """Whether a put can be carried out now: ``KeyNotFound`` for an ignore flag without a key to
     take from, ``LeaseNotFound``."""
-    if (request.ignore_value or request.ignore_lease) and request.key not in store.index.current:
+    if (request.ignore_value or request.ignore_lease) and request.key not in store.index:
         raise KeyNotFound
     if request.lease and not leases.exists(request.lease):
         raise LeaseNotFound

@@ -37,7 +37,7 @@ class AsOf:
 
     def current_chunk(self, key: bytes) -> bytes | None:
         store = self._store
-        current = store.index.current.get(key)
+        current = store.index.newest(key)
         if current is not None and current < self._bound:
             return store.current_chunk(key)
         revision = store.index.at(key, self._bound)

@@ -11,8 +11,8 @@ LARGE_CHANGES = 2000
 class Change(NamedTuple):
     """``kv`` is the stored record; for a deletion a record of key and mod_revision, as events
     carry it. ``prev`` is the record before this revision: None if there was none, if it is
-    compacted, or for a deletion while the store's ``tells_prev`` is false. ``create`` says that
-    the key did not exist before."""
+    compacted, or while the store's ``tells_prev`` is false for a deletion and for what history
+    tells. ``create`` says that the key did not exist before."""
 
     key: bytes
     kv: bytes

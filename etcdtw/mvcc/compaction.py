@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.revision import after, backend_key, parse_main, revision_key
@@ -31,9 +31,7 @@ class Compaction:
         self.on_done: list[Callable[[], None]] = []
         self._store = store
         self._bound = after(revision)
-        # Only keys with several revisions, or deleted ones, have anything to remove; one that
-        # becomes such a key later has at most one revision up to ours, and that stays.
-        self._keys = iter(list(store.index.history))
+        self._keys: Iterator[bytes] | None = None
         self._key: bytes | None = None
 
     @property
@@ -45,6 +43,10 @@ class Compaction:
         """Remove up to so many records; True when the compaction is finished."""
         if self.done:
             return True
+        earliest = self._store.compactions[0]
+        if earliest is not self:
+            earliest.step(records_max)
+            return False
         for job in self._store.readers:
             # A hash at an older compaction still reads what we would remove.
             if job.compact_revision < self.revision:
@@ -52,6 +54,11 @@ class Compaction:
                 return False
         backend = self._store.backend
         index = self._store.index
+        if self._keys is None:
+            # Only keys with several revisions, or deleted ones, have anything to remove; one that
+            # becomes such a key later has at most one revision up to ours, and that stays.
+            self._keys = iter(index.with_history)
+            index.with_history = []
         keys_max = records_max * _KEYS_PER_RECORD
         while records_max > 0 and keys_max > 0:
             if self._key is None:

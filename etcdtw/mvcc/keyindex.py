@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 
 from sortedcontainers import SortedList
 
+from etcdtw.mvcc.parts import PART_SHIFT, Parts, new_parts
 from etcdtw.mvcc.revision import TOMBSTONE
 
 # Short histories are tuples, which the garbage collector forgets; long ones grow in place.
@@ -20,17 +21,20 @@ _TUPLE_MAX = 16
 
 
 class KeyIndex:
-    """Packed revisions (see ``revision``) by key.
+    """Packed revisions (see ``revision``) by key, in parts (see ``parts``).
 
     ``current`` holds the newest revision of each key that exists now; ``history`` the revisions
     before that, or, for a key that was deleted, all up to its tombstone. Both ascend.
+    ``with_history`` lists the keys of ``history``, each once, but for those that a compaction is
+    looking through.
     """
 
-    __slots__ = ("_dead", "_live", "current", "history")
+    __slots__ = ("_dead", "_live", "current", "history", "with_history")
 
     def __init__(self) -> None:
-        self.current: dict[bytes, int] = {}
-        self.history: dict[bytes, Sequence[int]] = {}
+        self.current: Parts[int] = new_parts()
+        self.history: Parts[Sequence[int]] = new_parts()
+        self.with_history: list[bytes] = []
         self._live: SortedList[bytes] = SortedList()
         self._dead: SortedList[bytes] = SortedList()
 
@@ -40,70 +44,91 @@ class KeyIndex:
         self._live.update(keys)
 
     def end_load(self) -> None:
-        assert len(self._live) == len(self.current), "not all keys were loaded in order"
-        self._dead = SortedList(key for key in self.history if key not in self.current)
+        assert len(self._live) == len(self), "not all keys were loaded in order"
+        self._dead = SortedList(
+            key
+            for current, history in zip(self.current, self.history, strict=True)
+            for key in history
+            if key not in current
+        )
 
     # --- writing -------------------------------------------------------------------------------
 
     def add(self, key: bytes, revision: int) -> None:
         """A put of a key that does not exist."""
-        self.current[key] = revision
+        part = hash(key) >> PART_SHIFT
+        self.current[part][key] = revision
         self._live.add(key)
-        if key in self.history:
+        if key in self.history[part]:
             self._dead.remove(key)
 
     def replace(self, key: bytes, revision: int) -> None:
         """A put of a key that exists."""
-        current = self.current
-        known = self.history.get(key)
-        if type(known) is list:
-            known.append(current[key])
-        else:
-            self.remember(key, current[key])
+        part = hash(key) >> PART_SHIFT
+        current = self.current[part]
+        self.remember(part, key, current[key])
         current[key] = revision
 
     def remove(self, keys: list[bytes], tombstone: int) -> None:
         """Deletions of keys that exist: the first is ``tombstone``, the others follow it."""
-        history = self.history
-        take = self.current.pop
+        currents, histories = self.current, self.history
         bury = self._dead.add
         forget = self._live.remove
         for key in keys:
+            part = hash(key) >> PART_SHIFT
+            last = currents[part].pop(key)
+            history = histories[part]
             known = history.get(key)
             if known is None:
-                history[key] = (take(key), tombstone)
+                history[key] = (last, tombstone)
+                self.with_history.append(key)
             elif type(known) is list:
-                known += (take(key), tombstone)
+                known += (last, tombstone)
             else:
-                grown = (*known, take(key), tombstone)
+                grown = (*known, last, tombstone)
                 history[key] = grown if len(grown) <= _TUPLE_MAX else list(grown)
             forget(key)
             bury(key)
             tombstone += 2
 
-    def remember(self, key: bytes, revision: int) -> None:
-        """Add to the history of a key."""
-        known = self.history.get(key)
+    def remember(self, part: int, key: bytes, revision: int) -> None:
+        """Add to the history of a key, which is in this part."""
+        history = self.history[part]
+        known = history.get(key)
         if known is None:
-            self.history[key] = (revision,)
+            history[key] = (revision,)
+            self.with_history.append(key)
         elif isinstance(known, list):
             known.append(revision)
         else:
             grown = (*known, revision)
-            self.history[key] = grown if len(grown) <= _TUPLE_MAX else list(grown)
+            history[key] = grown if len(grown) <= _TUPLE_MAX else list(grown)
 
     def plain_containers(self) -> list[Sized]:
         """What grows with the keys and holds bytes and numbers alone, some of them in tuples."""
-        return [self.history, *self._live._lists, *self._dead._lists]
+        return [self.with_history, *self.history, *self._live._lists, *self._dead._lists]
 
     # --- reading -------------------------------------------------------------------------------
 
+    def __len__(self) -> int:
+        """How many keys exist now."""
+        return sum(map(len, self.current))
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a key exists now."""
+        return key in self.current[hash(key) >> PART_SHIFT]
+
+    def newest(self, key: bytes) -> int | None:
+        """The newest revision of a key; None if it does not exist now."""
+        return self.current[hash(key) >> PART_SHIFT].get(key)
+
     def at(self, key: bytes, bound: int) -> int | None:
         """The newest revision of a key below ``bound``; None if it does not exist there."""
-        revision = self.current.get(key)
+        part = hash(key) >> PART_SHIFT
+        revision = self.current[part].get(key)
         if revision is not None and revision < bound:
             return revision
-        known = self.history.get(key)
+        known = self.history[part].get(key)
         if known is None:
             return None
         place = bisect_left(known, bound)
@@ -116,6 +141,10 @@ class KeyIndex:
         """Keys that exist now with ``start <= key < end`` in order."""
         found: Iterator[bytes] = self._live.irange(start, end, (True, False))
         return found
+
+    def unsorted(self) -> Iterator[bytes]:
+        """Keys that exist now in any order, read while nothing is written."""
+        return chain.from_iterable(self.current)
 
     def count(self, start: bytes, end: bytes | None) -> int:
         """How many keys ``keys`` gives, without walking them."""
@@ -145,13 +174,16 @@ class KeyIndex:
     def trim(self, key: bytes, bound: int, limit: int) -> tuple[list[int], bool]:
         """Forget revisions of a key that no read at ``bound`` or later can need.
 
-        Returns at most ``limit`` of them, oldest first, and whether these were all.
+        Returns at most ``limit`` of them, oldest first, and whether these were all; only then the
+        key is listed in ``with_history`` again, if it still belongs there.
         """
-        known = self.history.get(key)
+        part = hash(key) >> PART_SHIFT
+        history = self.history[part]
+        known = history.get(key)
         if known is None:
             return [], True
         old = bisect_left(known, bound)
-        current = self.current.get(key)
+        current = self.current[part].get(key)
         superseded = current is not None and current < bound
         # The newest one below the bound stays readable, unless it says that there is nothing.
         if old and not superseded and not known[old - 1] & TOMBSTONE:
@@ -160,9 +192,11 @@ class KeyIndex:
         dropped = list(islice(known, take))
         rest = known[take:]
         if rest:
-            self.history[key] = rest
+            history[key] = rest
+            if take == old:
+                self.with_history.append(key)
         else:
-            del self.history[key]
+            del history[key]
             if current is None:
                 self._dead.remove(key)
         return dropped, take == old

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from etcdtw.mvcc.changes import Change
 from etcdtw.mvcc.interfaces import KEY_BUCKET
 from etcdtw.mvcc.keyvalue import successor, unchunk
+from etcdtw.mvcc.parts import PART_SHIFT
 from etcdtw.mvcc.revision import MAIN_SHIFT, revision_key, revision_keys
 from etcdtw.varint import SHORT, SHORT_END, varint, varints
 
@@ -24,20 +25,24 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     first = store.revision + 1
     revisions = varints(first, len(puts))
     index, recent, backend, lease_of = store.index, store.recent, store.backend, store.lease_of
-    current, history = index.current, index.history
-    hot, half = recent.hot, recent.half
+    currents, histories = index.current, index.history
+    young, hot, young_max = recent.young, recent.hot, recent.young_max
     is_heard = bool(store.on_change)
     made: list[bytes] = []  # from ``made_from`` on
     made_from = first
     put_bytes = 0
     for main, ((key, value), revision) in enumerate(zip(puts, revisions, strict=True), first):
-        before = recent.young.get(key)
+        part = hash(key) >> PART_SHIFT
+        current = currents[part]
+        before = kept = young.get(key)
         if before is None and key in current:
-            # It may be one of those just made.
-            backend.put_all(KEY_BUCKET, revision_keys(made_from, len(made)), made)
-            made = []
-            made_from = main
-            before = store.current_chunk(key)
+            before = recent.old[part].get(key)
+            if before is None:
+                # It may be one of those just made.
+                backend.put_all(KEY_BUCKET, revision_keys(made_from, len(made)), made)
+                made = []
+                made_from = main
+                before = kept = store.current_chunk(key)
         size = len(value)
         put_bytes += len(key) + size
         value_size = (size < SHORT_END and SHORT[size]) or varint(size)
@@ -72,20 +77,23 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             )
             size = len(record)
             chunk = b"\x12%b%b" % ((size < SHORT_END and SHORT[size]) or varint(size), record)
-            known = history.get(key)
+            known = histories[part].get(key)
             if type(known) is list:
                 known.append(current[key])
             else:
-                index.remember(key, current[key])
+                index.remember(part, key, current[key])
             current[key] = main << MAIN_SHIFT
-            recent.young[key] = chunk
-            recent.used += len(chunk) - len(before)
-            if recent.used > half:
-                recent.turn_old()
-            elif parts is not None:
-                hot[key] = chunk, head, version
-            elif not version % WRITES_TO_HEAT:
-                recent.heat(key, chunk, head, version)
+            if kept is None:
+                recent.keep(key, chunk)
+            else:
+                young[key] = chunk
+                recent.used += len(chunk) - len(kept)
+                if recent.used > young_max:
+                    recent.settle()
+                elif parts is not None:
+                    hot[key] = chunk, head, version
+                elif not version % WRITES_TO_HEAT:
+                    recent.heat(key, chunk, head, version)
         if lease_of:
             store.set_lease(key, 0)
         if is_heard:

@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from etcdtw.mvcc.parts import PART_SHIFT, Parts, new_parts
+
 # What an entry costs besides its bytes: a dict slot and a bytes object.
 _ENTRY_BYTES = 120
 _HOT_MAX = 512
+YOUNG_KEYS_MAX = 16_384
 
 
 class RecentChunks:
-    """The chunk of a key's newest revision, for the keys used last.
+    """The chunk of a key's newest revision.
 
-    Two generations: ``young`` takes what is written or read; when it holds ``half`` of the bound,
-    it becomes the old one and the old one is forgotten. ``used`` counts its bytes. The hot paths
-    use them directly and call a method on a miss.
+    ``young`` takes what is written, or read from the backend, and ``used`` counts its bytes. When
+    it holds an eighth of the bound, or ``YOUNG_KEYS_MAX`` keys, all of it moves into ``old``, from
+    which whole parts are dropped in turn as long as they hold more than the rest of the bound. A
+    key in both has its chunk in ``young``. The hot paths use them directly and call a method on a
+    miss.
 
     ``hot`` has those chunks of ``young`` whose keys are written again and again, each with its head
     and version (see ``keyvalue.successor``).
     """
 
-    __slots__ = ("_old", "half", "hot", "used", "young")
+    __slots__ = ("_drop_next", "_old_max", "_old_used", "hot", "old", "used", "young", "young_max")
 
     def __init__(self, bytes_max: int) -> None:
-        self.half = bytes_max // 2
-        self.used = 0
-        self._old: dict[bytes, bytes] = {}
+        self.young_max = bytes_max // 8
+        self._old_max = bytes_max - self.young_max
+        self.used = self._old_used = 0
         self.young: dict[bytes, bytes] = {}
+        self.old: Parts[bytes] = new_parts()
         self.hot: dict[bytes, tuple[bytes, bytes, int]] = {}
-
-    def find(self, key: bytes) -> bytes | None:
-        chunk = self.young.get(key)
-        if chunk is None:
-            chunk = self._old.get(key)
-            if chunk is not None:
-                self.keep(key, chunk)
-        return chunk
+        self._drop_next = 0
 
     def keep(self, key: bytes, chunk: bytes) -> None:
         """Note the chunk of a key that ``young`` does not hold."""
         size = len(key) + len(chunk) + _ENTRY_BYTES
-        if self.used + size > self.half:
-            self.turn_old()
+        if self.used + size > self.young_max or len(self.young) >= YOUNG_KEYS_MAX:
+            self.settle()
         self.used += size
         self.young[key] = chunk
 
-    def turn_old(self) -> None:
-        """Begin a new generation."""
-        self._old = self.young
-        self.young = {}
+    def settle(self) -> None:
+        """Move ``young`` into ``old``."""
+        self.take(self.young.items())
+        self.young.clear()
         self.hot.clear()
         self.used = 0
+
+    def take(self, chunks: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note in ``old`` the newest chunks of keys that ``young`` does not hold."""
+        old, used = self.old, self._old_used
+        for key, chunk in chunks:
+            part = old[hash(key) >> PART_SHIFT]
+            known = part.get(key)
+            used += len(chunk)
+            used += len(key) + _ENTRY_BYTES if known is None else -len(known)
+            part[key] = chunk
+        while used > self._old_max:
+            dropped = old[self._drop_next]
+            self._drop_next = (self._drop_next + 1) % len(old)
+            used -= sum(map(len, dropped)) + sum(map(len, dropped.values()))
+            used -= _ENTRY_BYTES * len(dropped)
+            dropped.clear()
+        self._old_used = used
 
     def replace(self, key: bytes, chunk: bytes) -> None:
         """Note a newer chunk of a key."""
@@ -59,8 +77,8 @@ class RecentChunks:
             self.hot.pop(key, None)
             self.used += len(chunk) - len(known)
             self.young[key] = chunk
-            if self.used > self.half:
-                self.turn_old()
+            if self.used > self.young_max:
+                self.settle()
 
     def heat(self, key: bytes, chunk: bytes, head: bytes, version: int) -> None:
         """Note the parts of a key's chunk in ``young``."""
@@ -69,11 +87,12 @@ class RecentChunks:
         self.hot[key] = chunk, head, version
 
     def forget(self, keys: list[bytes]) -> None:
-        young = self.young.pop
-        old = self._old.pop
+        young, old = self.young.pop, self.old
         for key in keys:
             known = young(key, None)
             if known is not None:
                 self.hot.pop(key, None)
                 self.used -= len(key) + len(known) + _ENTRY_BYTES
-            old(key, None)
+            known = old[hash(key) >> PART_SHIFT].pop(key, None)
+            if known is not None:
+                self._old_used -= len(key) + len(known) + _ENTRY_BYTES

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.compaction import finished_revision, scheduled_revision
 from etcdtw.mvcc.keyvalue import parse_record, record_key, to_chunk
+from etcdtw.mvcc.parts import PART_SHIFT
 from etcdtw.mvcc.revision import MAIN_SHIFT, TOMBSTONE, parse_backend_key
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Restore:
             return True
         if self._unsorted is None:
             if self._read(records_max):
-                self._unsorted = iter(list(self._store.index.current))
+                self._unsorted = self._store.index.unsorted()
         elif self._sorted is None:
             run = sorted(islice(self._unsorted, records_max * _SORTED_PER_RECORD))
             self._runs.append(run)
@@ -60,7 +61,7 @@ class Restore:
     def _read(self, records_max: int) -> bool:
         """Take in records; True at the end of the bucket."""
         index = self._store.index
-        current, history = index.current, index.history
+        currents, histories = index.current, index.history
         lease_of = self._lease_of
         newest: dict[bytes, bytes] = {}
         taken = 0
@@ -68,23 +69,25 @@ class Restore:
             taken += 1
             self._newest = revision = parse_backend_key(raw_key)
             key = record_key(record)
+            part = hash(key) >> PART_SHIFT
+            current = currents[part]
             before = current.get(key)
             if revision & TOMBSTONE:
                 lease_of.pop(key, None)
                 if before is None:
                     self._store.orphans.append(revision)
                 else:
-                    index.remember(key, current.pop(key))
-                    index.remember(key, revision)
+                    index.remember(part, key, current.pop(key))
+                    index.remember(part, key, revision)
                     newest.pop(key, None)
                     self._store.recent.forget([key])
                 continue
             if before is not None:
-                known = history.get(key)
+                known = histories[part].get(key)
                 if type(known) is list:
                     known.append(before)
                 else:
-                    index.remember(key, before)
+                    index.remember(part, key, before)
             current[key] = revision
             newest[key] = record
             if len(newest) >= STEP_RECORDS:
@@ -100,9 +103,8 @@ class Restore:
 
     def _keep(self, newest: dict[bytes, bytes]) -> None:
         """Have these records in memory; the dict is empty afterwards."""
-        recent = self._store.recent
-        for key, record in newest.items():
-            recent.replace(key, to_chunk(record))
+        chunks = zip(newest, map(to_chunk, newest.values()), strict=True)
+        self._store.recent.take(chunks)
         newest.clear()
 
     def _finish(self) -> None:

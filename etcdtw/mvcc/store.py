@@ -29,6 +29,7 @@ from etcdtw.mvcc.keyvalue import (
     to_chunk,
     unchunk,
 )
+from etcdtw.mvcc.parts import PART_SHIFT
 from etcdtw.mvcc.plain_puts import put_each
 from etcdtw.mvcc.range_result import RangeResult
 from etcdtw.mvcc.recent import RecentChunks
@@ -103,7 +104,8 @@ class Store:
         is no such change. Whoever begins and ends it sets this."""
         self.compactions: list[Compaction] = []
         self.tells_prev = False
-        """Whether somebody wants to know what deleted keys were; who does sets it."""
+        """Whether somebody wants to know what keys were before they were deleted, or before past
+        changes; who does sets it."""
         self.hashes_compactions = False
         """Whether each compaction is to be preceded by a hash of what is there; who wants to
         compare these sets it."""
@@ -131,9 +133,10 @@ class Store:
         return self.recent.young.get(key) or self._find_current(key)
 
     def _find_current(self, key: bytes) -> bytes | None:
-        chunk = self.recent.find(key)
+        part = hash(key) >> PART_SHIFT
+        chunk = self.recent.old[part].get(key)
         if chunk is None:
-            revision = self.index.current.get(key)
+            revision = self.index.current[part].get(key)
             if revision is not None:
                 chunk = self.chunk_at(revision)
                 self.recent.keep(key, chunk)
@@ -203,11 +206,16 @@ class Store:
 
     def current_chunks(self, keys: list[bytes]) -> list[bytes]:
         """The chunks of the present pairs of keys that exist."""
+        young, old = self.recent.young, self.recent.old
         try:
-            return list(map(self.recent.young.__getitem__, keys))
+            return list(map(young.__getitem__, keys))
         except KeyError:
-            chunks = map(self.current_chunk, keys)
-            return [chunk for chunk in chunks if chunk is not None]
+            pass
+        find = self._find_current
+        chunks = [
+            young.get(key) or old[hash(key) >> PART_SHIFT].get(key) or find(key) for key in keys
+        ]
+        return [chunk for chunk in chunks if chunk is not None]
 
     def range_past(
         self,
@@ -265,7 +273,7 @@ class Store:
         else:
             head, version = successor(before, len(key))
             version += 1
-            if index.current[key] >> MAIN_SHIFT == main:
+            if index.current[hash(key) >> PART_SHIFT][key] >> MAIN_SHIFT == main:
                 prev = self._before_txn(key, main)
             else:
                 prev = unchunk(before)
@@ -302,7 +310,7 @@ class Store:
         ]
 
     def _before_deletion(self, key: bytes, main: int) -> bytes | None:
-        if self.index.current[key] >> MAIN_SHIFT == main:
+        if self.index.current[hash(key) >> PART_SHIFT][key] >> MAIN_SHIFT == main:
             return self._before_txn(key, main)
         before = self.current_chunk(key)
         assert before is not None, "the index knows the key"
@@ -383,7 +391,7 @@ class Store:
     def _past_change(self, main: int, revision: int, record: bytes, compacted: int) -> Change:
         parsed = parse_record(record)
         key = parsed.key
-        has_prev = main - 1 >= compacted
+        has_prev = self.tells_prev and main - 1 >= compacted
         if revision & TOMBSTONE:
             prev = self.record_at(key, main - 1) if has_prev else None
             return Change(key, record + b"\x18" + varint(main), True, prev, False)

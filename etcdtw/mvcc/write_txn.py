@@ -58,7 +58,7 @@ class WriteTxn:
         """The first so many keys that ``range`` finds."""
         index = self._store.index
         if not end:
-            return [key] if key in index.current else []
+            return [key] if key in index else []
         stop = None if end == b"\0" else end
         if stop is not None and stop <= key:
             return []

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from etcdtw.errors import Compacted, FutureRevision
 from etcdtw.mvcc.changes import Change
-from etcdtw.mvcc.keyvalue import KV, decode_kv
+from etcdtw.mvcc.keyvalue import KV, decode_kv, parse_record
 from etcdtw.mvcc.revision import revision_key, tombstone_keys
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.kv_pb2 import KeyValue
@@ -86,6 +86,8 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(changes[2], Change(b"a", deleted, True, before, False))
         self.assertEqual(list(self.store.history(3, 3)), seen)
         self.store.tells_prev = False
+        [(_, past)] = self.store.history(3, 3)
+        self.assertEqual(past, [change._replace(prev=None) for change in changes])
         txn = self.store.write()
         txn.delete_range(b"b")
         txn.end()
@@ -163,7 +165,12 @@ class ReadTests(SynchronousTestCase):
 
     def test_prev_is_compacted(self) -> None:
         """History does not give away what was before the first readable revision."""
+        self.store.tells_prev = True
         self.store.put_one(b"a", b"new")
+        self.store.compact(4)
+        [(_, [change])] = self.store.history(5, 5)
+        assert change.prev is not None
+        self.assertEqual(parse_record(change.prev).value, b"a")
         self.store.compact(5)
         [(_, [change])] = self.store.history(5, 5)
         self.assertIsNone(change.prev)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from google_crc32c import value as crc32c
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -245,6 +247,8 @@ class StoreMachine(RuleBasedStateMachine):
                 if kv.lease
             }
             assert store.lease_of == on_lease
+            if not store.compactions:
+                assert sorted(store.index.with_history) == sorted(chain(*store.index.history))
 
     def teardown(self) -> None:
         """A finished compaction leaves exactly the records that the model keeps."""

@@ -78,6 +78,16 @@ class OverlayTests(KeyspaceCase):
         self.patch(lmdb_backend, "SHED_CHANGES", 2)
         self.check_against_a_model()
 
+    def test_entries_of_many_layers_against_a_model(self) -> None:
+        """The same where most entries go on from layer to layer, and slip under what has ended or
+        do not."""
+        self.patch(lmdb_backend, "BATCH_BYTES_MAX", 2 * RECORD_BYTES)
+        for large_bytes in (RECORD_BYTES, 100 * RECORD_BYTES):
+            self.patch(lmdb_overlay, "LARGE_BYTES", large_bytes)
+            self.patch(lmdb_backend, "LARGE_BYTES", large_bytes)
+            self.patch(lmdb_backend, "SHED_CHANGES", 1)
+            self.check_against_a_model()
+
     def check_against_a_model(self) -> None:
         self.patch(lmdb_backend, "BATCH_CHANGES_MAX", 6)
 

@@ -160,7 +160,7 @@ def _keyspace(of: Sources) -> list[Family]:
                lambda: of.maintenance.hash_kv_seconds),
         Family("etcd_debugging_mvcc_range_total", "counter", "Ranges.", lambda: store.ranges),
         Family("etcd_debugging_mvcc_keys_total", "gauge", "Keys there are.",
-               lambda: len(store.index.current)),
+               lambda: len(store.index)),
         Family("etcd_debugging_mvcc_total_put_size_in_bytes", "gauge",
                "Bytes of keys and values put.", lambda: store.put_bytes),
         Family("etcd_debugging_mvcc_current_revision", "gauge", "The current revision.",

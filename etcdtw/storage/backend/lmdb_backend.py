@@ -126,9 +126,12 @@ class LmdbBackend:
         self._entry = self._reading.position()
         self._durable = self._entry
         # The overlay, newest first: the entry under way, whole entries, and sealed batches of
-        # them, oldest first, of which the first is being written.
+        # them, oldest first, of which the first is being written. An entry that fills a layer goes
+        # on in another one: a dict that grows moves all that it holds at once.
         self._open = Layer()
+        self._open_full: list[Layer] = []
         self._ended = Layer()
+        self._ended_full: list[Layer] = []
         self._batches: list[Batch] = []
         self._wanted = False  # what has ended is to be committed too, once that is possible
         self._dirty = False  # entries have ended since the last batch was sealed
@@ -180,8 +183,10 @@ class LmdbBackend:
     def _layers(self) -> list[Layer]:
         """What lies above the records on disk, newest first."""
         layers = [self._open, self._ended]
+        if self._open_full or self._ended_full:
+            layers[1:] = [*reversed(self._open_full), self._ended, *reversed(self._ended_full)]
         for batch in reversed(self._batches):
-            layers.append(batch.layer)
+            layers += reversed(batch.layers)
         return layers
 
     def buckets(self) -> list[bytes]:
@@ -204,10 +209,7 @@ class LmdbBackend:
 
     def overlay_bytes(self) -> int:
         """Memory that changes take which are not on disk yet."""
-        total = self._open.bytes + self._ended.bytes
-        for batch in self._batches:
-            total += batch.layer.bytes
-        return total
+        return sum(layer.bytes for layer in self._layers())
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -218,6 +220,8 @@ class LmdbBackend:
             changes = layer.buckets[bucket] = Changes()
         changes.records[key] = value
         layer.bytes += len(key) + len(value) + RECORD_BYTES
+        if layer.bytes > BATCH_BYTES_MAX:
+            self._fill_open()
 
     def put_all(self, bucket: bytes, keys: list[bytes], values: list[bytes]) -> None:
         layer = self._open
@@ -226,6 +230,8 @@ class LmdbBackend:
             changes = layer.buckets[bucket] = Changes()
         changes.records.update(zip(keys, values, strict=True))
         layer.bytes += sum(map(len, keys)) + sum(map(len, values)) + RECORD_BYTES * len(keys)
+        if layer.bytes > BATCH_BYTES_MAX:
+            self._fill_open()
 
     def delete(self, bucket: bytes, key: bytes) -> None:
         layer = self._open
@@ -235,16 +241,28 @@ class LmdbBackend:
         changes.records[key] = None
         layer.bytes += len(key) + RECORD_BYTES
 
+    def _fill_open(self) -> None:
+        self._open_full.append(self._open)
+        self._open = Layer()
+
     def end_entry(self, index: int, term: int) -> None:
         """See ``IBackend``. The last entry may end again: changes that belong to no entry, a
         compaction's, then become durable too."""
+        if self._open_full:
+            self._ended_full += [self._ended, *self._open_full]
+            self._open_full = []
+            self._ended = Layer()
         ended = self._ended
         ended.take(self._open)
         self._entry = (index, term)
         self._dirty = True
         if self._due is None:
             self._due = self._clock.callLater(self.settings.batch_seconds, self._tick)
-        if ended.count >= self.settings.batch_changes or ended.bytes >= BATCH_BYTES_MAX:
+        if (
+            ended.count >= self.settings.batch_changes
+            or ended.bytes >= BATCH_BYTES_MAX
+            or self._ended_full
+        ):
             self._is_full()
 
     def _tick(self) -> None:
@@ -277,14 +295,20 @@ class LmdbBackend:
 
     def _seal(self) -> None:
         """Make a batch of what has ended."""
-        self._batches.append(Batch(self._ended, *self._entry))
+        self._batches.append(Batch([*self._ended_full, self._ended], *self._entry))
+        self._ended_full = []
         self._ended = Layer()
         self._dirty = False
 
     def _is_full(self) -> None:
         if self._batches or self._defragmenting is not None:
             self._wanted = True
-            if self._ended.count >= BATCH_CHANGES_MAX or self._ended.bytes >= BATCH_BYTES_MAX:
+            ended = self._ended
+            if (
+                ended.count >= BATCH_CHANGES_MAX
+                or ended.bytes >= BATCH_BYTES_MAX
+                or self._ended_full
+            ):
                 self._seal()
                 self._check_overlay()
         elif not self._hurried and self._due is not None:
@@ -322,17 +346,20 @@ class LmdbBackend:
         self.no_space = False
         self._durable = (batch.entry_index, batch.entry_term)
         self._close_old_views()
-        self._forget(batch.layer)
+        self._forget(batch.layers)
         self._tell_durable()
         if self._defragmenting is not None and not self._batches:
             self._copy()
         else:
             self._go_on()
 
-    def _forget(self, layer: Layer) -> None:
+    def _forget(self, layers: list[Layer]) -> None:
         """Let go of what is written; of very much in several turns."""
-        if layer.bytes > LARGE_BYTES and layer.shed(SHED_CHANGES):
-            self._clock.callLater(0, self._forget, layer)
+        while layers:
+            if layers[-1].bytes > LARGE_BYTES and layers[-1].shed(SHED_CHANGES):
+                self._clock.callLater(0, self._forget, layers)
+                return
+            layers.pop()
 
     def _go_on(self) -> None:
         """Write what has come together meanwhile."""

@@ -29,11 +29,16 @@ _META_PAGES = 2
 
 
 class Batch(NamedTuple):
-    """The changes of whole log entries, and index and term of the last of them."""
+    """The changes of whole log entries, later layers over earlier ones, and index and term of the
+    last of the entries."""
 
-    layer: Layer
+    layers: list[Layer]
     entry_index: int
     entry_term: int
+
+    @property
+    def bytes(self) -> int:
+        return sum(layer.bytes for layer in self.layers)
 
 
 class Sizes(NamedTuple):
@@ -80,7 +85,7 @@ class BatchWriter:
                 seconds = self._write(databases, batch)
                 break
             except lmdb.Error as error:
-                if _lacks_space(error, self._path, batch.layer.bytes):
+                if _lacks_space(error, self._path, batch.bytes):
                     raise NoSpaceOnDisk(str(error)) from error
                 # Room may have come since; a disk that is at fault fails again.
                 if is_last_try or not _came_out_short(error):
@@ -89,8 +94,9 @@ class BatchWriter:
 
     def _write(self, databases: Databases, batch: Batch) -> float:
         with self._env.begin(write=True) as txn:
-            for name, changes in batch.layer.buckets.items():
-                self._put(txn, self._database(txn, databases, name), name, changes)
+            for layer in batch.layers:
+                for name, changes in layer.buckets.items():
+                    self._put(txn, self._database(txn, databases, name), name, changes)
             meta = self._database(txn, databases, META)
             txn.put(CONSISTENT_INDEX, batch.entry_index.to_bytes(8, "big"), db=meta)
             txn.put(TERM, batch.entry_term.to_bytes(8, "big"), db=meta)
