@@ -9,7 +9,8 @@ from etcdtw.mvcc.parts import PART_SHIFT, Parts, new_parts
 # What an entry costs besides its bytes: a dict slot and a bytes object.
 _ENTRY_BYTES = 120
 _HOT_MAX = 512
-YOUNG_KEYS_MAX = 16_384
+YOUNG_KEYS_MAX = 8192
+"""Moving so many takes some 3 ms."""
 
 
 class RecentChunks:

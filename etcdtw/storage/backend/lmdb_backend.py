@@ -209,7 +209,10 @@ class LmdbBackend:
 
     def overlay_bytes(self) -> int:
         """Memory that changes take which are not on disk yet."""
-        return sum(layer.bytes for layer in self._layers())
+        total = 0
+        for layer in self._layers():
+            total += layer.bytes
+        return total
 
     # --- writing -------------------------------------------------------------------------------
 
