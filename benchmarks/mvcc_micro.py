@@ -16,6 +16,7 @@ from collections.abc import Callable
 from etcdtw.apply.header import HeaderSource
 from etcdtw.apply.kv import KvApplier
 from etcdtw.mvcc.keyindex import KeyIndex
+from etcdtw.mvcc.parts import PART_SHIFT
 from etcdtw.mvcc.revision import packed
 from etcdtw.mvcc.store import Store
 from etcdtw.pb.rpc_pb2 import PutRequest, RangeRequest
@@ -70,7 +71,8 @@ def index_bytes(keys: int) -> float:
     before = tracemalloc.get_traced_memory()[0]
     index = KeyIndex()
     for number in order:
-        index.add(key_of(number), packed(number + 2, 0))
+        key = key_of(number)
+        index.add(hash(key) >> PART_SHIFT, key, packed(number + 2, 0))
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     return used / keys

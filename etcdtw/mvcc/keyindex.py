@@ -54,17 +54,15 @@ class KeyIndex:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def add(self, key: bytes, revision: int) -> None:
-        """A put of a key that does not exist."""
-        part = hash(key) >> PART_SHIFT
+    def add(self, part: int, key: bytes, revision: int) -> None:
+        """A put of a key that does not exist, in its part."""
         self.current[part][key] = revision
         self._live.add(key)
         if key in self.history[part]:
             self._dead.remove(key)
 
-    def replace(self, key: bytes, revision: int) -> None:
-        """A put of a key that exists."""
-        part = hash(key) >> PART_SHIFT
+    def replace(self, part: int, key: bytes, revision: int) -> None:
+        """A put of a key that exists, in its part."""
         current = self.current[part]
         self.remember(part, key, current[key])
         current[key] = revision
@@ -92,7 +90,7 @@ class KeyIndex:
             tombstone += 2
 
     def remember(self, part: int, key: bytes, revision: int) -> None:
-        """Add to the history of a key, which is in this part."""
+        """Add to the history of a key, in its part."""
         history = self.history[part]
         known = history.get(key)
         if known is None:

@@ -57,8 +57,8 @@ def put_each(store: Store, puts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             )
             size = len(record)
             chunk = b"\x12%b%b" % ((size < SHORT_END and SHORT[size]) or varint(size), record)
-            index.add(key, main << MAIN_SHIFT)
-            recent.keep(key, chunk)
+            index.add(part, key, main << MAIN_SHIFT)
+            recent.add(part, key, chunk)
         else:
             parts = hot.get(key)
             if parts is not None and parts[0] is before:

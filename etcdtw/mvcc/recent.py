@@ -16,11 +16,11 @@ YOUNG_KEYS_MAX = 8192
 class RecentChunks:
     """The chunk of a key's newest revision.
 
-    ``young`` takes what is written, or read from the backend, and ``used`` counts its bytes. When
-    it holds an eighth of the bound, or ``YOUNG_KEYS_MAX`` keys, all of it moves into ``old``, from
-    which whole parts are dropped in turn as long as they hold more than the rest of the bound. A
-    key in both has its chunk in ``young``. The hot paths use them directly and call a method on a
-    miss.
+    ``young`` takes what is written again, or read from the backend, and new keys while it is half
+    empty; ``used`` counts its bytes. When it holds an eighth of the bound, or ``YOUNG_KEYS_MAX``
+    keys, all of it moves into ``old``, from which whole parts are dropped in turn as long as they
+    hold more than the rest of the bound. A key in both has its chunk in ``young``. The hot paths
+    use them directly and call a method on a miss.
 
     ``hot`` has those chunks of ``young`` whose keys are written again and again, each with its head
     and version (see ``keyvalue.successor``).
@@ -36,6 +36,18 @@ class RecentChunks:
         self.old: Parts[bytes] = new_parts()
         self.hot: dict[bytes, tuple[bytes, bytes, int]] = {}
         self._drop_next = 0
+
+    def add(self, part: int, key: bytes, chunk: bytes) -> None:
+        """Note the chunk of a new key, in its part."""
+        size = len(key) + len(chunk) + _ENTRY_BYTES
+        if self.used + size <= self.young_max and len(self.young) < YOUNG_KEYS_MAX // 2:
+            self.used += size
+            self.young[key] = chunk
+        else:
+            self._old_used += size
+            self.old[part][key] = chunk
+            if self._old_used > self._old_max:
+                self._drop()
 
     def keep(self, key: bytes, chunk: bytes) -> None:
         """Note the chunk of a key that ``young`` does not hold."""
@@ -61,13 +73,16 @@ class RecentChunks:
             used += len(chunk)
             used += len(key) + _ENTRY_BYTES if known is None else -len(known)
             part[key] = chunk
-        while used > self._old_max:
-            dropped = old[self._drop_next]
-            self._drop_next = (self._drop_next + 1) % len(old)
-            used -= sum(map(len, dropped)) + sum(map(len, dropped.values()))
-            used -= _ENTRY_BYTES * len(dropped)
-            dropped.clear()
         self._old_used = used
+        self._drop()
+
+    def _drop(self) -> None:
+        while self._old_used > self._old_max:
+            part = self.old[self._drop_next]
+            self._drop_next = (self._drop_next + 1) % len(self.old)
+            self._old_used -= sum(map(len, part)) + sum(map(len, part.values()))
+            self._old_used -= _ENTRY_BYTES * len(part)
+            part.clear()
 
     def replace(self, key: bytes, chunk: bytes) -> None:
         """Note a newer chunk of a key."""

@@ -267,20 +267,24 @@ class Store:
         index = self.index
         revision = packed(main, sub)
         before = self.recent.young.get(key) or self._find_current(key)
+        part = hash(key) >> PART_SHIFT
         if before is None:
             head, version, prev = encode_head(key, main), 1, None
-            index.add(key, revision)
+            index.add(part, key, revision)
         else:
             head, version = successor(before, len(key))
             version += 1
-            if index.current[hash(key) >> PART_SHIFT][key] >> MAIN_SHIFT == main:
+            if index.current[part][key] >> MAIN_SHIFT == main:
                 prev = self._before_txn(key, main)
             else:
                 prev = unchunk(before)
-            index.replace(key, revision)
+            index.replace(part, key, revision)
         record = encode_rest(head, main_varint, version, value, lease)
         chunk = to_chunk(record)
-        self.recent.replace(key, chunk)
+        if before is None:
+            self.recent.add(part, key, chunk)
+        else:
+            self.recent.replace(key, chunk)
         self.backend.put(KEY_BUCKET, revision_key(main, sub), record)
         if lease or self.lease_of:
             self.set_lease(key, lease)
