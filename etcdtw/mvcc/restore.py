@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from etcdtw.mvcc.compaction import finished_revision, scheduled_revision
 from etcdtw.mvcc.keyvalue import parse_record, record_key, to_chunk
 from etcdtw.mvcc.parts import PART_SHIFT
 from etcdtw.mvcc.revision import MAIN_SHIFT, TOMBSTONE, parse_backend_key
+from etcdtw.turns import add_run, merged
 
 if TYPE_CHECKING:
     from etcdtw.mvcc.store import Store
@@ -37,7 +37,7 @@ class Restore:
         self._newest = 0
         self._unsorted: Iterator[bytes] | None = None
         self._runs: list[list[bytes]] = []
-        self._sorted: Iterator[bytes] | None = None
+        self._sorted: Iterator[list[bytes]] | None = None
 
     def step(self, records_max: int = STEP_RECORDS) -> bool:
         """Take in up to so many records; True when the store can be used."""
@@ -48,14 +48,15 @@ class Restore:
                 self._unsorted = self._store.index.unsorted()
         elif self._sorted is None:
             run = sorted(islice(self._unsorted, records_max * _SORTED_PER_RECORD))
-            self._runs.append(run)
+            add_run(self._runs, run)
             if len(run) < records_max * _SORTED_PER_RECORD:
-                self._sorted = merge(*self._runs) if len(self._runs) > 1 else iter(run)
+                self._sorted = merged(self._runs, records_max * _SORTED_PER_RECORD)
         else:
-            ordered = list(islice(self._sorted, records_max))
-            self._store.index.load_ordered(ordered)
-            if len(ordered) < records_max:
+            ordered = next(self._sorted, None)
+            if ordered is None:
                 self._finish()
+            else:
+                self._store.index.load_ordered(ordered)
         return self.done
 
     def _read(self, records_max: int) -> bool:
