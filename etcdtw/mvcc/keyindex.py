@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from heapq import merge
-from itertools import chain, islice
+from itertools import islice
 
 from sortedcontainers import SortedList
 
@@ -146,10 +146,6 @@ class KeyIndex:
         """Keys that exist now with ``start <= key < end`` in order."""
         found: Iterator[bytes] = self._live.irange(start, end, (True, False))
         return found
-
-    def unsorted(self) -> Iterator[bytes]:
-        """Keys that exist now in any order, read while nothing is written."""
-        return chain.from_iterable(self.current)
 
     def count(self, start: bytes, end: bytes | None) -> int:
         """How many keys ``keys`` gives, without walking them."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from etcdtw.mvcc.parts import PART_SHIFT, Parts, new_parts
 
 # What an entry costs besides its bytes: a dict slot and a bytes object.
@@ -44,10 +42,19 @@ class RecentChunks:
             self.used += size
             self.young[key] = chunk
         else:
-            self._old_used += size
-            self.old[part][key] = chunk
-            if self._old_used > self._old_max:
-                self._drop()
+            self.load(part, key, chunk)
+
+    def load(self, part: int, key: bytes, chunk: bytes) -> None:
+        """Note in ``old`` the newest chunk of a key that ``young`` does not hold, in its part."""
+        chunks = self.old[part]
+        known = chunks.get(key)
+        if known is None:
+            self._old_used += len(key) + len(chunk) + _ENTRY_BYTES
+        else:
+            self._old_used += len(chunk) - len(known)
+        chunks[key] = chunk
+        if self._old_used > self._old_max:
+            self._drop()
 
     def keep(self, key: bytes, chunk: bytes) -> None:
         """Note the chunk of a key that ``young`` does not hold."""
@@ -59,22 +66,11 @@ class RecentChunks:
 
     def settle(self) -> None:
         """Move ``young`` into ``old``."""
-        self.take(self.young.items())
+        for key, chunk in self.young.items():
+            self.load(hash(key) >> PART_SHIFT, key, chunk)
         self.young.clear()
         self.hot.clear()
         self.used = 0
-
-    def take(self, chunks: Iterable[tuple[bytes, bytes]]) -> None:
-        """Note in ``old`` the newest chunks of keys that ``young`` does not hold."""
-        old, used = self.old, self._old_used
-        for key, chunk in chunks:
-            part = old[hash(key) >> PART_SHIFT]
-            known = part.get(key)
-            used += len(chunk)
-            used += len(key) + _ENTRY_BYTES if known is None else -len(known)
-            part[key] = chunk
-        self._old_used = used
-        self._drop()
 
     def _drop(self) -> None:
         while self._old_used > self._old_max:

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 STEP_RECORDS = 1000
 # Sorting a key costs this much less than taking in a record.
 _SORTED_PER_RECORD = 8
+_LEASE_TAG = b"\x30"
 _LEASE_BYTES_MAX = 11
 
 
 class Restore:
-    """Walks bucket ``key`` once, then sorts the keys that exist, all in steps.
+    """Walks bucket ``key`` once, then puts the keys that exist in order, all in steps.
 
     The current revision is stored nowhere: it is the largest of the newest record's, that of the
     last finished and that of the last scheduled compaction. A scheduled compaction that did not
@@ -35,7 +36,9 @@ class Restore:
         self._records = store.backend.scan(b"key", b"", None)
         self._lease_of: dict[bytes, int] = {}
         self._newest = 0
-        self._unsorted: Iterator[bytes] | None = None
+        self._has_tombstones = False
+        # Keys are sorted when they come, while the processor has them at hand.
+        self._unsorted: list[bytes] = []
         self._runs: list[list[bytes]] = []
         self._sorted: Iterator[list[bytes]] | None = None
 
@@ -43,28 +46,30 @@ class Restore:
         """Take in up to so many records; True when the store can be used."""
         if self.done:
             return True
-        if self._unsorted is None:
-            if self._read(records_max):
-                self._unsorted = self._store.index.unsorted()
-        elif self._sorted is None:
-            run = sorted(islice(self._unsorted, records_max * _SORTED_PER_RECORD))
-            add_run(self._runs, run)
-            if len(run) < records_max * _SORTED_PER_RECORD:
-                self._sorted = merged(self._runs, records_max * _SORTED_PER_RECORD)
+        run_keys = records_max * _SORTED_PER_RECORD
+        if self._sorted is None:
+            is_end = self._read(records_max)
+            if is_end or len(self._unsorted) >= run_keys:
+                add_run(self._runs, sorted(self._unsorted))
+                self._unsorted.clear()
+            if is_end:
+                self._sorted = merged(self._runs, run_keys)
         else:
             ordered = next(self._sorted, None)
             if ordered is None:
                 self._finish()
             else:
-                self._store.index.load_ordered(ordered)
+                index = self._store.index
+                if self._has_tombstones:
+                    ordered = [key for key in ordered if key in index]
+                index.load_ordered(ordered)
         return self.done
 
     def _read(self, records_max: int) -> bool:
         """Take in records; True at the end of the bucket."""
-        index = self._store.index
+        index, recent = self._store.index, self._store.recent
         currents, histories = index.current, index.history
-        lease_of = self._lease_of
-        newest: dict[bytes, bytes] = {}
+        lease_of, unsorted = self._lease_of, self._unsorted
         taken = 0
         for raw_key, record in islice(self._records, records_max):
             taken += 1
@@ -74,39 +79,34 @@ class Restore:
             current = currents[part]
             before = current.get(key)
             if revision & TOMBSTONE:
+                self._has_tombstones = True
                 lease_of.pop(key, None)
                 if before is None:
                     self._store.orphans.append(revision)
                 else:
                     index.remember(part, key, current.pop(key))
                     index.remember(part, key, revision)
-                    newest.pop(key, None)
-                    self._store.recent.forget([key])
+                    recent.forget([key])
                 continue
-            if before is not None:
+            if before is None:
+                if not self._has_tombstones or key not in histories[part]:
+                    unsorted.append(key)
+            else:
                 known = histories[part].get(key)
                 if type(known) is list:
                     known.append(before)
                 else:
                     index.remember(part, key, before)
             current[key] = revision
-            newest[key] = record
-            if len(newest) >= STEP_RECORDS:
-                self._keep(newest)
+            recent.load(part, key, to_chunk(record))
             # A lease comes last, so its tag can only stand near the end.
-            lease = parse_record(record).lease if b"\x30" in record[-_LEASE_BYTES_MAX:] else 0
-            if lease:
+            if record.find(_LEASE_TAG, -_LEASE_BYTES_MAX) >= 0 and (
+                lease := parse_record(record).lease
+            ):
                 lease_of[key] = lease
             elif lease_of:
                 lease_of.pop(key, None)
-        self._keep(newest)
         return taken < records_max
-
-    def _keep(self, newest: dict[bytes, bytes]) -> None:
-        """Have these records in memory; the dict is empty afterwards."""
-        chunks = zip(newest, map(to_chunk, newest.values()), strict=True)
-        self._store.recent.take(chunks)
-        newest.clear()
 
     def _finish(self) -> None:
         store = self._store
