@@ -1,6 +1,11 @@
 # `make run` starts a member, `make cluster` three, `make test` passes the tests; each sets up what it
 # needs first.
-PYTHON ?= python3
+#
+# Distributions build python3 with profile-guided optimisation, others mostly do not and serve up to a
+# quarter fewer puts: the distribution's is taken if it is new enough and can make environments.
+PYTHON ?= $(shell for each in /usr/bin/python3 python3; do \
+	$$each -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; echo $$each)
 VENV ?= .venv
 BIN = $(VENV)/bin
 
