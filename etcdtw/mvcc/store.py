@@ -49,7 +49,6 @@ from etcdtw.varint import varint
 
 RECENT_BYTES_MAX = 256 << 20
 COMPACTION_HASHES_MAX = 10
-_ALL_AT_ONCE = 1 << 32
 
 
 class KeyLeases(Protocol):
@@ -119,7 +118,7 @@ class Store:
         self.orphans: list[int] = []
         self.restoring = Restore(self)
         if restore:
-            while not self.restoring.step(_ALL_AT_ONCE):
+            while not self.restoring.step():
                 pass
 
     # --- reading -------------------------------------------------------------------------------
