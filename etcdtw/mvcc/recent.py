@@ -56,6 +56,12 @@ class RecentChunks:
         if self._old_used > self._old_max:
             self._drop()
 
+    def loaded(self, keys: int, byte_count: int) -> None:
+        """Count keys that were put into ``old`` without asking, and the bytes of them and of their
+        chunks."""
+        self._old_used += byte_count + _ENTRY_BYTES * keys
+        self._drop()
+
     def keep(self, key: bytes, chunk: bytes) -> None:
         """Note the chunk of a key that ``young`` does not hold."""
         size = len(key) + len(chunk) + _ENTRY_BYTES

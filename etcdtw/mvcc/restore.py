@@ -7,10 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from etcdtw.mvcc.compaction import finished_revision, scheduled_revision
-from etcdtw.mvcc.keyvalue import parse_record, record_key, to_chunk
+from etcdtw.mvcc.keyvalue import parse_record, record_key
 from etcdtw.mvcc.parts import PART_SHIFT
-from etcdtw.mvcc.revision import MAIN_SHIFT, TOMBSTONE, parse_backend_key
+from etcdtw.mvcc.revision import BACKEND_KEY, MAIN_SHIFT, TOMBSTONE, TOMBSTONE_KEY_BYTES
 from etcdtw.turns import add_run, merged
+from etcdtw.varint import SHORT, SHORT_END, varint
 
 if TYPE_CHECKING:
     from etcdtw.mvcc.store import Store
@@ -68,18 +69,25 @@ class Restore:
     def _read(self, records_max: int) -> bool:
         """Take in records; True at the end of the bucket."""
         index, recent = self._store.index, self._store.recent
-        currents, histories = index.current, index.history
+        currents, histories, chunks = index.current, index.history, recent.old
         lease_of, unsorted = self._lease_of, self._unsorted
-        taken = 0
+        unpack, tombstone_bytes = BACKEND_KEY.unpack_from, TOMBSTONE_KEY_BYTES
+        has_tombstones = self._has_tombstones
+        revision = self._newest
+        taken = loaded = loaded_bytes = 0
         for raw_key, record in islice(self._records, records_max):
             taken += 1
-            self._newest = revision = parse_backend_key(raw_key)
-            key = record_key(record)
+            # As parse_backend_key, record_key and to_chunk do, without the calls.
+            main, _, sub = unpack(raw_key)
+            revision = main << MAIN_SHIFT | sub << 1
+            size = record[1]
+            key = record[2 : 2 + size] if size < 0x80 else record_key(record)
             part = hash(key) >> PART_SHIFT
             current = currents[part]
             before = current.get(key)
-            if revision & TOMBSTONE:
-                self._has_tombstones = True
+            if len(raw_key) == tombstone_bytes:
+                revision |= TOMBSTONE
+                has_tombstones = True
                 lease_of.pop(key, None)
                 if before is None:
                     self._store.orphans.append(revision)
@@ -88,17 +96,22 @@ class Restore:
                     index.remember(part, key, revision)
                     recent.forget([key])
                 continue
+            size = len(record)
+            chunk = b"\x12%b%b" % ((size < SHORT_END and SHORT[size]) or varint(size), record)
+            current[key] = revision
             if before is None:
-                if not self._has_tombstones or key not in histories[part]:
+                if not has_tombstones or key not in histories[part]:
                     unsorted.append(key)
+                chunks[part][key] = chunk
+                loaded += 1
+                loaded_bytes += len(key) + len(chunk)
             else:
                 known = histories[part].get(key)
                 if type(known) is list:
                     known.append(before)
                 else:
                     index.remember(part, key, before)
-            current[key] = revision
-            recent.load(part, key, to_chunk(record))
+                recent.load(part, key, chunk)
             # A lease comes last, so its tag can only stand near the end.
             if record.find(_LEASE_TAG, -_LEASE_BYTES_MAX) >= 0 and (
                 lease := parse_record(record).lease
@@ -106,6 +119,9 @@ class Restore:
                 lease_of[key] = lease
             elif lease_of:
                 lease_of.pop(key, None)
+        self._newest = revision
+        self._has_tombstones = has_tombstones
+        recent.loaded(loaded, loaded_bytes)
         return taken < records_max
 
     def _finish(self) -> None:

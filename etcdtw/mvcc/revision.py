@@ -16,9 +16,10 @@ TOMBSTONE = 1
 SUB_MAX = (1 << 32) - 1
 TOMBSTONE_KEY_BYTES = 18
 
-_FORMAT = Struct(">QcQ")
-_pack = _FORMAT.pack
-_unpack_from = _FORMAT.unpack_from
+BACKEND_KEY = Struct(">QcQ")
+"""Main revision, an underscore, sub revision; a tombstone's has a ``t`` behind."""
+_pack = BACKEND_KEY.pack
+_unpack_from = BACKEND_KEY.unpack_from
 _pack_tombstone = Struct(">QcQc").pack
 
 
