@@ -47,6 +47,7 @@ class MergedTests(SynchronousTestCase):
             self.assertEqual(turns, 10)
 
     def test_runs_that_follow_are_one(self) -> None:
+        """Keys that come in order need no sorting."""
         runs: list[list[bytes]] = []
         for keys in ([], [b"a", b"b"], [], [b"c"], [b"bb"], [b"d"]):
             add_run(runs, list(keys))

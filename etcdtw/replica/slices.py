@@ -10,22 +10,30 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 SLICE_SECONDS = 0.005
 PAUSE_SECONDS = 0.002
 
+_Job = tuple[Callable[[], bool], Callable[[], None] | None, Callable[[Exception], None] | None]
+
 
 class Slices:
     """Runs jobs one after another, a few milliseconds at a time.
 
     A job is a callable that does a small step and returns True when it is finished; ``done``, if
-    given, is called then. One that fails is dropped.
+    given, is called then. One that raises is dropped, ``failed``, if given, gets the exception, and
+    it goes on to the reactor.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._jobs: deque[tuple[Callable[[], bool], Callable[[], None] | None]] = deque()
+        self._jobs: deque[_Job] = deque()
         self._call: IDelayedCall | None = None
         self._stopped = False
 
-    def run(self, step: Callable[[], bool], done: Callable[[], None] | None = None) -> None:
-        self._jobs.append((step, done))
+    def run(
+        self,
+        step: Callable[[], bool],
+        done: Callable[[], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._jobs.append((step, done, failed))
         if self._call is None and not self._stopped:
             self._call = self._clock.callLater(0, self._work)
 
@@ -47,8 +55,14 @@ class Slices:
 
     def _slice(self, until: float) -> None:
         while self._jobs:
-            job = step, done = self._jobs.popleft()
-            if not step():
+            job = step, done, failed = self._jobs.popleft()
+            try:
+                finished = step()
+            except Exception as error:
+                if failed is not None:
+                    failed(error)
+                raise
+            if not finished:
                 if not self._stopped:
                     self._jobs.appendleft(job)
             elif done is not None:

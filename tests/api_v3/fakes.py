@@ -65,6 +65,7 @@ class FakeUnary(UnaryCall):
 
     def __init__(self) -> None:
         self.answer: bytes | EtcdError | None = None
+        self.done = False
 
     def reply(self, body: bytes) -> None:
         assert self.answer is None, "answered twice"

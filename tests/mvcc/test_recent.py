@@ -66,6 +66,7 @@ class PartsTests(SynchronousTestCase):
     """A dict that grows moves all it holds: there is none with a large part of all keys."""
 
     def test_no_large_dict(self) -> None:
+        """While keys come, come again and go; and all are still counted."""
         store = Store(MemoryBackend())
         keys = [b"%d" % number for number in range(2 * YOUNG_KEYS_MAX)]
         part_max = len(keys) // 32

@@ -73,15 +73,18 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(self.turn(PAUSE_SECONDS), ["b", "b done"])
 
     def test_failure(self) -> None:
-        """A job that fails is gone, the others are not."""
+        """A job that fails is gone, the others are not; whoever waits for it may know."""
+        problem = ValueError()
+        told: list[Exception] = []
 
         def fail() -> NoReturn:
-            raise ValueError
+            raise problem
 
-        self.slices.run(fail)
+        self.slices.run(fail, failed=told.append)
         self.slices.run(lambda: True, fail)
         self.job("a", 1, 0.0)
         self.assertRaises(ValueError, self.turn)
+        self.assertEqual(told, [problem])
         self.assertRaises(ValueError, self.turn, PAUSE_SECONDS)
         self.assertEqual(self.turn(PAUSE_SECONDS), ["a", "a done"])
         self.assertEqual(self.clock.getDelayedCalls(), [])

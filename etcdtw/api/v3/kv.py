@@ -14,8 +14,8 @@ from etcdtw.api.v3.kv_checks import (
     is_serializable_txn,
 )
 from etcdtw.api.v3.submit import Submitter
+from etcdtw.api.v3.working_out import work_out
 from etcdtw.apply.kv import KvApplier
-from etcdtw.apply.large_range import LargeRange
 from etcdtw.apply.large_txn import LargeRead
 from etcdtw.apply.plain_put import plain_put
 from etcdtw.apply.quota import PUT_OVERHEAD, request_cost
@@ -80,8 +80,7 @@ class KvService:
         if job is None:
             call.reply(self._applier.range(request))
         else:
-            call.on_cancel = job.close
-            self._slices.run(job.step, lambda: _answer(call, job))
+            work_out(self._slices, call, job, job.result)
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         submitter = self._submitter
@@ -112,8 +111,7 @@ class KvService:
     def _answer_txn(self, call: UnaryCall, request: TxnRequest) -> None:
         answer = self._applier.read_txn(request)
         if isinstance(answer, LargeRead):
-            call.on_cancel = answer.close
-            self._slices.run(answer.step, lambda: _answer(call, answer))
+            work_out(self._slices, call, answer, answer.result)
         else:
             call.reply(answer)
 
@@ -146,12 +144,3 @@ class KvService:
                 call.fail(refused)
 
         self._replica.read(ready)
-
-
-def _answer(call: UnaryCall, job: LargeRange | LargeRead) -> None:
-    if call.done:
-        return
-    try:
-        call.reply(job.result())
-    except EtcdError as refused:
-        call.fail(refused)

@@ -11,6 +11,7 @@ from etcdtw.api.v3.canonical import canonical
 from etcdtw.api.v3.snapshot_stream import Exports, SnapshotLine
 from etcdtw.api.v3.streaming import decode_streamed
 from etcdtw.api.v3.submit import Submitter
+from etcdtw.api.v3.working_out import work_out
 from etcdtw.apply.alarms import Alarms, alarm_name
 from etcdtw.apply.header import HeaderSource
 from etcdtw.counting import Histogram, doubling
@@ -59,17 +60,25 @@ class _LateHash:
     def __init__(self, open_view: Callable[[], IBackendView]) -> None:
         self._open_view = open_view
         self._view: IBackendView | None = None
+        self._is_closed = False
         self.hash = 0
 
     def step(self) -> bool:
+        if self._is_closed:
+            return True
         if self._view is None:
             self._view = self._open_view()
             self._job = HashAll(self._view)
         if not self._job.step():
             return False
-        self._view.close()
+        self.close()
         self.hash = self._job.hash
         return True
+
+    def close(self) -> None:
+        if self._view is not None and not self._is_closed:
+            self._view.close()
+        self._is_closed = True
 
 
 class MaintenanceService:
@@ -157,13 +166,13 @@ class MaintenanceService:
         job = _LateHash(lambda: backend.view("hash"))
         begun = self._seconds()
 
-        def done() -> None:
+        def answer() -> bytes:
             self.hash_seconds.observe(self._seconds() - begun)
             response = HashResponse(hash=job.hash)
-            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+            return self._header.encode(self._store.revision) + response.SerializeToString()
 
         index, _ = backend.consistent_index()
-        backend.wait_durable(index, lambda: self._slices.run(job.step, done))
+        backend.wait_durable(index, lambda: work_out(self._slices, call, job, answer))
 
     def defragment(self, call: UnaryCall, body: bytes) -> None:
         canonical(DefragmentRequest, body)
@@ -196,12 +205,12 @@ class MaintenanceService:
         job = self._store.hash_kv(request.revision)
         begun = self._seconds()
 
-        def done() -> None:
+        def answer() -> bytes:
             self.hash_kv_seconds.observe(self._seconds() - begun)
             response = HashKVResponse(hash=job.hash, compact_revision=job.compact_revision)
-            call.reply(self._header.encode(self._store.revision) + response.SerializeToString())
+            return self._header.encode(self._store.revision) + response.SerializeToString()
 
-        self._slices.run(job.step, done)
+        work_out(self._slices, call, job, answer)
 
     def move_leader(self, call: UnaryCall, body: bytes) -> None:
         request, _ = canonical(MoveLeaderRequest, body)

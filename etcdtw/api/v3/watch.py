@@ -43,7 +43,7 @@ class WatchSettings:
     response_bytes_max: int = 1_572_864 + 524_288
     blocked_responses_max: int = 128
     blocked_bytes_max: int = 4 << 20
-    sync_budget: int = 1000
+    sync_budget: int = 2000
     no_leader_seconds: float = 3.0
 
 
