@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.internet.task import Clock
@@ -26,10 +27,15 @@ from tests.storage_lmdb.keyspaces import FS, HeldWorker, KeyspaceCase
 
 
 class _Slices:
-    def run(self, step: object, done: object) -> None:
-        while not step():  # type: ignore[operator]
+    def run(
+        self,
+        step: Callable[[], bool],
+        done: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        while not step():
             pass
-        done()  # type: ignore[operator]
+        done()
 
 
 class _Exports:
