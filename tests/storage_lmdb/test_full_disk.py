@@ -69,9 +69,9 @@ print("records", len(list(backend.scan(b"key", b"", None))), backend.consistent_
 
 
 def ambiguous_error() -> lmdb.Error:
-    """Of a disk that is broken, or full."""
+    """Of a disk that is broken, or full. The code is the error's own, as in the binding."""
     error = lmdb.Error("mdb_txn_commit: Input/output error")
-    error.code = errno.EIO  # type: ignore[misc]  # the stub has it for one of the class
+    vars(error)["code"] = errno.EIO
     return error
 
 

@@ -255,18 +255,19 @@ class LmdbBackend:
             self._ended_full += [self._ended, *self._open_full]
             self._open_full = []
             self._ended = Layer()
-        ended = self._ended
-        ended.take(self._open)
+        self._ended.take(self._open)
         self._entry = (index, term)
         self._dirty = True
         if self._due is None:
             self._due = self._clock.callLater(self.settings.batch_seconds, self._tick)
-        if (
-            ended.count >= self.settings.batch_changes
-            or ended.bytes >= BATCH_BYTES_MAX
-            or self._ended_full
-        ):
+        if self._has_ended(self.settings.batch_changes):
             self._is_full()
+
+    def _has_ended(self, changes: int) -> bool:
+        """Whether entries of so many changes have ended, or of very many bytes."""
+        ended = self._ended
+        is_large = ended.count >= changes or ended.bytes >= BATCH_BYTES_MAX
+        return is_large or bool(self._ended_full)
 
     def _tick(self) -> None:
         self._due = None
@@ -306,12 +307,7 @@ class LmdbBackend:
     def _is_full(self) -> None:
         if self._batches or self._defragmenting is not None:
             self._wanted = True
-            ended = self._ended
-            if (
-                ended.count >= BATCH_CHANGES_MAX
-                or ended.bytes >= BATCH_BYTES_MAX
-                or self._ended_full
-            ):
+            if self._has_ended(BATCH_CHANGES_MAX):
                 self._seal()
                 self._check_overlay()
         elif not self._hurried and self._due is not None:
